@@ -1,0 +1,44 @@
+"""What a sampler needs to know of a model, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class FlowPrior(Protocol):
+    """A latent rectified-flow model with its autoencoder.
+
+    Time runs as in SD3: σ = 1 is noise and σ = 0 is data, ``z_σ = σ ε + (1 − σ) z0``. Images are float
+    (N, 3, H, W) in [-1, 1]; latents are (N, ``latent_channels``, H / ``stride``, W / ``stride``) in
+    the model's own scaled space.
+    """
+
+    latent_channels: int
+    stride: int
+    device: torch.device
+    dtype: torch.dtype
+    passes: dict[str, int]
+    """Batched calls so far of ``transformer``, ``decoder`` and ``encoder``."""
+
+    def denoise(self, z: Tensor, sigma: float) -> Tensor:
+        """Posterior mean ``z − σ v`` of the data given ``z`` at noise level ``sigma``.
+
+        Guidance happens inside. Differentiable when ``z`` requires a gradient.
+        """
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of the latents ``z``, not clamped; differentiable."""
+        ...
+
+    def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+        """Latents of images ``x``; differentiable.
+
+        With ``generators``, one per sample, a variational autoencoder draws from its posterior;
+        without, it takes the mean. A deterministic autoencoder ignores them.
+        """
+        ...
