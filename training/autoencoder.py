@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
         run.update()
         if run.step % 200 == 0:
             quality, spread = evaluate(run.ema, held)
-            run.log(loss=float(value), psnr=quality, latent_std=spread)
+            run.log(loss=value.item(), psnr=quality, latent_std=spread)
             run.save()
             run.pause()
     run.save()

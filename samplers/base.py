@@ -1,0 +1,152 @@
+"""What the methods share: settings, the data loss, steps along its gradient, and noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..operators import Measurement
+from ..priors.base import FlowPrior
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a method pulls towards the measurement.
+
+    loss: ``norm`` is ‖B(y) − B(A x)‖, as published, with B = A⁺ where A changes the size and Aᵀ
+        elsewhere; ``squared`` is the negative log-likelihood ‖A x − y‖² / 2σₙ².
+    rule: ``gradient`` moves by ``step_size`` times the gradient; ``adam`` by ``step_size`` (in
+        latent standard deviations) times its Adam direction.
+    inner_steps: gradient evaluations per noise level (FlowDPS).
+    anchor: with ``squared``, the weight of ‖z − z0‖² / 2r² that keeps the data step near the
+        denoised latent, where r = σ / √(σ² + (1 − σ)²) is the spread of a unit Gaussian given its
+        noisy version; 0 is none.
+    decay: power of r that multiplies the Adam step: 0 is one size at every noise level.
+    weight: part of the data step that is kept, ``sigma`` as published or ``one`` (FlowDPS).
+    """
+
+    step_size: float
+    loss: Literal["norm", "squared"] = "norm"
+    rule: Literal["gradient", "adam"] = "gradient"
+    inner_steps: int = 3
+    anchor: float = 0.0
+    decay: float = 0.0
+    weight: Literal["sigma", "one"] = "sigma"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.step_size) and self.step_size >= 0):
+            raise ValueError(f"step size is {self.step_size}; expected a number of at least 0")
+        if self.inner_steps < 0:
+            raise ValueError(f"inner_steps is {self.inner_steps}; expected at least 0")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback sees after step ``i`` of ``total``.
+
+    ``denoised`` (N, C, h, w) is the estimate of the clean latents at noise level ``sigma``, ``loss``
+    (N,) the data loss of every sample.
+    """
+
+    i: int
+    total: int
+    sigma: float
+    denoised: Tensor
+    loss: Tensor
+
+
+Callback = Callable[[Step], None]
+SMALLEST_NOISE = 0.005
+"""Noise level that a noise-free measurement is treated as having (8-bit rounding is 0.002)."""
+
+
+def spread(sigma: float) -> float:
+    """Standard deviation of a unit Gaussian given its noisy version at ``sigma``."""
+    return sigma / math.hypot(sigma, 1 - sigma)
+
+
+def per_sample(values: Tensor) -> Tensor:
+    """Squared Euclidean norm of every sample: (N, ...) to (N,)."""
+    return values.flatten(1).square().sum(1)
+
+
+def norm(values: Tensor) -> Tensor:
+    """Euclidean norm of every sample, with gradient 0 at 0."""
+    squared = per_sample(values)
+    zero = squared == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
+
+
+def back_projection(measurement: Measurement) -> Callable[[Tensor], Tensor]:
+    """B of the published loss: A⁺ for super-resolution (A changes the size), Aᵀ for deblurring."""
+    operator = measurement.operator
+    return operator.adjoint if operator.in_shape == operator.out_shape else operator.pinv
+
+
+class DataLoss:
+    """Data loss of images or latents, (N,) per sample; what does not change is computed once."""
+
+    def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str):
+        self.prior, self.measurement, self.kind = prior, measurement, kind
+        self.project = back_projection(measurement)
+        self.variance = max(measurement.noise_level, SMALLEST_NOISE) ** 2
+        if kind == "norm":
+            self.projected = self.project(measurement.y)
+
+    def of_images(self, x: Tensor) -> Tensor:
+        """Loss of images (N, 3, H, W)."""
+        seen = self.measurement.operator.A(x)
+        if self.kind == "norm":
+            return norm(self.projected - self.project(seen))
+        return per_sample(seen - self.measurement.y) / (2 * self.variance)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Loss of latents (N, C, h, w)."""
+        return self.of_images(self.prior.decode(z))
+
+    def gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (N,) and its gradient at the latents ``z``."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            loss = self(z)
+            (gradient,) = torch.autograd.grad(loss.sum(), z)
+        return loss.detach(), gradient
+
+
+class Descent:
+    """Turns gradients into moves: the gradient itself, or Adam (Kingma and Ba 2015)."""
+
+    def __init__(self, settings: Settings):
+        self.adam, self.step_size = settings.rule == "adam", settings.step_size
+        self.decay = settings.decay
+        self.mean: Tensor | None = None
+        self.square: Tensor | None = None
+        self.count = 0
+
+    def move(self, gradient: Tensor, sigma: float) -> Tensor:
+        """What to add to the latents."""
+        if not self.adam:
+            return -self.step_size * gradient
+        b1, b2 = 0.9, 0.99
+        self.count += 1
+        if self.mean is None or self.square is None:
+            self.mean, self.square = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        self.mean = b1 * self.mean + (1 - b1) * gradient
+        self.square = b2 * self.square + (1 - b2) * gradient.square()
+        mean = self.mean / (1 - b1**self.count)
+        square = self.square / (1 - b2**self.count)
+        size = self.step_size * spread(sigma) ** self.decay
+        return -size * mean / (square.sqrt() + 1e-12)
+
+
+def randn_like(z: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard normal noise of the shape of ``z``, sample k from ``generators[k]`` (CPU)."""
+    if len(generators) != len(z):
+        raise ValueError(f"{len(generators)} generators for {len(z)} samples; expected one each")
+    drawn = [torch.randn(z.shape[1:], generator=g, dtype=torch.float32) for g in generators]
+    return torch.stack(drawn).to(z)

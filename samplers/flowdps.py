@@ -1,0 +1,60 @@
+"""FlowDPS: Flow-Driven Posterior Sampling (Kim et al., ICCV 2025), algorithm 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..operators import Measurement
+from ..priors.base import FlowPrior
+from .base import Callback, DataLoss, Descent, Settings, Step, randn_like, spread
+
+
+def pull(
+    loss: DataLoss, z0: Tensor, sigma: float, settings: Settings, descent: Descent
+) -> tuple[Tensor, Tensor]:
+    """The data step: ``inner_steps`` moves down the loss from ``z0``; new latents, loss at z0 (N,)."""
+    z, first = z0, z0.new_zeros(len(z0))
+    for k in range(settings.inner_steps if settings.step_size else 0):
+        value, gradient = loss.gradient(z)
+        if settings.anchor:
+            gradient = gradient + settings.anchor / spread(sigma) ** 2 * (z - z0)
+        first = value if k == 0 else first
+        z = z + descent.move(gradient, sigma)
+    return z, first
+
+
+@torch.no_grad()
+def flowdps(
+    prior: FlowPrior,
+    z: Tensor,
+    sigmas: Tensor,
+    measurement: Measurement,
+    settings: Settings,
+    generators: Sequence[torch.Generator],
+    callback: Callback | None = None,
+) -> Tensor:
+    """Latents (N, C, h, w) of samples from the posterior, from noise ``z`` at ``sigmas[0]``.
+
+    Every step splits the state into its denoised part, which is pulled towards the measurement, and
+    its noise part, which is partly renewed.
+    """
+    loss = DataLoss(prior, measurement, settings.loss)
+    total = len(sigmas) - 1
+    for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
+        z0 = prior.denoise(z, s)
+        z1 = z0 + (z - z0) / s
+        zy, value = pull(loss, z0, s, settings, Descent(settings))
+        z0 = z0 + (s if settings.weight == "sigma" else 1.0) * (zy - z0)
+        if s_next > 0 and settings.step_size:
+            fresh = randn_like(z, generators)
+            z1 = math.sqrt(s_next) * z1 + math.sqrt(1 - s_next) * fresh
+        z = (1 - s_next) * z0 + s_next * z1
+        if callback:
+            callback(Step(i, total, s, z0, value))
+    return z
+
+

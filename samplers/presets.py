@@ -1,0 +1,29 @@
+"""Named settings of each method."""
+
+from __future__ import annotations
+
+from .base import Settings
+
+PRESETS: dict[str, dict[str, Settings]] = {
+    "published": {
+        "flowdps": Settings(step_size=15.0, inner_steps=3),
+        "flowchef": Settings(step_size=15.0),
+        "psld": Settings(step_size=15.0),
+    },
+    "tuned": {
+        "flowdps": Settings(
+            0.1, loss="squared", rule="adam", inner_steps=4, anchor=1.0, decay=0.5, weight="one"
+        ),
+        "flowchef": Settings(0.1, loss="squared", rule="adam"),
+        "psld": Settings(0.1, loss="squared", rule="adam"),
+    },
+}
+
+
+def preset(method: str, name: str = "tuned") -> Settings:
+    """Settings of ``method`` under the preset ``name``; ValueError for an unknown name."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+    if method not in PRESETS[name]:
+        raise ValueError(f"unknown method {method!r}; expected one of {', '.join(PRESETS[name])}")
+    return PRESETS[name][method]

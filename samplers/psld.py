@@ -1,0 +1,67 @@
+"""PSLD: Posterior Sampling with Latent Diffusion (Rout et al., NeurIPS 2023), for flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..operators import Measurement
+from ..priors.base import FlowPrior
+from .base import Callback, DataLoss, Descent, Settings, Step, norm
+
+GLUE = 0.1
+"""Weight of the gluing term, as published."""
+
+
+def psld_loss(
+    loss: DataLoss, back_projected: Tensor, z0: Tensor, generators: Sequence[torch.Generator] | None
+) -> Tensor:
+    """‖A x − y‖ + 0.1 ‖z0 − E(B y + x − B A x)‖ of x = D(z0), (N,): measurement and gluing terms.
+
+    With the squared loss the first term is the negative log-likelihood and the second is squared.
+    """
+    prior, measurement = loss.prior, loss.measurement
+    x = prior.decode(z0)
+    seen = measurement.operator.A(x)
+    glued = prior.encode(back_projected + x - loss.project(seen), generators)
+    if loss.kind == "norm":
+        return norm(seen - measurement.y) + GLUE * norm(z0 - glued)
+    fit = (seen - measurement.y).flatten(1).square().sum(1) / (2 * loss.variance)
+    return fit + GLUE * (z0 - glued).flatten(1).square().sum(1)
+
+
+@torch.no_grad()
+def psld(
+    prior: FlowPrior,
+    z: Tensor,
+    sigmas: Tensor,
+    measurement: Measurement,
+    settings: Settings,
+    generators: Sequence[torch.Generator],
+    callback: Callback | None = None,
+) -> Tensor:
+    """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved along the
+    gradient with respect to the noisy latents, through decoder, encoder and network.
+    """
+    loss, descent = DataLoss(prior, measurement, settings.loss), Descent(settings)
+    back_projected = loss.project(measurement.y)
+    total = len(sigmas) - 1
+    for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
+        if settings.step_size:
+            with torch.enable_grad():
+                z = z.detach().requires_grad_()
+                z0 = prior.denoise(z, s)
+                value = psld_loss(loss, back_projected, z0, generators)
+                (gradient,) = torch.autograd.grad(value.sum(), z)
+            z, z0, value = z.detach(), z0.detach(), value.detach()
+            move = descent.move(gradient, s)
+        else:
+            z0, value = prior.denoise(z, s), z.new_zeros(len(z))
+            move = torch.zeros_like(z)
+        z1 = z0 + (z - z0) / s
+        z = (1 - s_next) * z0 + s_next * z1 + move
+        if callback:
+            callback(Step(i, total, s, z0, value))
+    return z

@@ -1,0 +1,26 @@
+"""Lists of noise levels, from 1 (noise) down to 0 (data)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def shifted(sigma: Tensor, shift: float) -> Tensor:
+    """SD3's time shift, σ ↦ k σ / (1 + (k − 1) σ): a larger ``shift`` stays longer at high noise."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def published_sigmas(steps: int, shift: float = 4.0) -> Tensor:
+    """The schedule of the FlowDPS paper: float64 (steps + 1,), from 1 to 0.
+
+    The end point carries the model's own shift of 3, the whole list the shift of 4.
+    Raises ValueError for fewer than one step or a shift that is not positive.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; expected at least 1")
+    if not shift > 0:
+        raise ValueError(f"shift is {shift}; expected a positive number, 4 as published")
+    end = float(shifted(torch.tensor(1e-3, dtype=torch.float64), 3.0))
+    levels = shifted(torch.linspace(1.0, end, steps, dtype=torch.float64), shift)
+    return torch.cat([levels, levels.new_zeros(1)])
