@@ -1,0 +1,281 @@
+"""``flowdps bench``: the methods on the held-out pictures, beside classical baselines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import baselines, images, metrics, samplers
+from .operators import Measurement, recipe_for_task, simulate
+from .priors.base import FlowPrior
+
+HELD_OUT = Path(__file__).resolve().parent / "tests" / "data" / "heldout"
+# The benchmark's names, the command line's task and deg_scale.
+TASKS: dict[str, tuple[str, int]] = {
+    "SR x4": ("sr_bicubic", 4),
+    "SR x8": ("sr_bicubic", 8),
+    "Gaussian blur, sigma 3": ("deblur_gauss", 19),
+    "motion blur, 17": ("deblur_motion", 17),
+}
+STRENGTHS = [0.003, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3]
+WIENER_STRENGTHS = [0.001, 0.003, 0.01, 0.03, 0.1]
+FIT_STEPS = [(0.02, 0.0), (0.05, 0.0), (0.02, 0.3), (0.05, 0.3), (0.05, 1.0), (0.1, 1.0)]
+"""Step size and pull towards zero of the latent fit, to choose from on the tuning pictures."""
+
+
+@dataclass
+class Result:
+    """One method on one task: what was measured of every picture."""
+
+    task: str
+    method: str
+    psnr: list[float]
+    ssim: list[float]
+    residual: list[float]
+    seconds: float
+    decoder: int
+    transformer: int
+    chosen: str = ""
+
+
+def pictures(kind: str, count: int | None = None) -> Tensor:
+    """Held-out pictures of ``kind`` (``test`` or ``tune``), (N, 3, 128, 128) in [-1, 1]."""
+    files = sorted((HELD_OUT / kind).glob("*.png"))
+    if not files:
+        raise ValueError(
+            f"no pictures in {HELD_OUT / kind}; the benchmark needs a clone of the repository"
+        )
+    return torch.cat([images.read_image(file)[0] for file in files[:count]])
+
+
+def generators(seed: int, start: int, count: int) -> list[torch.Generator]:
+    """One generator per picture, the same whatever the batch size."""
+    return [torch.Generator().manual_seed(1_000_003 * seed + start + k) for k in range(count)]
+
+
+def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:
+    """Simulated measurement of the pictures ``x`` for a task of the benchmark."""
+    name, scale = TASKS[task]
+    operator = recipe_for_task(name, scale, seed=seed).bind(tuple(x.shape[1:]))
+    return simulate(x, operator, noise, generators(seed, 0, len(x)))
+
+
+def interval(differences: list[float]) -> tuple[float, float]:
+    """Mean of paired differences and the half-width of its 95 % interval (Student's t)."""
+    from scipy.stats import t
+
+    values = torch.tensor(differences, dtype=torch.float64)
+    if len(values) < 2:
+        return float(values.mean()), math.nan
+    half = t.ppf(0.975, len(values) - 1) * float(values.std()) / math.sqrt(len(values))
+    return float(values.mean()), half
+
+
+def score(
+    task: str, method: str, x: Tensor, restored: Tensor, measurement: Measurement, **work
+) -> Result:
+    """Measure every picture of ``restored`` (N, 3, H, W) against the clean ``x``."""
+    rows = range(len(x))
+    single = [
+        Measurement(measurement.y[k : k + 1], measurement.operator, measurement.noise_level)
+        for k in rows
+    ]
+    return Result(
+        task,
+        method,
+        [metrics.psnr(restored[k : k + 1], x[k : k + 1]) for k in rows],
+        [metrics.ssim(restored[k : k + 1], x[k : k + 1]) for k in rows],
+        [metrics.residual_ratio(restored[k : k + 1], single[k]) or 0.0 for k in rows],
+        **work,
+    )
+
+
+def mean_psnr(restored: Tensor, x: Tensor) -> float:
+    """Mean PSNR in dB."""
+    return sum(metrics.psnr(r[None], c[None]) for r, c in zip(restored, x, strict=True)) / len(x)
+
+
+def tuned(x: Tensor, grid: list, restore: Callable[..., Tensor]) -> tuple:
+    """The entry of ``grid`` with which ``restore`` comes closest to the tuning pictures ``x``."""
+    return max(grid, key=lambda entry: mean_psnr(restore(entry), x))
+
+
+class Bench:
+    """Runs every method on the same measurements; ``batch`` pictures at a time."""
+
+    def __init__(self, prior: FlowPrior, args: argparse.Namespace):
+        self.prior, self.args = prior, args
+        self.test, self.tune = pictures("test", args.images), pictures("tune", args.tune_images)
+        self.results: list[Result] = []
+
+    def timed(
+        self, task: str, method: str, measurement: Measurement, chosen: str, restore
+    ) -> None:
+        """Restore batch by batch, score, and print one line of progress."""
+        before, began = dict(self.prior.passes), time.perf_counter()
+        parts, batches = [], 0
+        for start in range(0, len(self.test), self.args.batch):
+            rows = slice(start, start + self.args.batch)
+            part = Measurement(
+                measurement.y[rows], measurement.operator, measurement.noise_level
+            )
+            parts.append(restore(part, start).detach())
+            batches += 1
+        seconds = (time.perf_counter() - began) / len(self.test)
+        passes = {k: round((v - before[k]) / batches) for k, v in self.prior.passes.items()}
+        result = score(
+            task,
+            method,
+            self.test,
+            torch.cat(parts),
+            measurement,
+            seconds=seconds,
+            decoder=passes["decoder"],
+            transformer=passes["transformer"],
+            chosen=chosen,
+        )
+        self.results.append(result)
+        print(f"{task}, {method}: {mean(result.psnr):.2f} dB", file=sys.stderr, flush=True)
+
+    def ceiling(self) -> None:
+        """What encoding and decoding the clean picture gives: no method can be expected above."""
+        operator = recipe_for_task("identity", 1).bind(tuple(self.test.shape[1:]))
+        clean = Measurement(self.test, operator, self.args.noise)
+        self.timed(
+            "any",
+            "autoencoder ceiling",
+            clean,
+            "",
+            lambda m, _: self.prior.decode(self.prior.encode(m.y)),
+        )
+
+    def task(self, task: str) -> None:
+        """All baselines and methods on one task."""
+        args, prior = self.args, self.prior
+        measurement = measure(self.test, task, args.noise, args.seed)
+        practice = measure(self.tune, task, args.noise, args.seed + 1)
+        shrinks = measurement.operator.in_shape != measurement.operator.out_shape
+        if shrinks:
+            self.timed(
+                task, "bicubic", measurement, "", lambda m, _: baselines.upsample_bicubic(m)
+            )
+        else:
+            self.timed(task, "degraded", measurement, "", lambda m, _: m.y)
+        strength = tuned(
+            self.tune, WIENER_STRENGTHS, lambda s: baselines.wiener(practice, s)
+        )
+        self.timed(
+            task,
+            "Wiener",
+            measurement,
+            f"strength {strength}",
+            lambda m, _: baselines.wiener(m, strength),
+        )
+        weight = tuned(
+            self.tune, STRENGTHS, lambda s: baselines.total_variation(practice, s)
+        )
+        self.timed(
+            task,
+            "total variation",
+            measurement,
+            f"strength {weight}",
+            lambda m, _: baselines.total_variation(m, weight),
+        )
+        passes = args.steps * samplers.preset("flowdps", args.preset).inner_steps
+        fit = tuned(
+            self.tune,
+            FIT_STEPS,
+            lambda s: baselines.latent_fit(prior, practice, passes, *s),
+        )
+        self.timed(
+            task,
+            "latent fit, no flow",
+            measurement,
+            f"step {fit[0]}, pull {fit[1]}",
+            lambda m, _: baselines.latent_fit(prior, m, passes, *fit),
+        )
+        for method in args.methods:
+            settings = samplers.preset(method, args.preset)
+
+            def restore(m: Measurement, start: int, method=method, settings=settings) -> Tensor:
+                z = samplers.sample(
+                    method,
+                    prior,
+                    m,
+                    sigmas=samplers.published_sigmas(args.steps),
+                    settings=settings,
+                    generators=generators(args.seed + 2, start, len(m.y)),
+                )
+                with torch.no_grad():
+                    return prior.decode(z)
+
+            self.timed(task, method, measurement, args.preset, restore)
+
+
+def mean(values: list[float]) -> float:
+    """Arithmetic mean."""
+    return sum(values) / len(values)
+
+
+def table(results: list[Result]) -> str:
+    """Markdown: one row per task and method, and FlowDPS's paired lead over it."""
+    lines = [
+        "| task | method | PSNR, dB | SSIM | residual / noise | s / image | decoder | transformer |"
+        " FlowDPS leads by, dB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    best = {r.task: r for r in results if r.method == "flowdps"}
+    for r in results:
+        lead = ""
+        if r.task in best and r.method != "flowdps":
+            pairs = zip(best[r.task].psnr, r.psnr, strict=True)
+            centre, half = interval([a - b for a, b in pairs])
+            lead = f"{centre:+.2f} ± {half:.2f}"
+        ratio = "–" if r.task == "any" else f"{mean(r.residual):.2f}"
+        lines.append(
+            f"| {r.task} | {r.method} | {mean(r.psnr):.2f} | {mean(r.ssim):.3f} | {ratio} |"
+            f" {r.seconds:.2f} | {r.decoder} | {r.transformer} | {lead} |"
+        )
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``flowdps bench``."""
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
+    )
+    parser.add_argument("--preset", choices=list(samplers.PRESETS), default="tuned")
+    parser.add_argument("--images", type=int, default=48, help="held-out test pictures to use")
+    parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--noise", type=float, default=0.03)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--prior", default=None)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--out", type=Path, help="also write every number of every image as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; with ``--out`` also write the numbers of every picture."""
+    from .priors.diffusers import load_prior
+
+    bench = Bench(load_prior(args.prior, device=args.device, dtype=args.dtype), args)
+    bench.ceiling()
+    for task in args.tasks:
+        bench.task(task)
+    print(table(bench.results))
+    if args.out:
+        args.out.write_text(json.dumps([vars(r) for r in bench.results], indent=1))
+    return 0

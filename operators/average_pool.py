@@ -1,0 +1,50 @@
+"""Super-resolution by average pooling."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import LinearOperator, Recipe, Shape, positive_integer
+
+
+class _AveragePool(LinearOperator):
+    def __init__(self, shape: Shape, scale: int):
+        channels, height, width = shape
+        super().__init__(shape, (channels, height // scale, width // scale))
+        self._scale = scale
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self._scale)
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return y.repeat_interleave(self._scale, -2).repeat_interleave(self._scale, -1)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._pinv(y) / self._scale**2
+
+    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        # A Aᵀ = I / d²
+        return z + gamma / (1 + gamma / self._scale**2) * self._adjoint(y - self._forward(z))
+
+
+@dataclasses.dataclass(frozen=True)
+class AveragePool(Recipe):
+    """Mean over blocks of ``scale`` x ``scale`` pixels. ValueError for a scale below 1."""
+
+    scale: int = 4
+    name: ClassVar[str] = "sr_avgpool"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", positive_integer(self.scale, "the scale of sr_avgpool"))
+
+    @property
+    def stride(self) -> int:
+        return self.scale
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        return _AveragePool(shape, self.scale)

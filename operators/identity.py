@@ -1,0 +1,35 @@
+"""No degradation but noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import LinearOperator, Recipe, Shape
+
+
+class _Identity(LinearOperator):
+    def __init__(self, shape: Shape):
+        super().__init__(shape, shape)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+    _adjoint = _forward
+    _pinv = _forward
+
+    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        return (z + gamma * y) / (1 + gamma)
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity(Recipe):
+    """A x = x: with noise, this is denoising."""
+
+    name: ClassVar[str] = "identity"
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        return _Identity(shape)

@@ -1,0 +1,52 @@
+"""A measurement: what was seen, and through which operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .base import LinearOperator
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """``y`` (N, *operator.out_shape) = A x + noise of standard deviation ``noise_level``, on the scale
+    of images in [-1, 1]; ``simulated`` from a clean image, or observed.
+
+    Raises ValueError for a noise level that is negative or not finite, or a ``y`` of another shape.
+    """
+
+    y: Tensor
+    operator: LinearOperator
+    noise_level: float
+    simulated: bool = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise_level) and self.noise_level >= 0):
+            raise ValueError(
+                f"the noise level is {self.noise_level}; expected a number of at least 0, such as"
+                " 0.03"
+            )
+        if tuple(self.y.shape[1:]) != tuple(self.operator.out_shape):
+            raise ValueError(
+                f"the measurement has shape {tuple(self.y.shape)}; its operator gives"
+                f" (N, {', '.join(map(str, self.operator.out_shape))})"
+            )
+
+
+def simulate(
+    x: Tensor,
+    operator: LinearOperator,
+    noise_level: float,
+    generators: Sequence[torch.Generator],
+) -> Measurement:
+    """Degrade images ``x`` (N, C, H, W); the noise of sample k comes from ``generators[k]`` (CPU)."""
+    if len(generators) != len(x):
+        raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
+    clean = operator.A(x)
+    noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators])
+    return Measurement(clean + noise_level * noise.to(clean), operator, noise_level, True)

@@ -1,0 +1,374 @@
+"""SD3 and SD3.5 through diffusers, outside ComfyUI: folders, hub models and single files."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .checkpoint import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
+from .prune import prune
+
+if TYPE_CHECKING:
+    from diffusers import SD3Transformer2DModel
+
+DEMO_PRIOR = Path(__file__).with_name("demo_prior.safetensors")
+_DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+_T5_TOKENS = 256
+
+
+class DiffusersPrior:
+    """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of diffusers' modules.
+
+    context (1 or 2, T, D) and pooled (1 or 2, P) condition the transformer: the prompt's row or,
+    for classifier-free guidance of weight ``cfg``, the negative prompt's row and the prompt's.
+    Tensors passed in may have any precision: they are cast inside, and results come back in theirs.
+    """
+
+    def __init__(
+        self,
+        transformer: SD3Transformer2DModel,
+        autoencoder: Autoencoder,
+        context: Tensor,
+        pooled: Tensor,
+        cfg: float = 1.0,
+    ):
+        self.transformer = transformer.requires_grad_(False).eval()
+        self.autoencoder = autoencoder.module.requires_grad_(False).eval()
+        self._factor, self._offset = autoencoder.factor, autoencoder.offset
+        self.device, self.dtype = context.device, context.dtype
+        self.context, self.pooled, self.cfg = context, pooled, cfg
+        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+        self.latent_channels: int = transformer.config["in_channels"]
+        self.stride: int = 2 ** (len(self.autoencoder.config["block_out_channels"]) - 1)
+        self._patch: int = transformer.config["patch_size"]
+        self.largest: int = transformer.config["pos_embed_max_size"] * self._patch * self.stride
+        """Longest side of an image in pixels for which the model has positions."""
+        if self.autoencoder.config["latent_channels"] != self.latent_channels:
+            raise ValueError(
+                f"the autoencoder has {self.autoencoder.config['latent_channels']} latent channels"
+                f" and the transformer {self.latent_channels}: they belong to different models"
+            )
+
+    def _velocity(self, z: Tensor, sigma: float) -> Tensor:
+        height, width = z.shape[-2:]
+        if max(height, width) * self.stride > self.largest:
+            raise ValueError(
+                f"the image is {height * self.stride}x{width * self.stride} pixels; this model"
+                f" takes at most {self.largest}x{self.largest}: choose a smaller size"
+            )
+        # ComfyUI, too, fills an incomplete last patch from the opposite side.
+        fill = (0, -width % self._patch, 0, -height % self._patch)
+        if any(fill):
+            z = F.pad(z, fill, mode="circular")
+        rows, count = len(self.context), len(z)
+        v = self.transformer(
+            hidden_states=z.to(self.device, self.dtype).repeat(rows, 1, 1, 1),
+            encoder_hidden_states=self.context.repeat_interleave(count, 0),
+            pooled_projections=self.pooled.repeat_interleave(count, 0),
+            timestep=torch.full((rows * count,), 1000 * sigma, device=self.device),
+            return_dict=False,
+        )[0]
+        self.passes["transformer"] += 1
+        v = v[..., :height, :width].to(z)
+        if rows == 1:
+            return v
+        null, conditional = v.chunk(2)
+        return null + self.cfg * (conditional - null)
+
+    def denoise(self, z: Tensor, sigma: float) -> Tensor:
+        """Posterior mean ``z − σ v`` of the data given ``z`` (N, C, h, w) at σ in [0, 1].
+
+        Differentiable when ``z`` requires a gradient. Raises ValueError for latents larger than
+        the model's positions.
+        """
+        with torch.set_grad_enabled(z.requires_grad and torch.is_grad_enabled()):
+            return z - sigma * self._velocity(z, sigma)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (N, 3, H, W), about in [-1, 1], of latents (N, C, H / stride, W / stride)."""
+        raw = (z * self._factor + self._offset).to(self.device, self.dtype)
+        images = self.autoencoder.decode(raw, return_dict=False)[0]
+        self.passes["decoder"] += 1
+        return images.to(z)
+
+    def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+        """Latents of images (N, 3, H, W) in [-1, 1].
+
+        A variational autoencoder draws sample k from its posterior with ``generators[k]`` (CPU)
+        or, without generators, takes the mean; TAESD has no posterior.
+        """
+        if generators is not None and len(generators) != len(x):
+            raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
+        encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
+        self.passes["encoder"] += 1
+        if not hasattr(encoded, "latent_dist"):
+            raw = encoded.latents.to(x)
+        else:
+            posterior = encoded.latent_dist
+            raw = posterior.mean.to(x)
+            if generators is not None:
+                shape = raw.shape[1:]
+                noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
+                raw = raw + posterior.std.to(x) * noise.to(x)
+        return (raw - self._offset) / self._factor
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the libraries' notices and loading bars, and give them back afterwards."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    libraries = (of_diffusers, of_transformers)
+    levels = [library.get_verbosity() for library in libraries]
+    bars = [library.is_progress_bar_enabled() for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, level, bar in zip(libraries, levels, bars, strict=True):
+            library.set_verbosity(level)
+            if bar:
+                library.enable_progress_bar()
+
+
+def _device(name: str | torch.device) -> torch.device:
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((kind for kind in found if found[kind]), "cpu"))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; expected auto, cpu, cuda or mps") from error
+    if not found.get(device.type, True):
+        raise ValueError(f"device {str(device)!r} is not available here; choose cpu or auto")
+    return device
+
+
+def _dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    dtype = _DTYPES.get(name) if isinstance(name, str) else name
+    if dtype is None or dtype not in _DTYPES.values():
+        raise ValueError(
+            f"unknown dtype {str(name)!r}; expected auto or one of {', '.join(_DTYPES)}"
+        )
+    if dtype == torch.float64 and device.type == "mps":
+        raise ValueError("dtype float64 does not exist on mps; choose float32 or the cpu")
+    return dtype
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0].rstrip(".")
+
+
+def _part(kind: Any, source: str, name: str, dtype: torch.dtype | None = None, **more: Any) -> Any:
+    """One part of a model folder or hub model; ValueError in one sentence if it does not load."""
+    if dtype is not None:
+        # Under this name old and new versions of both libraries know it.
+        more |= {"torch_dtype": dtype, "use_safetensors": True}
+    try:
+        return kind.from_pretrained(source, subfolder=name, **more)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"cannot load {name} of {source!r}: {_first_line(error)}") from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ValueError(f"{name} of {source!r} is corrupt or truncated ({error})") from error
+
+
+def _release(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def _folder_index(source: str) -> dict[str, Any]:
+    """What ``model_index.json`` of a folder or hub model says; ValueError if it is not SD3."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        index: Any = DiffusionPipeline.load_config(source)
+    except (OSError, ValueError) as error:
+        if Path(source).is_dir():
+            raise ValueError(
+                f"{source} has no readable model_index.json; expected an SD3 model folder in"
+                " diffusers' layout"
+            ) from error
+        raise ValueError(
+            f"cannot load {source!r} from the Hugging Face hub: {_first_line(error)}"
+        ) from error
+    if not str(index.get("_class_name")).startswith("StableDiffusion3"):
+        raise ValueError(f"{source} is not an SD3 model: it is a {index.get('_class_name')}")
+    return index
+
+
+def _has(index: dict[str, Any], part: str) -> bool:
+    return bool((index.get(part) or [None])[0])
+
+
+@torch.no_grad()
+def _encode_texts(
+    source: str, index: dict[str, Any], texts: list[str], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Context (len(texts), T, D) and pooled vectors (len(texts), P), as SD3 wants them.
+
+    The encoders are in memory one at a time, and none afterwards.
+    """
+    from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5EncoderModel
+
+    work = torch.float32 if dtype == torch.float64 else dtype
+    clip: list[Tensor] = []
+    pooled: list[Tensor] = []
+    t5: Tensor | None = None
+    for suffix in ("", "_2", "_3"):
+        if not _has(index, f"text_encoder{suffix}"):
+            if suffix == "_3":
+                continue
+            raise ValueError(
+                f"{source} lacks text_encoder{suffix}, without which SD3 knows no prompt"
+            )
+        tokenizer = _part(AutoTokenizer, source, f"tokenizer{suffix}")
+        kind = T5EncoderModel if suffix == "_3" else CLIPTextModelWithProjection
+        encoder = _part(kind, source, f"text_encoder{suffix}", work).to(device, work).eval()
+        length = _T5_TOKENS if suffix == "_3" else tokenizer.model_max_length
+        tokens = tokenizer(
+            texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        output = encoder(tokens.input_ids.to(device), output_hidden_states=suffix != "_3")
+        if suffix == "_3":
+            t5 = output[0].to(dtype)
+        else:
+            clip.append(output.hidden_states[-2].to(dtype))
+            pooled.append(output[0].to(dtype))
+        del encoder, output, tokens
+        _release(device)
+    context = torch.cat(clip, -1)
+    if t5 is not None:
+        context = F.pad(context, (0, t5.shape[-1] - context.shape[-1]))
+        context = torch.cat([context, t5], 1)
+    return context, torch.cat(pooled, -1)
+
+
+def load_prior(
+    source: str | Path | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    prompt: str = "",
+    negative: str = "",
+    cfg: float = 2.0,
+    config: str | Path | None = None,
+) -> DiffusersPrior:
+    """Load a prior.
+
+    source: None for the demo prior that comes with the package; a safetensors file; a folder in
+        diffusers' layout; or the id of such a model on the Hugging Face hub.
+    device: auto takes CUDA, then MPS, then the CPU.
+    dtype: float16, bfloat16, float32 or float64; auto is float32 on the CPU, else float16.
+    prompt, negative: what the pictures show, and what not. The text encoders are gone before the
+        transformer is loaded. A model without them is conditioned on one token of zeros.
+    cfg: weight w of classifier-free guidance, ``v = v_null + w (v_prompt − v_null)``, both in one
+        batched pass; a single pass at 1, and wherever both prompts are the same.
+    config: folder or hub id in diffusers' layout from which a single file takes what it lacks:
+        the text encoders and, where need be, the autoencoder.
+
+    Raises ValueError, in one sentence, for all that is not a complete SD3 model.
+    """
+    if not (math.isfinite(cfg) and cfg >= 0):
+        raise ValueError(f"cfg is {cfg}; expected a number of at least 0 (1 is no guidance)")
+    at = _device(device)
+    precision = _dtype(dtype, at)
+    source = DEMO_PRIOR if source is None else source
+    path = Path(source).expanduser()
+    hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and path.suffix != ".safetensors"
+    if not path.exists() and (isinstance(source, Path) or not hub):
+        raise ValueError(f"no such prior: {source}; expected a safetensors file or a model folder")
+    file = Checkpoint(path) if path.is_file() else None
+    if file is not None:
+        check_sd3(file)
+    try:
+        import diffusers
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"the standalone prior needs the package {error.name!r}:"
+            ' pip install "flowdps[standalone]"'
+        ) from error
+
+    with _quiet():
+        # A single file is completed from the folder `config`; a folder is complete.
+        folder = config if file is not None else path if path.exists() else source
+        folder = None if folder is None else str(folder)
+        index = {} if folder is None else _folder_index(folder)
+        guided = cfg != 1 and prompt != negative
+        if folder is not None and _has(index, "text_encoder"):
+            texts = [negative, prompt] if guided else [prompt]
+            context, pooled = _encode_texts(folder, index, texts, at, precision)
+        elif prompt or negative:
+            given = "prompt" if prompt else "negative prompt"
+            raise ValueError(
+                f"{path.name} has no text encoders, so the {given} {prompt or negative!r} cannot be"
+                " used: leave it empty, or name a model with text encoders"
+            )
+        else:
+            context = pooled = None
+        autoencoder = None if file is None else load_autoencoder(file)
+        if autoencoder is None:
+            if folder is None or not _has(index, "vae"):
+                raise ValueError(
+                    f"{path} holds no autoencoder (first_stage_model.*): use a complete checkpoint"
+                    " or name a model folder that has one"
+                )
+            kind = index["vae"][1]
+            if kind not in ("AutoencoderKL", "AutoencoderTiny"):
+                raise ValueError(f"{folder} has an autoencoder of another kind than SD3's: {kind}")
+            module = _part(getattr(diffusers, kind), folder, "vae", precision)
+            scale, shift = (module.config.get(k) for k in ("scaling_factor", "shift_factor"))
+            autoencoder = Autoencoder(module, 1 / (scale or 1.0), shift or 0.0)
+        if file is not None:
+            transformer: Any = load_transformer(file)
+        else:
+            transformer = _part(
+                diffusers.SD3Transformer2DModel, str(folder), "transformer", precision
+            )
+        autoencoder.module.to(at, precision)
+        transformer.to(at, precision)
+    if isinstance(autoencoder.module, diffusers.AutoencoderTiny):
+        for side in (autoencoder.module.encoder, autoencoder.module.decoder):
+            side.layers = prune(side.layers)
+    wide = transformer.config["joint_attention_dim"], transformer.config["pooled_projection_dim"]
+    if context is None or pooled is None:
+        context = torch.zeros(1, 1, wide[0], device=at, dtype=precision)
+        pooled = torch.zeros(1, wide[1], device=at, dtype=precision)
+    else:
+        # Without T5 the CLIP encodings are narrower than what the transformer expects.
+        if context.shape[-1] < wide[0]:
+            context = F.pad(context, (0, wide[0] - context.shape[-1]))
+            context = torch.cat([context, context.new_zeros(len(context), _T5_TOKENS, wide[0])], 1)
+        if (context.shape[-1], pooled.shape[-1]) != wide:
+            raise ValueError(
+                f"the text encoders give vectors of {context.shape[-1]} and {pooled.shape[-1]}, the"
+                f" transformer expects {wide[0]} and {wide[1]}: they belong to different models"
+            )
+    return DiffusersPrior(
+        transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1
+    )

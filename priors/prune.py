@@ -1,0 +1,108 @@
+"""Remove the dead parts of a TAESD network: the same function, computed faster.
+
+The shipped autoencoder is a narrow network inside the 64-wide layout that hosts expect
+(``training/taesd.py``), so most of its channels are zero everywhere and some of its blocks do
+nothing. A channel whose kernels and bias are zero stays zero through ReLU, upsampling and skip
+connection; dropping it changes nothing but the order of floating-point sums.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _Residual(nn.Module):
+    """TAESD's block, ``relu(conv(x) + x)``."""
+
+    def __init__(self, conv: nn.Sequential):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x) + x)
+
+
+def _live(conv: nn.Conv2d) -> Tensor:
+    """Mask of the output channels that are not zero for every input."""
+    live = conv.weight.detach().flatten(1).ne(0).any(1)
+    return live if conv.bias is None else live | conv.bias.detach().ne(0)
+
+
+def _slice(conv: nn.Conv2d, outputs: Tensor, inputs: Tensor) -> nn.Conv2d:
+    small = nn.Conv2d(
+        int(inputs.sum()),
+        int(outputs.sum()),
+        conv.kernel_size,  # type: ignore[arg-type]
+        stride=conv.stride,  # type: ignore[arg-type]
+        padding=conv.padding,  # type: ignore[arg-type]
+        bias=conv.bias is not None,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+    ).requires_grad_(False)
+    small.weight.copy_(conv.weight.detach()[outputs][:, inputs])
+    if small.bias is not None and conv.bias is not None:
+        small.bias.copy_(conv.bias.detach()[outputs])
+    return small
+
+
+def _block_convs(module: nn.Module) -> list[nn.Conv2d] | None:
+    """The three convolutions of a residual block without a projection in its skip; else None."""
+    body = getattr(module, "conv", None)
+    skip = getattr(module, "skip", None)
+    if not isinstance(body, nn.Sequential) or not isinstance(skip, nn.Identity | None):
+        return None
+    if [type(part) for part in body] != [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.Conv2d]:
+        return None
+    return [part for part in body if isinstance(part, nn.Conv2d)]
+
+
+def _shrink_block(convs: list[nn.Conv2d], width: Tensor) -> nn.Module:
+    if not _live(convs[-1]).any():
+        return nn.ReLU()
+    layers: list[nn.Module] = []
+    inputs = width
+    for conv in convs[:-1]:
+        outputs = _live(conv)
+        if not outputs.any():
+            outputs[0] = True
+        layers += [_slice(conv, outputs, inputs), nn.ReLU()]
+        inputs = outputs
+    return _Residual(nn.Sequential(*layers, _slice(convs[-1], width, inputs)))
+
+
+def prune(layers: nn.Sequential) -> nn.Sequential:
+    """A smaller network that computes the same as ``layers``, a TAESD encoder or decoder.
+
+    Its parameters do not require gradients. Layers of any other topology are returned as they are.
+    """
+    modules = list(layers)
+    blocks = [_block_convs(module) for module in modules]
+    known = (nn.Conv2d, nn.ReLU, nn.Upsample)
+    if not isinstance(modules[0], nn.Conv2d) or any(
+        found is None and not isinstance(module, known)
+        for module, found in zip(modules, blocks, strict=True)
+    ):
+        return layers
+    at = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d)]
+    first = modules[0]
+    width = torch.ones(first.in_channels, dtype=torch.bool, device=first.weight.device)
+    small: list[nn.Module] = []
+    for i, module in enumerate(modules):
+        if isinstance(module, nn.Conv2d):
+            # One width from this convolution to the next: what it or a block behind it fills.
+            outputs = _live(module)
+            following = next((j for j in at if j > i), None)
+            for found in blocks[i + 1 : following]:
+                if found is not None:
+                    outputs |= _live(found[-1])
+            if following is None or not outputs.any():
+                outputs[:] = True
+            small.append(_slice(module, outputs, width))
+            width = outputs
+        elif (found := blocks[i]) is not None:
+            small.append(_shrink_block(found, width))
+        else:
+            small.append(module)
+    return nn.Sequential(*small)

@@ -1,0 +1,208 @@
+"""The contract of every registered operator, on odd and non-square sizes in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from comfyui_flowdps.operators import (
+    REGISTRY,
+    AveragePool,
+    BicubicDownsample,
+    GaussianBlur,
+    Identity,
+    MotionBlur,
+    recipe_for_task,
+    recipe_from_dict,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+CASES = {
+    "pool3": AveragePool(3),
+    "pool2": AveragePool(2),
+    "bicubic2": BicubicDownsample(2),
+    "bicubic3": BicubicDownsample(3),
+    "gauss": GaussianBlur(5, sigma=0.8),
+    "gauss-periodic": GaussianBlur(5, sigma=0.8, boundary="periodic"),
+    "gauss-wide": GaussianBlur(31, sigma=3.0),
+    "motion5": MotionBlur(5, seed=3),
+    "motion-even": MotionBlur(6, seed=1),
+    "motion-periodic": MotionBlur(7, seed=2, boundary="periodic"),
+    "identity": Identity(),
+}
+every = pytest.mark.parametrize("recipe", CASES.values(), ids=CASES.keys())
+sizes = st.tuples(st.integers(2, 5), st.integers(2, 5))
+quick = settings(max_examples=8, deadline=None, derandomize=True)
+
+
+def bound(recipe, size, dtype=torch.float64):
+    return recipe.bind((2, size[0] * recipe.stride + 0, size[1] * recipe.stride), dtype=dtype)
+
+
+def draw(shape, seed, count=2):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(count, *shape, generator=g, dtype=torch.float64)
+
+
+def dot(a, b):
+    return (a * b).sum()
+
+
+def dense(operator):
+    n = operator.in_shape[0] * operator.in_shape[1] * operator.in_shape[2]
+    basis = torch.eye(n, dtype=torch.float64).view(n, *operator.in_shape)
+    return operator.A(basis).flatten(1).T
+
+
+def test_every_operator_has_a_case():
+    assert {type(recipe).name for recipe in CASES.values()} == set(REGISTRY)
+
+
+@every
+@given(size=sizes, seed=st.integers(0, 99))
+@quick
+def test_linear_and_adjoint(recipe, size, seed):
+    operator = bound(recipe, size)
+    x, x2, y = draw(operator.in_shape, seed), draw(operator.in_shape, seed + 100), None
+    y = draw(operator.out_shape, seed + 200)
+    torch.testing.assert_close(operator.A(2 * x - 3 * x2), 2 * operator.A(x) - 3 * operator.A(x2))
+    left, right = dot(operator.A(x), y), dot(x, operator.adjoint(y))
+    scale = operator.A(x).norm() * y.norm()
+    assert abs(left - right) <= 1e-10 * scale, (float(left), float(right))
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(dot(operator.A(x), y), x)
+    torch.testing.assert_close(gradient, operator.adjoint(y), rtol=1e-10, atol=1e-10)
+
+
+@every
+@given(size=sizes, seed=st.integers(0, 99))
+@quick
+def test_pseudo_inverse_and_prox(recipe, size, seed):
+    operator = bound(recipe, size)
+    x, z = draw(operator.in_shape, seed), draw(operator.in_shape, seed + 1)
+    y = operator.A(x)
+    torch.testing.assert_close(operator.A(operator.pinv(y)), y, rtol=1e-6, atol=1e-7)
+    y = draw(operator.out_shape, seed + 2)
+    for gamma in (0.0, 0.3, 50.0):
+        got = operator.prox(z, y, gamma)
+        slope = gamma * operator.adjoint(operator.A(got) - y) + got - z
+        assert slope.norm() <= 1e-8 * (1 + gamma) * (z.norm() + y.norm())
+
+
+@every
+def test_pseudo_inverse_is_moore_penrose(recipe):
+    operator = bound(recipe, (3, 4))
+    matrix = dense(operator)
+    y = draw(operator.out_shape, 1)
+    want = (torch.linalg.pinv(matrix, rtol=1e-11) @ y.flatten(1).T).T.view(-1, *operator.in_shape)
+    torch.testing.assert_close(operator.pinv(y), want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
+
+
+@every
+def test_dense_matrix_transposes(recipe):
+    operator = bound(recipe, (2, 3))
+    n = operator.out_shape[0] * operator.out_shape[1] * operator.out_shape[2]
+    basis = torch.eye(n, dtype=torch.float64).view(n, *operator.out_shape)
+    torch.testing.assert_close(operator.adjoint(basis).flatten(1), dense(operator))
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batch_inputs_and_inference_mode(recipe, dtype):
+    operator = bound(recipe, (3, 2), dtype)
+    x, y = draw(operator.in_shape, 1, 3).to(dtype), draw(operator.out_shape, 2, 3).to(dtype)
+    kept_x, kept_y = x.clone(), y.clone()
+    with torch.inference_mode():
+        for result, single in (
+            (operator.A(x), lambda k: operator.A(x[k : k + 1])),
+            (operator.adjoint(y), lambda k: operator.adjoint(y[k : k + 1])),
+            (operator.prox(x, y, 2.0), lambda k: operator.prox(x[k : k + 1], y[k : k + 1], 2.0)),
+        ):
+            assert result.dtype == dtype
+            for k in range(3):
+                torch.testing.assert_close(result[k : k + 1], single(k), rtol=1e-4, atol=1e-4)
+    assert torch.equal(x, kept_x)
+    assert torch.equal(y, kept_y)
+
+
+@every
+def test_composition(recipe):
+    inner = GaussianBlur(3, sigma=0.7).bind((2, 2 * recipe.stride, 3 * recipe.stride), "cpu", torch.float64)
+    outer = recipe.bind(inner.out_shape, dtype=torch.float64)
+    both = outer @ inner
+    x, y = draw(both.in_shape, 1), draw(both.out_shape, 2)
+    torch.testing.assert_close(both.A(x), outer.A(inner.A(x)))
+    torch.testing.assert_close(both.adjoint(y), inner.adjoint(outer.adjoint(y)))
+    assert abs(dot(both.A(x), y) - dot(x, both.adjoint(y))) < 1e-10 * x.norm() * y.norm()
+    seen = both.A(x)
+    torch.testing.assert_close(both.A(both.pinv(seen)), seen, rtol=1e-6, atol=1e-7)
+
+
+@every
+def test_recipe_survives_json(recipe):
+    assert recipe_from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 17, 60, 61])
+def test_motion_kernel_is_centred_seeded_and_sums_to_one(size):
+    before = torch.get_rng_state()
+    for seed in range(4):
+        kernel = MotionBlur(size, seed=seed).kernel()
+        assert torch.equal(kernel, MotionBlur(size, seed=seed).kernel())
+        assert kernel.shape == (size, size)
+        assert float(kernel.min()) >= 0
+        assert float(kernel.sum()) == pytest.approx(1)
+        axis = torch.arange(size, dtype=torch.float64) - size // 2
+        assert abs(float((kernel.sum(1) * axis).sum())) < 0.05
+        assert abs(float((kernel.sum(0) * axis).sum())) < 0.05
+    assert torch.equal(before, torch.get_rng_state())
+    if size >= 9:
+        assert not torch.equal(MotionBlur(size, seed=0).kernel(), MotionBlur(size, seed=1).kernel())
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "periodic"])
+def test_motion_is_a_true_convolution(boundary):
+    recipe = MotionBlur(5, seed=3, boundary=boundary)
+    operator = recipe.bind((1, 12, 13), dtype=torch.float64)
+    point = torch.zeros(1, 1, 12, 13, dtype=torch.float64)
+    point[0, 0, 6, 6] = 1
+    torch.testing.assert_close(operator.A(point)[0, 0, 4:9, 4:9], recipe.kernel())
+
+
+def test_gaussian_is_a_gaussian():
+    taps = GaussianBlur(7, sigma=1.5).taps()
+    assert float(taps[3] / taps[5]) == pytest.approx(2.718281828 ** (4 / (2 * 1.5**2)), rel=1e-6)
+    constant = torch.full((1, 1, 5, 6), 0.7, dtype=torch.float64)
+    blurred = GaussianBlur(7).bind((1, 5, 6), dtype=torch.float64).A(constant)
+    torch.testing.assert_close(blurred, constant)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 5])
+def test_bicubic_keeps_position(scale):
+    n = 12 * scale
+    operator = BicubicDownsample(scale).bind((1, n, n), dtype=torch.float64)
+    ramp = torch.arange(n, dtype=torch.float64).expand(1, 1, n, n).contiguous()
+    inside = operator.A(ramp)[0, 0, 5, 3:-3]
+    centres = (torch.arange(12, dtype=torch.float64) + 0.5)[3:-3] * scale - 0.5
+    torch.testing.assert_close(inside, centres, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("task", "scale", "words"),
+    [
+        ("sr_cubic", 4, "unknown task 'sr_cubic'"),
+        ("sr_bicubic", 0, "is 0; expected a whole number"),
+        ("sr_avgpool", 2.5, "is 2.5"),
+        ("deblur_gauss", 12, "odd number, such as 13"),
+    ],
+)
+def test_bad_recipes_are_named(task, scale, words):
+    with pytest.raises(ValueError, match=words):
+        recipe_for_task(task, scale)
+
+
+def test_bad_sizes_are_named():
+    with pytest.raises(ValueError, match="pad it to 12x16"):
+        AveragePool(4).bind((3, 10, 15))
+    with pytest.raises(ValueError, match="expects"):
+        AveragePool(4).bind((3, 8, 8)).A(torch.zeros(1, 3, 9, 8))

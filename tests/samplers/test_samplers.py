@@ -1,0 +1,296 @@
+"""Laws of the samplers, on a linear-Gaussian problem whose posterior has a closed form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from comfyui_flowdps.operators import AveragePool, GaussianBlur, Identity, Measurement
+from comfyui_flowdps.samplers import METHODS, PRESETS, Settings, preset, published_sigmas, sample
+from comfyui_flowdps.samplers.base import DataLoss
+from comfyui_flowdps.samplers.psld import psld_loss
+
+MEAN, SPREAD = 0.3, 0.8
+
+
+class GaussianPrior:
+    """Data N(0.3, 0.8²) per element with the identity as autoencoder: every answer is known."""
+
+    latent_channels, stride = 3, 1
+    device, dtype = torch.device("cpu"), torch.float64
+
+    def __init__(self) -> None:
+        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+
+    def denoise(self, z, sigma):
+        self.passes["transformer"] += 1
+        gain = (1 - sigma) * SPREAD**2 / ((1 - sigma) ** 2 * SPREAD**2 + sigma**2)
+        return MEAN + gain * (z - (1 - sigma) * MEAN)
+
+    def decode(self, z):
+        self.passes["decoder"] += 1
+        return z * 1.0
+
+    def encode(self, x, generators=None):
+        self.passes["encoder"] += 1
+        return x * 1.0
+
+
+class CurvedPrior(GaussianPrior):
+    """The same with a non-linear decoder and encoder, for gradients that are not constant."""
+
+    def denoise(self, z, sigma):
+        return super().denoise(z, sigma) + 0.1 * torch.sin(z)
+
+    def decode(self, z):
+        return torch.tanh(z) + 0.2 * z
+
+    def encode(self, x, generators=None):
+        return torch.sin(x) + 0.1 * x
+
+
+def generators(seed: int, count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(1000 * seed + k) for k in range(count)]
+
+
+def problem(recipe, count=1, size=(4, 6), noise=0.2, copies=False) -> Measurement:
+    operator = recipe.bind((3, *size), dtype=torch.float64)
+    g = torch.Generator().manual_seed(7)
+    x = MEAN + SPREAD * torch.randn(1 if copies else count, 3, *size, generator=g).double()
+    y = operator.A(x)
+    y = y + noise * torch.randn(y.shape, generator=g).double()
+    return Measurement(y=y.expand(count, *y.shape[1:]), operator=operator, noise_level=noise)
+
+
+def run(method, measurement, settings, seed=0, steps=12, prior=None, gens=None, callback=None):
+    return sample(
+        method,
+        prior or GaussianPrior(),
+        measurement,
+        sigmas=published_sigmas(steps),
+        settings=settings,
+        generators=gens or generators(seed, len(measurement.y)),
+        callback=callback,
+    )
+
+
+def posterior_mean(measurement: Measurement) -> torch.Tensor:
+    """m + τ² Aᵀ (τ² A Aᵀ + σ² I)⁻¹ (y − A m), by the dense matrix."""
+    operator = measurement.operator
+    size = math.prod(operator.in_shape)
+    basis = torch.eye(size, dtype=torch.float64).view(size, *operator.in_shape)
+    a = operator.A(basis).flatten(1).T
+    gain = SPREAD**2 * a.T @ torch.linalg.inv(
+        SPREAD**2 * a @ a.T + measurement.noise_level**2 * torch.eye(len(a), dtype=torch.float64)
+    )
+    mean = torch.full((size,), MEAN, dtype=torch.float64)
+    return (mean + gain @ (measurement.y[0].flatten() - a @ mean)).view(operator.in_shape)
+
+
+SMALL = {name: replace(settings, step_size=0.05) for name, settings in PRESETS["published"].items()}
+
+# Distance of the mean of 256 samples to the posterior mean, as a part of the distance from the
+# prior mean to it. None of the three is an exact sampler; these are the bounds of what was measured.
+DISTANCE = {"flowdps": 0.5, "flowchef": 0.5, "psld": 0.5}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("recipe", [AveragePool(2), Identity()], ids=["pool", "identity"])
+def test_mean_against_closed_form_posterior(method, recipe, record_property):
+    measurement = problem(recipe, count=256, copies=True)
+    mean = run(method, measurement, preset(method, "tuned"), steps=28).mean(0)
+    truth = posterior_mean(measurement)
+    distance = float((mean - truth).norm() / (truth - MEAN).norm())
+    record_property("distance", distance)
+    print(f"{method} {recipe}: {distance:.3f}")
+    assert distance < DISTANCE[method]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_zero_data_step_is_euler(method):
+    measurement = problem(AveragePool(2), count=2)
+    settings = replace(preset(method, "published"), step_size=0.0)
+    got = run(method, measurement, settings)
+    prior, sigmas = GaussianPrior(), published_sigmas(12)
+    z = torch.stack([torch.randn(3, 4, 6, generator=g) for g in generators(0, 2)]).double()
+    for s, s_next in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+        z = z + (s_next - s) * (z - prior.denoise(z, s)) / s
+    torch.testing.assert_close(got, z, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset_name", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_same_bits_and_global_generator_untouched(method, preset_name):
+    measurement = problem(GaussianBlur(3, sigma=1.0), count=2)
+    settings = replace(preset(method, preset_name), step_size=0.05)
+    before = torch.get_rng_state()
+    first = run(method, measurement, settings)
+    second = run(method, measurement, settings)
+    assert torch.equal(first, second)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not torch.equal(first, run(method, measurement, settings, seed=1))
+
+
+@pytest.mark.parametrize("preset_name", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_batch_equals_single_runs(method, preset_name):
+    measurement = problem(AveragePool(2), count=3)
+    settings = replace(preset(method, preset_name), step_size=0.05)
+    together = run(method, measurement, settings, prior=CurvedPrior())
+    for k in range(3):
+        alone = run(
+            method,
+            replace(measurement, y=measurement.y[k : k + 1]),
+            settings,
+            prior=CurvedPrior(),
+            gens=[generators(0, 3)[k]],
+        )
+        torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["norm", "squared"])
+@pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)
+def test_data_gradient_agrees_with_finite_differences(kind, recipe):
+    measurement = problem(recipe, count=2)
+    loss = DataLoss(CurvedPrior(), measurement, kind)
+    z = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(1)).double()
+    direction = torch.randn(z.shape, generator=torch.Generator().manual_seed(2)).double()
+    _, gradient = loss.gradient(z)
+    h = 1e-5
+    numeric = (loss(z + h * direction) - loss(z - h * direction)) / (2 * h)
+    torch.testing.assert_close((gradient * direction).flatten(1).sum(1), numeric, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["norm", "squared"])
+def test_psld_gradient_agrees_with_finite_differences(kind):
+    prior, measurement = CurvedPrior(), problem(AveragePool(2), count=2)
+    loss = DataLoss(prior, measurement, kind)
+    back = loss.project(measurement.y)
+
+    def value(z):
+        return psld_loss(loss, back, prior.denoise(z, 0.6), None)
+
+    z = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(1)).double()
+    direction = torch.randn(z.shape, generator=torch.Generator().manual_seed(2)).double()
+    z.requires_grad_()
+    (gradient,) = torch.autograd.grad(value(z).sum(), z)
+    h = 1e-5
+    with torch.no_grad():
+        numeric = (value(z + h * direction) - value(z - h * direction)) / (2 * h)
+    torch.testing.assert_close((gradient * direction).flatten(1).sum(1), numeric, rtol=1e-6, atol=0)
+
+
+def published_by_hand(method, measurement, eta, steps):
+    """The published updates written out once more, equation by equation, with autograd only."""
+    prior, operator, sigmas = CurvedPrior(), measurement.operator, published_sigmas(steps).tolist()
+    gens = generators(0, len(measurement.y))
+    shape = (prior.latent_channels, *operator.in_shape[1:])
+    z = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
+    square = operator.in_shape == operator.out_shape
+    back = operator.adjoint if square else operator.pinv
+
+    def length(a):
+        return a.flatten(1).norm(dim=1)
+
+    def slope(function, at):
+        at = at.detach().requires_grad_()
+        return torch.autograd.grad(function(at).sum(), at)[0]
+
+    def data(u):
+        return length(back(measurement.y) - back(operator.A(prior.decode(u))))
+
+    def psld(u):
+        z0 = prior.denoise(u, s)
+        x = prior.decode(z0)
+        glue = back(measurement.y) + x - back(operator.A(x))
+        return length(operator.A(x) - measurement.y) + 0.1 * length(z0 - prior.encode(glue))
+
+    for s, s2 in zip(sigmas[:-1], sigmas[1:], strict=True):
+        v = (z - prior.denoise(z, s)) / s
+        z0, z1 = z - s * v, z + (1 - s) * v
+        if method == "flowdps":
+            zy = z0
+            for _ in range(3):
+                zy = zy - eta * slope(data, zy)
+            zt = (1 - s) * z0 + s * zy
+            noise = torch.zeros_like(z)
+            if s2 > 0:
+                noise = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
+            z = (1 - s2) * zt + s2 * (math.sqrt(s2) * z1 + math.sqrt(1 - s2) * noise)
+        else:
+            gradient = slope(data, z0) if method == "flowchef" else slope(psld, z)
+            z = (1 - s2) * z0 + s2 * z1 - eta * gradient
+    return z
+
+
+@pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_published_preset_is_the_published_update(method, recipe):
+    measurement = problem(recipe, count=2)
+    settings = preset(method, "published")
+    assert settings.step_size == 15 and settings.loss == "norm" and settings.inner_steps == 3
+    got = run(method, measurement, SMALL[method], steps=6, prior=CurvedPrior())
+    want = published_by_hand(method, measurement, 0.05, 6)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+def test_published_schedule():
+    sigmas = published_sigmas(28)
+    assert len(sigmas) == 29 and sigmas[0] == 1 and sigmas[-1] == 0
+    assert float(sigmas[1]) == pytest.approx(0.99051, abs=1e-5)
+    assert float(sigmas[27]) == pytest.approx(0.01187, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_callback_sees_every_step(method):
+    seen = []
+    measurement = problem(AveragePool(2), count=2)
+    run(method, measurement, SMALL[method], steps=5, callback=seen.append)
+    assert [(s.i, s.total) for s in seen] == [(k, 5) for k in range(5)]
+    assert all(s.denoised.shape == (2, 3, 4, 6) and s.loss.shape == (2,) for s in seen)
+    assert float(seen[0].loss.min()) > 0
+
+
+def test_work_is_what_the_paper_counts():
+    prior = GaussianPrior()
+    run("flowdps", problem(AveragePool(2)), SMALL["flowdps"], steps=28, prior=prior)
+    assert prior.passes == {"transformer": 28, "decoder": 84, "encoder": 0}
+    prior = GaussianPrior()
+    run("psld", problem(AveragePool(2)), SMALL["psld"], steps=28, prior=prior)
+    assert prior.passes == {"transformer": 28, "decoder": 28, "encoder": 28}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "dps"}, "unknown method 'dps'"),
+        ({"sigmas": torch.tensor([0.5, 1.0])}, "falling"),
+        ({"sigmas": torch.tensor([1.0])}, "falling"),
+        ({"generators": generators(0, 3)}, "3 generators for 1 samples"),
+    ],
+)
+def test_bad_arguments_are_named(change, words):
+    arguments = {
+        "method": "flowdps",
+        "sigmas": published_sigmas(3),
+        "generators": generators(0, 1),
+    } | change
+    with pytest.raises(ValueError, match=words):
+        sample(
+            arguments.pop("method"),
+            GaussianPrior(),
+            problem(AveragePool(2)),
+            settings=SMALL["flowdps"],
+            **arguments,
+        )
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="step size is nan"):
+        Settings(step_size=float("nan"))
+    with pytest.raises(ValueError, match="unknown preset"):
+        preset("flowdps", "best")
+    with pytest.raises(ValueError, match="steps is 0"):
+        published_sigmas(0)
