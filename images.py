@@ -1,0 +1,162 @@
+"""Image files to tensors and back, with a note for everything that was changed on the way."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = frozenset(
+    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp".split()
+)
+"""What counts as an image in a folder."""
+SMALLEST = 16
+"""Least height and width in pixels: below it there is nothing to restore."""
+
+_NAMES = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette"}
+_COLUMN = 128  # Least width of a column of a sheet, so that its caption fits.
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """Files named by ``inputs``, each once, in order; a folder stands for the images directly in it.
+
+    Files are not looked at, nor need they exist. Raises ValueError for a folder without images.
+    """
+    found: dict[Path, Path] = {}
+    for given in map(Path, inputs):
+        files = [given]
+        if given.is_dir():
+            files = sorted(
+                file
+                for file in given.iterdir()
+                if file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()
+            )
+            if not files:
+                raise ValueError(f"no images in the folder {given}; expected PNG, JPEG, WebP, ...")
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def read_image(path: str | Path) -> tuple[Tensor, list[str]]:
+    """The picture in a file, float32 (1, 3, H, W) in [-1, 1], and notes on what was converted.
+
+    The first frame is taken; EXIF orientation is applied; alpha is composited on white; 16-bit and
+    floating-point grey is scaled, and every other mode becomes RGB. Raises ValueError, in one
+    sentence, for a file that is missing, not an image, truncated, smaller than ``SMALLEST`` pixels
+    on a side, or that holds NaN or infinite values.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected an image file")
+    if not path.exists():
+        raise ValueError(f"no such file: {path}")
+    notes: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on size and metadata.
+            with Image.open(path) as image:
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    notes.append(f"first of {frames} frames")
+                # Pillow keeps 8 of 16 bits when it decodes colour: only the file's own layout tells.
+                deep = any("16" in str(tile[3]) for tile in image.tile)
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                if image.getexif().get(0x0112, 1) != 1:
+                    notes.append("turned upright as its EXIF orientation says")
+        x = _to_tensor(upright, deep, path, notes)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not an image that can be read (PNG, JPEG, ...)") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large an image; make it smaller first") from error
+    except PermissionError as error:
+        raise ValueError(f"{path} cannot be read: permission denied") from error
+    except ValueError:
+        raise
+    except Exception as error:  # Decoders raise OSError, SyntaxError, EOFError, struct.error, ...
+        raise ValueError(f"{path} is truncated or corrupt ({error})") from error
+    if min(x.shape[2:]) < SMALLEST:
+        raise ValueError(
+            f"{path} is {x.shape[2]}x{x.shape[3]} pixels; expected at least {SMALLEST}x{SMALLEST}"
+        )
+    return x, notes
+
+
+def _to_tensor(image: Image.Image, deep: bool, path: Path, notes: list[str]) -> Tensor:
+    mode = image.mode
+    if mode == "F" or mode.startswith("I"):
+        grey = torch.from_numpy(np.asarray(image).astype(np.float32))
+        top = _white_level(grey, mode, path)
+        notes.append(f"{'floating-point' if mode == 'F' else '16-bit'} grey, {top:g} taken as white")
+        return (grey / top * 2 - 1).expand(1, 3, -1, -1).clone()
+    if deep:
+        notes.append("16 bits per channel reduced to 8")
+    if mode not in ("RGB", "RGBA"):
+        notes.append(f"{_NAMES.get(mode, mode)} converted to RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+        notes.append("alpha composited on white")
+    pixels = np.array(image.convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous() / 127.5 - 1
+
+
+def _white_level(grey: Tensor, mode: str, path: Path) -> float:
+    """What value of ``grey`` means white: 65535 for integers; 1, 255 or 65535 for floats."""
+    if not bool(grey.isfinite().all()):
+        raise ValueError(f"{path} holds NaN or infinite values; expected finite ones")
+    low, high = float(grey.min()), float(grey.max())
+    levels = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
+    top = next((level for level in levels if 0 <= low and high <= level), None)
+    if top is None:
+        raise ValueError(f"{path} holds values from {low:g} to {high:g}; expected 0 to {levels[-1]:g}")
+    return top
+
+
+def to_pil(x: Tensor) -> Image.Image:
+    """8-bit RGB picture of ``x`` (1, 3, H, W) or (3, H, W) in [-1, 1], clamped."""
+    x = x.detach().reshape(x.shape[-3:]).float().cpu().clamp(-1, 1)
+    return Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy(), "RGB")
+
+
+def save_png(picture: Tensor | Image.Image, path: str | Path) -> None:
+    """Write a PNG; a file of that name is whole at every moment, the old one or the new one."""
+    picture = picture if isinstance(picture, Image.Image) else to_pil(picture)
+    part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
+    try:
+        picture.save(part, format="PNG")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sheet(columns: Sequence[tuple[str, Tensor]]) -> Image.Image:
+    """Captioned pictures side by side, all at the size of the largest, pixels kept as squares.
+
+    columns: captions and images (1, 3, h, w) in [-1, 1].
+    """
+    height = max(x.shape[-2] for _, x in columns)
+    width = max(x.shape[-1] for _, x in columns)
+    zoom = max(1, math.ceil(_COLUMN / width))
+    size = (height * zoom, width * zoom)
+    gap, line = 8, 18
+    result = Image.new(
+        "RGB", (len(columns) * (size[1] + gap) + gap, size[0] + line + 2 * gap), "white"
+    )
+    draw, font = ImageDraw.Draw(result), ImageFont.load_default()
+    for k, (caption, x) in enumerate(columns):
+        left = gap + k * (size[1] + gap)
+        draw.text((left, gap // 2), caption, fill="black", font=font)
+        x = F.interpolate(x.reshape(1, *x.shape[-3:]).float(), size=size, mode="nearest-exact")
+        result.paste(to_pil(x), (left, line + gap))
+    return result
