@@ -82,7 +82,7 @@ class Checkpoint(Mapping[str, Tensor]):
             raise ValueError(
                 f"{self.path} is corrupt or truncated ({error}); download or copy it again"
             ) from error
-        self._keys = list(self._file.keys())
+        self._keys = dict.fromkeys(self._file.keys())
 
     def _pickle(self) -> str:
         return (
@@ -91,7 +91,12 @@ class Checkpoint(Mapping[str, Tensor]):
         )
 
     def __getitem__(self, key: str) -> Tensor:
+        if key not in self._keys:
+            raise KeyError(key)
         return self._file.get_tensor(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
 
     def __iter__(self):
         return iter(self._keys)

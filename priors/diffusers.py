@@ -183,8 +183,14 @@ def _part(kind: Any, source: str, name: str, dtype: torch.dtype | None = None, *
     if dtype is not None:
         # Under this name old and new versions of both libraries know it.
         more |= {"torch_dtype": dtype, "use_safetensors": True}
+    # diffusers fills what a file lacks with random numbers.
+    if checked := name in ("vae", "transformer"):
+        more["output_loading_info"] = True
     try:
-        return kind.from_pretrained(source, subfolder=name, **more)
+        found = kind.from_pretrained(source, subfolder=name, **more)
+        if checked and found[1]["missing_keys"]:
+            raise ValueError(f"it lacks the tensor {min(found[1]['missing_keys'])!r}")
+        return found[0] if checked else found
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"cannot load {name} of {source!r}: {_first_line(error)}") from error
     except Exception as error:
@@ -248,7 +254,8 @@ def _encode_texts(
             )
         tokenizer = _part(AutoTokenizer, source, f"tokenizer{suffix}")
         kind = T5EncoderModel if suffix == "_3" else CLIPTextModelWithProjection
-        encoder = _part(kind, source, f"text_encoder{suffix}", work).to(device, work).eval()
+        # No cast afterwards: T5 overflows unless it keeps the layers that it loads in float32.
+        encoder = _part(kind, source, f"text_encoder{suffix}", work).to(device).eval()
         length = _T5_TOKENS if suffix == "_3" else tokenizer.model_max_length
         tokens = tokenizer(
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -355,6 +362,8 @@ def load_prior(
     if isinstance(autoencoder.module, diffusers.AutoencoderTiny):
         for side in (autoencoder.module.encoder, autoencoder.module.decoder):
             side.layers = prune(side.layers)
+            if at.type == "cpu":  # a quarter faster there
+                side.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wide = transformer.config["joint_attention_dim"], transformer.config["pooled_projection_dim"]
     if context is None or pooled is None:
         context = torch.zeros(1, 1, wide[0], device=at, dtype=precision)

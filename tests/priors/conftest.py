@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import save_file
-
 from comfyui_flowdps.training.export import transformer_state
 from comfyui_flowdps.training.taesd import NarrowAutoencoder, embed
+from safetensors.torch import save_file
 
 CONTEXT, POOLED, POSITIONS = 24, 12, 8
 SCALE = 0.9
@@ -123,7 +122,7 @@ def pipeline(tmp_path_factory, tiny_transformer):
         tokenizer=_tokenizer(12),
         text_encoder_2=CLIPTextModelWithProjection(clip),
         tokenizer_2=_tokenizer(12),
-        text_encoder_3=T5EncoderModel(t5),
+        text_encoder_3=T5EncoderModel(t5).eval(),
         tokenizer_3=_tokenizer(300),
     )
     folder = tmp_path_factory.mktemp("folder") / "sd3"

@@ -2,8 +2,6 @@ import re
 
 import pytest
 import torch
-from safetensors.torch import save_file
-
 from comfyui_flowdps.priors.checkpoint import (
     Checkpoint,
     load_autoencoder,
@@ -11,17 +9,20 @@ from comfyui_flowdps.priors.checkpoint import (
     transformer_config,
 )
 from comfyui_flowdps.training.export import transformer_state
+from safetensors.torch import save_file
 
 
 def _velocity(model, height=6, width=8):
     generator = torch.Generator().manual_seed(7)
-    config = model.config
+    config, wide = model.config, torch.float64
     return model(
-        hidden_states=torch.randn(2, 16, height, width, generator=generator),
+        hidden_states=torch.randn(2, 16, height, width, generator=generator, dtype=wide),
         encoder_hidden_states=torch.randn(
-            2, 3, config["joint_attention_dim"], generator=generator
+            2, 3, config["joint_attention_dim"], generator=generator, dtype=wide
         ),
-        pooled_projections=torch.randn(2, config["pooled_projection_dim"], generator=generator),
+        pooled_projections=torch.randn(
+            2, config["pooled_projection_dim"], generator=generator, dtype=wide
+        ),
         timestep=torch.tensor([300.0, 900.0]),
         return_dict=False,
     )[0]
@@ -47,9 +48,11 @@ def test_transformer_survives_the_round_trip_through_a_file(
     path = tmp_path / "model.safetensors"
     save_file({prefix + k: v for k, v in state.items()}, path)
     loaded = load_transformer(Checkpoint(path))
-    reference = _velocity(model)
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+    reference = _velocity(model.double())
     assert reference.std() > 0.1
-    torch.testing.assert_close(_velocity(loaded), reference, rtol=0, atol=1e-6)
+    torch.testing.assert_close(_velocity(loaded.double()), reference, rtol=0, atol=1e-6)
 
 
 def test_exporter_writes_what_comfyui_looks_for(tiny_transformer):
@@ -65,7 +68,7 @@ def test_exporter_writes_what_comfyui_looks_for(tiny_transformer):
 
 def test_tiny_autoencoder_speaks_latents_of_unit_variance(demo):
     found = load_autoencoder(Checkpoint(demo.path))
-    assert (found.factor, found.offset) == pytest.approx((demo.scale, 0))
+    assert (found.factor, found.offset) == pytest.approx((demo.scale, 0), abs=1e-6)
     z, x = torch.randn(1, 16, 2, 3), torch.rand(1, 3, 16, 24) * 2 - 1
     torch.testing.assert_close(found.module.decode(z).sample, demo.autoencoder.decode(z))
     torch.testing.assert_close(found.module.encode(x).latents, demo.autoencoder.encode(x))
@@ -91,7 +94,9 @@ def _original_kl(state, levels):
         name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
         name = name.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
         if "attentions" in name:
-            name = name.replace("mid_block.attentions.0", "mid.attn_1").replace("to_out.0", "proj_out")
+            name = name.replace("mid_block.attentions.0", "mid.attn_1").replace(
+                "to_out.0", "proj_out"
+            )
             name = re.sub(r"to_([qkv])", r"\1", name).replace("group_norm", "norm")
             value = value[..., None, None] if value.ndim == 2 else value
         found[name] = value

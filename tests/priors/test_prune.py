@@ -1,9 +1,8 @@
 import pytest
 import torch
-from torch import nn
-
 from comfyui_flowdps.priors.checkpoint import Checkpoint, load_autoencoder
 from comfyui_flowdps.priors.prune import prune
+from torch import nn
 
 
 def _count(module):
