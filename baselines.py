@@ -12,11 +12,15 @@ from .operators import Measurement
 from .priors.base import FlowPrior
 from .samplers.base import DataLoss, Descent, Settings
 
+RELAXED = 1.9
+"""Over-relaxation of the total-variation solver, below 2 (Condat 2013)."""
+
 
 def upsample_bicubic(measurement: Measurement) -> Tensor:
-    """Bicubic interpolation of y to the image's size, (N, C, H, W)."""
+    """Keys' cubic interpolation (a = −0.5) of y to the image's size, (N, C, H, W)."""
     size = measurement.operator.in_shape[1:]
-    return F.interpolate(measurement.y, size=size, mode="bicubic", align_corners=False)
+    # torch takes a = −0.75 unless it may also filter, which it does only where it shrinks.
+    return F.interpolate(measurement.y, size=size, mode="bicubic", antialias=True)
 
 
 def wiener(measurement: Measurement, strength: float) -> Tensor:
@@ -48,24 +52,28 @@ def tv_objective(measurement: Measurement, x: Tensor, strength: float) -> Tensor
     return fit + strength * (p.square() + q.square()).sum(1).sqrt().sum((1, 2))
 
 
-def total_variation(measurement: Measurement, strength: float, iterations: int = 120) -> Tensor:
+def total_variation(measurement: Measurement, strength: float, iterations: int = 150) -> Tensor:
     """argmin ½ ‖A x − y‖² + λ TV(x) by the primal-dual method of Chambolle and Pock (2011).
 
     The data term enters by its exact prox; ``strength`` is λ on the scale of images in [-1, 1].
     """
     operator, y = measurement.operator, measurement.y
     x = operator.prox(y.new_zeros(len(y), *operator.in_shape) + y.mean((2, 3), True), y, 100.0)
-    # tau * sigma * 8 ≤ 1 for the norm of the gradient; the ratio suits values of about one.
-    tau = 0.25 / max(math.sqrt(strength), 0.05)
+    # tau * sigma * 8 ≤ 1 for the norm of the gradient. The dual variable is at most λ long and a
+    # picture changes by some tenths: steps in this proportion converge fastest.
+    tau = 0.06 / strength
     sigma = 1 / (8 * tau)
-    lead, (p, q) = x, _gradient(torch.zeros_like(x))
+    p, q = _gradient(torch.zeros_like(x))
     for _ in range(iterations):
-        down, right = _gradient(lead)
-        p, q = p + sigma * down, q + sigma * right
-        size = ((p.square() + q.square()).sum(1, keepdim=True).sqrt() / strength).clamp(min=1)
-        p, q = p / size, q / size
         new = operator.prox(x + tau * _divergence(p, q), y, tau)
-        lead, x = 2 * new - x, new
+        down, right = _gradient(2 * new - x)
+        u, v = p + sigma * down, q + sigma * right
+        size = ((u.square() + v.square()).sum(1, keepdim=True).sqrt() / strength).clamp(min=1)
+        x, p, q = (
+            x + RELAXED * (new - x),
+            p + RELAXED * (u / size - p),
+            q + RELAXED * (v / size - q),
+        )
     return x
 
 

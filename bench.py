@@ -117,17 +117,13 @@ class Bench:
         self.test, self.tune = pictures("test", args.images), pictures("tune", args.tune_images)
         self.results: list[Result] = []
 
-    def timed(
-        self, task: str, method: str, measurement: Measurement, chosen: str, restore
-    ) -> None:
+    def timed(self, task: str, method: str, measurement: Measurement, chosen: str, restore) -> None:
         """Restore batch by batch, score, and print one line of progress."""
         before, began = dict(self.prior.passes), time.perf_counter()
         parts, batches = [], 0
         for start in range(0, len(self.test), self.args.batch):
             rows = slice(start, start + self.args.batch)
-            part = Measurement(
-                measurement.y[rows], measurement.operator, measurement.noise_level
-            )
+            part = Measurement(measurement.y[rows], measurement.operator, measurement.noise_level)
             parts.append(restore(part, start).detach())
             batches += 1
         seconds = (time.perf_counter() - began) / len(self.test)
@@ -165,14 +161,10 @@ class Bench:
         practice = measure(self.tune, task, args.noise, args.seed + 1)
         shrinks = measurement.operator.in_shape != measurement.operator.out_shape
         if shrinks:
-            self.timed(
-                task, "bicubic", measurement, "", lambda m, _: baselines.upsample_bicubic(m)
-            )
+            self.timed(task, "bicubic", measurement, "", lambda m, _: baselines.upsample_bicubic(m))
         else:
             self.timed(task, "degraded", measurement, "", lambda m, _: m.y)
-        strength = tuned(
-            self.tune, WIENER_STRENGTHS, lambda s: baselines.wiener(practice, s)
-        )
+        strength = tuned(self.tune, WIENER_STRENGTHS, lambda s: baselines.wiener(practice, s))
         self.timed(
             task,
             "Wiener",
@@ -180,9 +172,7 @@ class Bench:
             f"strength {strength}",
             lambda m, _: baselines.wiener(m, strength),
         )
-        weight = tuned(
-            self.tune, STRENGTHS, lambda s: baselines.total_variation(practice, s)
-        )
+        weight = tuned(self.tune, STRENGTHS, lambda s: baselines.total_variation(practice, s))
         self.timed(
             task,
             "total variation",

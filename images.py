@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = frozenset(
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp".split()
+    [".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"]
 )
 """What counts as an image in a folder."""
 SMALLEST = 16
@@ -96,7 +96,9 @@ def _to_tensor(image: Image.Image, deep: bool, path: Path, notes: list[str]) -> 
     if mode == "F" or mode.startswith("I"):
         grey = torch.from_numpy(np.asarray(image).astype(np.float32))
         top = _white_level(grey, mode, path)
-        notes.append(f"{'floating-point' if mode == 'F' else '16-bit'} grey, {top:g} taken as white")
+        notes.append(
+            f"{'floating-point' if mode == 'F' else '16-bit'} grey, {top:g} taken as white"
+        )
         return (grey / top * 2 - 1).expand(1, 3, -1, -1).clone()
     if deep:
         notes.append("16 bits per channel reduced to 8")
@@ -117,9 +119,11 @@ def _white_level(grey: Tensor, mode: str, path: Path) -> float:
         raise ValueError(f"{path} holds NaN or infinite values; expected finite ones")
     low, high = float(grey.min()), float(grey.max())
     levels = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
-    top = next((level for level in levels if 0 <= low and high <= level), None)
+    top = next((level for level in levels if low >= 0 and high <= level), None)
     if top is None:
-        raise ValueError(f"{path} holds values from {low:g} to {high:g}; expected 0 to {levels[-1]:g}")
+        raise ValueError(
+            f"{path} holds values from {low:g} to {high:g}; expected 0 to {levels[-1]:g}"
+        )
     return top
 
 

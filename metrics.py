@@ -24,7 +24,7 @@ def _scikit_image():
         import skimage.metrics
     except ImportError as error:
         raise ValueError(
-            f"PSNR and SSIM need the package {error.name!r}: pip install \"flowdps[standalone]\""
+            f'PSNR and SSIM need the package {error.name!r}: pip install "flowdps[standalone]"'
         ) from error
     return skimage.metrics
 

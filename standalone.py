@@ -1,8 +1,8 @@
 """Run FlowDPS on a bare Python 3.10+: makes .venv beside this file once, then runs the command.
 
-    python3 standalone.py restore photo.png --out restored
-    python3 standalone.py bench
-    python3 standalone.py test
+python3 standalone.py restore photo.png --out restored
+python3 standalone.py bench
+python3 standalone.py test
 """
 
 from __future__ import annotations

@@ -56,5 +56,3 @@ def flowdps(
         if callback:
             callback(Step(i, total, s, z0, value))
     return z
-
-

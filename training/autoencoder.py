@@ -80,7 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
     held = rgba[[group[0] for group in held_groups[:48]]]
     held = data.on_background(held, data.random_colours(len(held), fixed))
     model = NarrowAutoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run("autoencoder", args.out, args.minutes, model, optimisers(*parameters(model), 0.02, 2e-3))
+    run = Run(
+        "autoencoder", args.out, args.minutes, model, optimisers(*parameters(model), 0.02, 2e-3)
+    )
     pool = rgba[train]
     while run.progress < 1:
         count, side = (32, 32) if run.progress < 0.5 else (12, 64)

@@ -46,7 +46,9 @@ def network():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
-            if name.endswith(("norm1.linear", "norm1_context.linear", "norm_out.linear", "proj_out")):
+            if name.endswith(
+                ("norm1.linear", "norm1_context.linear", "norm_out.linear", "proj_out")
+            ):
                 nn.init.zeros_(module.weight)
     return model
 
@@ -167,7 +169,9 @@ def held_out_loss(state: dict[str, Tensor], z0: Tensor) -> float:
     model = network()
     model.load_state_dict(state)
     generator = torch.Generator().manual_seed(5)
-    return sum(float(flow_loss(model, part, generator)) for part in z0.split(30)) / len(z0.split(30))
+    return sum(float(flow_loss(model, part, generator)) for part in z0.split(30)) / len(
+        z0.split(30)
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -192,7 +196,9 @@ def main(arguments: list[str] | None = None) -> None:
     held = latents(autoencoder, data.on_background(held, colours), scale)
 
     model = network()
-    inner = [p for n, p in model.named_parameters() if p.ndim == 2 and (".attn." in n or ".ff" in n)]
+    inner = [
+        p for n, p in model.named_parameters() if p.ndim == 2 and (".attn." in n or ".ff" in n)
+    ]
     chosen = {id(p) for p in inner}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     run = Run("flow", args.out, args.minutes, model, optimisers(inner, rest, 0.02, 1e-3), 0.9993)

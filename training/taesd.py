@@ -55,7 +55,10 @@ def _decoder() -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1), nn.ReLU()]
     for k, (channels, blocks) in enumerate(DECODER_STAGES):
         if k:
-            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, channels, 3, padding=1, bias=False)]
+            layers += [
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(width, channels, 3, padding=1, bias=False),
+            ]
         layers += [Block(channels) for _ in range(blocks)]
         width = channels
     return nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))

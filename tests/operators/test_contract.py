@@ -95,7 +95,9 @@ def test_pseudo_inverse_is_moore_penrose(recipe):
     matrix = dense(operator)
     y = draw(operator.out_shape, 1)
     want = (torch.linalg.pinv(matrix, rtol=1e-11) @ y.flatten(1).T).T.view(-1, *operator.in_shape)
-    torch.testing.assert_close(operator.pinv(y), want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
+    torch.testing.assert_close(
+        operator.pinv(y), want, rtol=1e-3, atol=1e-3 * float(want.abs().max())
+    )
 
 
 @every
@@ -127,7 +129,9 @@ def test_batch_inputs_and_inference_mode(recipe, dtype):
 
 @every
 def test_composition(recipe):
-    inner = GaussianBlur(3, sigma=0.7).bind((2, 2 * recipe.stride, 3 * recipe.stride), "cpu", torch.float64)
+    inner = GaussianBlur(3, sigma=0.7).bind(
+        (2, 2 * recipe.stride, 3 * recipe.stride), "cpu", torch.float64
+    )
     outer = recipe.bind(inner.out_shape, dtype=torch.float64)
     both = outer @ inner
     x, y = draw(both.in_shape, 1), draw(both.out_shape, 2)

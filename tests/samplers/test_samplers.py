@@ -82,8 +82,13 @@ def posterior_mean(measurement: Measurement) -> torch.Tensor:
     size = math.prod(operator.in_shape)
     basis = torch.eye(size, dtype=torch.float64).view(size, *operator.in_shape)
     a = operator.A(basis).flatten(1).T
-    gain = SPREAD**2 * a.T @ torch.linalg.inv(
-        SPREAD**2 * a @ a.T + measurement.noise_level**2 * torch.eye(len(a), dtype=torch.float64)
+    gain = (
+        SPREAD**2
+        * a.T
+        @ torch.linalg.inv(
+            SPREAD**2 * a @ a.T
+            + measurement.noise_level**2 * torch.eye(len(a), dtype=torch.float64)
+        )
     )
     mean = torch.full((size,), MEAN, dtype=torch.float64)
     return (mean + gain @ (measurement.y[0].flatten() - a @ mean)).view(operator.in_shape)
