@@ -26,7 +26,7 @@ def upsample_bicubic(measurement: Measurement) -> Tensor:
 def wiener(measurement: Measurement, strength: float) -> Tensor:
     """argmin ‖A x − y‖² + λ ‖x − m‖² with m the mean colour of y and λ = ``strength``.
 
-    Wiener's filter for a white image spectrum (Tikhonov), in closed form where the operator has one.
+    Wiener's filter for a white image spectrum (Tikhonov): one prox of the operator.
     """
     operator, y = measurement.operator, measurement.y
     mean = y.mean((2, 3), keepdim=True).expand(len(y), *operator.in_shape)
@@ -82,8 +82,8 @@ def latent_fit(
 ) -> Tensor:
     """The decoder fitted to y by Adam, without the flow: what the autoencoder alone achieves.
 
-    Starts at the encoding of A⁺y (of y, for a blur), takes ``passes`` steps whose size falls to zero
-    by a cosine, and is pulled towards zero, the mean of all latents, with weight ``pull``.
+    Starts at the encoding of A⁺y (of y, for a blur), takes ``passes`` steps whose size falls to
+    zero by a cosine, and is pulled towards zero, the mean of all latents, with weight ``pull``.
     """
     operator, y = measurement.operator, measurement.y
     blurred = operator.in_shape == operator.out_shape

@@ -15,7 +15,25 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = frozenset(
-    [".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"]
+    f".{name}"
+    for name in [
+        "avif",
+        "bmp",
+        "gif",
+        "jfif",
+        "jp2",
+        "jpe",
+        "jpeg",
+        "jpg",
+        "pbm",
+        "pgm",
+        "png",
+        "ppm",
+        "tga",
+        "tif",
+        "tiff",
+        "webp",
+    ]
 )
 """What counts as an image in a folder."""
 SMALLEST = 16
@@ -26,7 +44,7 @@ _COLUMN = 128  # Least width of a column of a sheet, so that its caption fits.
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """Files named by ``inputs``, each once, in order; a folder stands for the images directly in it.
+    """Files named by ``inputs``, each once, in order; a folder stands for the images in it.
 
     Files are not looked at, nor need they exist. Raises ValueError for a folder without images.
     """
@@ -67,7 +85,7 @@ def read_image(path: str | Path) -> tuple[Tensor, list[str]]:
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1:
                     notes.append(f"first of {frames} frames")
-                # Pillow keeps 8 of 16 bits when it decodes colour: only the file's own layout tells.
+                # Pillow keeps 8 of 16 bits of a colour: only the file's own layout tells.
                 deep = any("16" in str(tile[3]) for tile in image.tile)
                 image.load()
                 upright = ImageOps.exif_transpose(image)

@@ -52,7 +52,7 @@ def install() -> None:
 
 
 def main() -> int:
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - this file runs on whatever Python is there
         print(f"Python {platform.python_version()} is too old; 3.10 or newer is needed.")
         return 2
     try:

@@ -43,7 +43,7 @@ class LinearOperator(ABC):
         return self._pinv(self._checked(y, self.out_shape, "measurement"))
 
     def prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        """argmin over x of γ/2 ‖A x − y‖² + 1/2 ‖x − z‖², (N, *in_shape), with the tolerance of pinv."""
+        """argmin over x of γ/2 ‖A x − y‖² + ½ ‖x − z‖², (N, *in_shape); tolerance as of pinv."""
         if not gamma >= 0:
             raise ValueError(f"gamma is {gamma}; expected a number of at least 0")
         z = self._checked(z, self.in_shape, "image")

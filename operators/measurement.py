@@ -14,8 +14,8 @@ from .base import LinearOperator
 
 @dataclass(frozen=True)
 class Measurement:
-    """``y`` (N, *operator.out_shape) = A x + noise of standard deviation ``noise_level``, on the scale
-    of images in [-1, 1]; ``simulated`` from a clean image, or observed.
+    """``y`` (N, *operator.out_shape) = A x + noise of standard deviation ``noise_level``, on the
+    scale of images in [-1, 1]; ``simulated`` from a clean image, or observed.
 
     Raises ValueError for a noise level that is negative or not finite, or a ``y`` of another shape.
     """
@@ -44,7 +44,7 @@ def simulate(
     noise_level: float,
     generators: Sequence[torch.Generator],
 ) -> Measurement:
-    """Degrade images ``x`` (N, C, H, W); the noise of sample k comes from ``generators[k]`` (CPU)."""
+    """Degrade images ``x`` (N, C, H, W); sample k draws noise from ``generators[k]`` (CPU)."""
     if len(generators) != len(x):
         raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
     clean = operator.A(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import ClassVar
 
@@ -58,7 +59,7 @@ def trajectory(size: int, intensity: float, seed: int) -> Tensor:
     # Dense points, so that every part of the path weighs by its length.
     parts = [
         a + (b - a) * torch.linspace(0, 1, 2 + int(4 * (b - a).norm()))[:-1, None].double()
-        for a, b in zip(points[:-1], points[1:], strict=True)
+        for a, b in itertools.pairwise(points)
     ]
     path = torch.cat(parts)
     spin = _uniform(g, 0, 2 * math.pi)

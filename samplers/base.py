@@ -49,8 +49,8 @@ class Settings:
 class Step:
     """What a callback sees after step ``i`` of ``total``.
 
-    ``denoised`` (N, C, h, w) is the estimate of the clean latents at noise level ``sigma``, ``loss``
-    (N,) the data loss of every sample.
+    ``denoised`` (N, C, h, w) is the estimate of the clean latents at noise level ``sigma``,
+    ``loss`` (N,) the data loss of every sample.
     """
 
     i: int

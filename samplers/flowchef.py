@@ -22,8 +22,8 @@ def flowchef(
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved along the data
-    gradient at the denoised latents, with the network outside the graph. Draws no noise.
+    """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved along the
+    data gradient at the denoised latents, with the network outside the graph. Draws no noise.
     """
     loss, descent = DataLoss(prior, measurement, settings.loss), Descent(settings)
     total = len(sigmas) - 1

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def shifted(sigma: Tensor, shift: float) -> Tensor:
-    """SD3's time shift, σ ↦ k σ / (1 + (k − 1) σ): a larger ``shift`` stays longer at high noise."""
+    """SD3's time shift, σ ↦ k σ / (1 + (k − 1) σ): a larger k stays longer at high noise."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 

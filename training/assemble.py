@@ -43,7 +43,7 @@ def checkpoint(runs: Path) -> dict[str, torch.Tensor]:
 
 
 def held_out(assets: Path, folder: Path) -> None:
-    """One picture per held-out group: 16 for tuning and 48 for testing, on white or soft colours."""
+    """One picture per held-out group: 16 for tuning, 48 for testing, on white or soft colours."""
     emoji = data.load(assets)
     _, groups = data.split(emoji)
     colours = data.random_colours(TUNE + TEST, torch.Generator().manual_seed(3), white=0.5)

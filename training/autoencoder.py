@@ -34,7 +34,7 @@ def crops(images: Tensor, count: int, side: int, generator: torch.Generator) -> 
 
 
 def loss(model: NarrowAutoencoder, images: Tensor, generator: torch.Generator) -> Tensor:
-    """Log of the squared error (so, PSNR), a little L1, and latents pulled to zero mean, unit variance.
+    """Log of the squared error (so, PSNR), a little L1, and latents of zero mean, unit variance.
 
     Noise on the latents keeps the decoder smooth, which gradient descent through it relies on.
     """

@@ -73,8 +73,9 @@ def download(folder: Path) -> Path:
     if not assets.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(PACKAGE_URL) as response:
-            archive = tarfile.open(fileobj=io.BytesIO(response.read()), mode="r:gz")
-        archive.extractall(folder, filter="data")
+            packed = io.BytesIO(response.read())
+        with tarfile.open(fileobj=packed, mode="r:gz") as archive:
+            archive.extractall(folder, filter="data")
     return assets
 
 

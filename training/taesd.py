@@ -65,7 +65,7 @@ def _decoder() -> nn.Sequential:
 
 
 class NarrowAutoencoder(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1] to latents (N, 16, H/8, W/8) of about unit variance, and back."""
+    """Images (N, 3, H, W) in [-1, 1] to latents (N, 16, H/8, W/8) of about unit size, and back."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -97,7 +98,7 @@ def posterior_mean(measurement: Measurement) -> torch.Tensor:
 SMALL = {name: replace(settings, step_size=0.05) for name, settings in PRESETS["published"].items()}
 
 # Distance of the mean of 256 samples to the posterior mean, as a part of the distance from the
-# prior mean to it. None of the three is an exact sampler; these are the bounds of what was measured.
+# prior mean to it. None of the three is an exact sampler.
 DISTANCE = {"flowdps": 0.5, "flowchef": 0.5, "psld": 0.5}
 
 
@@ -212,7 +213,7 @@ def published_by_hand(method, measurement, eta, steps):
         glue = back(measurement.y) + x - back(operator.A(x))
         return length(operator.A(x) - measurement.y) + 0.1 * length(z0 - prior.encode(glue))
 
-    for s, s2 in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for s, s2 in itertools.pairwise(sigmas):
         v = (z - prior.denoise(z, s)) / s
         z0, z1 = z - s * v, z + (1 - s) * v
         if method == "flowdps":
@@ -235,7 +236,7 @@ def published_by_hand(method, measurement, eta, steps):
 def test_published_preset_is_the_published_update(method, recipe):
     measurement = problem(recipe, count=2)
     settings = preset(method, "published")
-    assert settings.step_size == 15 and settings.loss == "norm" and settings.inner_steps == 3
+    assert (settings.step_size, settings.loss, settings.inner_steps) == (15, "norm", 3)
     got = run(method, measurement, SMALL[method], steps=6, prior=CurvedPrior())
     want = published_by_hand(method, measurement, 0.05, 6)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
@@ -243,7 +244,7 @@ def test_published_preset_is_the_published_update(method, recipe):
 
 def test_published_schedule():
     sigmas = published_sigmas(28)
-    assert len(sigmas) == 29 and sigmas[0] == 1 and sigmas[-1] == 0
+    assert (len(sigmas), float(sigmas[0]), float(sigmas[-1])) == (29, 1, 0)
     assert float(sigmas[1]) == pytest.approx(0.99051, abs=1e-5)
     assert float(sigmas[27]) == pytest.approx(0.01187, abs=1e-5)
 
