@@ -14,27 +14,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in [
-        "avif",
-        "bmp",
-        "gif",
-        "jfif",
-        "jp2",
-        "jpe",
-        "jpeg",
-        "jpg",
-        "pbm",
-        "pgm",
-        "png",
-        "ppm",
-        "tga",
-        "tif",
-        "tiff",
-        "webp",
-    ]
-)
+_KINDS = "avif bmp gif jfif jp2 jpe jpeg jpg pbm pgm png ppm tga tif tiff webp"
+SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
 """What counts as an image in a folder."""
 SMALLEST = 16
 """Least height and width in pixels: below it there is nothing to restore."""

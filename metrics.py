@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ def _eight_bit(x: Tensor) -> np.ndarray:
     return ((x + 1) * 127.5).round().div(255).numpy()
 
 
-def _scikit_image():
+def _scikit_image() -> Any:
     try:
         import skimage.metrics
     except ImportError as error:

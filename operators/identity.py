@@ -18,8 +18,11 @@ class _Identity(LinearOperator):
     def _forward(self, x: Tensor) -> Tensor:
         return x.clone()
 
-    _adjoint = _forward
-    _pinv = _forward
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return y.clone()
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return y.clone()
 
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         return (z + gamma * y) / (1 + gamma)

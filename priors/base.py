@@ -13,8 +13,8 @@ class FlowPrior(Protocol):
     """A latent rectified-flow model with its autoencoder.
 
     Time runs as in SD3: σ = 1 is noise and σ = 0 is data, ``z_σ = σ ε + (1 − σ) z0``. Images are
-    float (N, 3, H, W) in [-1, 1]; latents are (N, ``latent_channels``, H / ``stride``, W / ``stride``) in
-    the model's own scaled space.
+    float (N, 3, H, W) in [-1, 1]; latents are (N, ``latent_channels``, H / ``stride``,
+    W / ``stride``) in the model's own scaled space.
     """
 
     latent_channels: int

@@ -1,4 +1,4 @@
-"""Train the demo prior's flow, after the autoencoder: ``python -m comfyui_flowdps.training.flow``."""
+"""Train the demo flow, after the autoencoder: ``python -m comfyui_flowdps.training.flow``."""
 
 from __future__ import annotations
 

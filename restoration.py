@@ -1,0 +1,218 @@
+"""Photos to restorations: fit to the model, measure, sample, and judge. Knows no files."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import metrics
+from .operators import LinearOperator, Measurement, Recipe, simulate
+from .priors.base import FlowPrior
+from .samplers import METHODS, Settings, published_sigmas, sample
+from .samplers.base import Callback
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to do with every photo.
+
+    observed: the photo is the measurement; otherwise it is a clean image, which is degraded first.
+    size: (height, width) of the restoration; None keeps the photo's proportions and shrinks a clean
+        photo until its shorter side is ``side`` pixels. Nothing is enlarged for None.
+    noise: standard deviation of the measurement's noise, for images in [-1, 1].
+
+    Raises ValueError for values that make no sense.
+    """
+
+    recipe: Recipe
+    method: str
+    settings: Settings
+    steps: int = 28
+    noise: float = 0.03
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    side: int = 128
+    observed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(
+                f"unknown method {self.method!r}; expected one of {', '.join(METHODS)}"
+            )
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected at least 1")
+        if not (math.isfinite(self.noise) and self.noise >= 0):
+            raise ValueError(
+                f"the noise level is {self.noise}; expected a number of at least 0, such as 0.03"
+            )
+        if self.size and (min(self.size) < 16 or any(n % self.recipe.stride for n in self.size)):
+            height, width = self.size
+            raise ValueError(
+                f"the size is {height}x{width}; expected at least 16x16, both sides divisible by"
+                f" {self.recipe.stride}"
+            )
+
+
+@dataclass
+class Photo:
+    """A photo at the model's size: ``pixels`` (1, 3, h, w) is the clean image, or what was observed.
+
+    ``notes`` say what was done to it. ``padded`` is the same with sides that model and operator
+    divide.
+    """
+
+    name: str
+    pixels: Tensor
+    padded: Tensor
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """One result; images are (1, 3, h, w), the restoration clamped to [-1, 1].
+
+    ``psnr`` and ``ssim`` are None without a clean image, ``residual_ratio`` without noise.
+    """
+
+    measurement: Tensor
+    restored: Tensor
+    clean: Tensor | None
+    psnr: float | None
+    ssim: float | None
+    residual_ratio: float | None
+
+
+def generator(seed: int, name: str, purpose: str) -> torch.Generator:
+    """A generator that depends on the picture's name, and not on what else is restored."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def resize(x: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic with antialiasing, (1, 3, height, width), clamped to [-1, 1]."""
+    return F.interpolate(x, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def cover(x: Tensor, height: int, width: int) -> Tensor:
+    """Resize until ``height`` x ``width`` is covered, and cut the middle out."""
+    zoom = max(height / x.shape[2], width / x.shape[3])
+    tall, wide = (
+        max(n, round(s * zoom)) for n, s in zip((height, width), x.shape[2:], strict=True)
+    )
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return resize(x, tall, wide)[..., top : top + height, left : left + width]
+
+
+def pad(x: Tensor, multiple: int) -> Tensor:
+    """Mirror ``x`` at the bottom and right until ``multiple`` divides both sides."""
+    for axis in (2, 3):
+        missing = -x.shape[axis] % multiple
+        while missing:
+            part = min(missing, x.shape[axis] - 1)
+            x = F.pad(x, (0, 0, 0, part) if axis == 2 else (0, part), mode="reflect")
+            missing -= part
+    return x
+
+
+def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
+    """Fit the photo ``x`` (1, 3, H, W) in [-1, 1] to request and model.
+
+    Raises ValueError for a photo that is larger than the model takes.
+    """
+    given, notes = tuple(x.shape[2:]), []
+    shrink = request.recipe.stride if request.observed else 1
+    if request.size:
+        height, width = (n // shrink for n in request.size)
+        if (height, width) != given:
+            x = cover(x, height, width)
+            notes.append(f"{given[0]}x{given[1]} resized and cut to {height}x{width}")
+    elif not request.observed and min(given) > request.side:
+        zoom = request.side / min(given)
+        x = resize(x, round(given[0] * zoom), round(given[1] * zoom))
+        notes.append(f"{given[0]}x{given[1]} shrunk to {x.shape[2]}x{x.shape[3]}")
+    padded = pad(x, math.lcm(prior.stride, request.recipe.stride) // shrink)
+    if padded.shape != x.shape:
+        notes.append(
+            f"mirrored at the edges from {x.shape[2]}x{x.shape[3]} to"
+            f" {padded.shape[2]}x{padded.shape[3]} while it is restored"
+        )
+    largest = getattr(prior, "largest", math.inf)
+    if max(padded.shape[2:]) * shrink > largest:
+        height, width = (n * shrink for n in padded.shape[2:])
+        raise ValueError(
+            f"{name} would become {height}x{width} pixels; this model takes at most {largest} a"
+            " side: choose a smaller --size"
+        )
+    return Photo(name, x, padded, notes)
+
+
+def measure(photos: Sequence[Photo], request: Request, operator: LinearOperator) -> Measurement:
+    """The measurement of photos of one size, each with its own noise."""
+    pixels = torch.cat([photo.padded for photo in photos])
+    if request.observed:
+        return Measurement(pixels, operator, request.noise, simulated=False)
+    noise = [generator(request.seed, photo.name, "noise") for photo in photos]
+    return simulate(pixels, operator, request.noise, noise)
+
+
+def restore(
+    photos: Sequence[Photo], request: Request, prior: FlowPrior, callback: Callback | None = None
+) -> list[Restored]:
+    """Restore photos whose ``padded`` have one size, in one batch; the batch changes no result.
+
+    Raises ValueError where the model's answer is not finite.
+    """
+    shrink = request.recipe.stride
+    height, width = photos[0].padded.shape[2:]
+    if request.observed:
+        height, width = height * shrink, width * shrink
+    operator = request.recipe.bind((3, height, width))
+    measurement = measure(photos, request, operator)
+    there = Measurement(
+        measurement.y.to(prior.device),
+        request.recipe.bind((3, height, width), prior.device),
+        request.noise,
+        measurement.simulated,
+    )
+    z = sample(
+        request.method,
+        prior,
+        there,
+        sigmas=published_sigmas(request.steps),
+        settings=request.settings,
+        generators=[generator(request.seed, photo.name, "sampling") for photo in photos],
+        callback=callback,
+    )
+    with torch.no_grad():
+        images = prior.decode(z).float().cpu().clamp(-1, 1)
+    if not bool(images.isfinite().all()):
+        raise ValueError(
+            "the restoration is not finite: choose a smaller --step-size, or --dtype float32"
+        )
+    return [
+        _judge(photo, images[k : k + 1], measurement.y[k : k + 1], request, operator)
+        for k, photo in enumerate(photos)
+    ]
+
+
+def _judge(
+    photo: Photo, image: Tensor, y: Tensor, request: Request, operator: LinearOperator
+) -> Restored:
+    """Cut the padding off, and compare."""
+    shrink = request.recipe.stride
+    ratio = metrics.residual_ratio(image, Measurement(y, operator, request.noise))
+    height, width = photo.pixels.shape[2:]
+    if request.observed:
+        image = image[..., : height * shrink, : width * shrink]
+        return Restored(photo.pixels, image, None, None, None, ratio)
+    image = image[..., :height, :width]
+    y = y[..., : -(-height // shrink), : -(-width // shrink)]
+    clean = photo.pixels
+    scores = metrics.psnr(image, clean), metrics.ssim(image, clean)
+    return Restored(y, image, clean, *scores, ratio)
