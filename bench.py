@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,15 @@ TASKS: dict[str, tuple[str, int]] = {
 }
 STRENGTHS = [0.003, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3]
 WIENER_STRENGTHS = [0.001, 0.003, 0.01, 0.03, 0.1]
-FIT_STEPS = [(0.02, 0.0), (0.05, 0.0), (0.02, 0.3), (0.05, 0.3), (0.05, 1.0), (0.1, 1.0)]
+FIT_STEPS = [
+    (0.02, 0.0),
+    (0.05, 0.0),
+    (0.02, 0.3),
+    (0.05, 0.3),
+    (0.05, 1.0),
+    (0.1, 1.0),
+    (0.2, 1.0),
+]
 """Step size and pull towards zero of the latent fit, to choose from on the tuning pictures."""
 
 
@@ -76,8 +85,8 @@ def interval(differences: list[float]) -> tuple[float, float]:
     values = torch.tensor(differences, dtype=torch.float64)
     if len(values) < 2:
         return float(values.mean()), math.nan
-    half = t.ppf(0.975, len(values) - 1) * float(values.std()) / math.sqrt(len(values))
-    return float(values.mean()), half
+    half = t.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values))
+    return float(values.mean()), float(half)
 
 
 def score(
@@ -104,7 +113,7 @@ def mean_psnr(restored: Tensor, x: Tensor) -> float:
     return sum(metrics.psnr(r[None], c[None]) for r, c in zip(restored, x, strict=True)) / len(x)
 
 
-def tuned(x: Tensor, grid: list, restore: Callable[..., Tensor]) -> tuple:
+def tuned(x: Tensor, grid: list, restore: Callable[..., Tensor]) -> Any:
     """The entry of ``grid`` with which ``restore`` comes closest to the tuning pictures ``x``."""
     return max(grid, key=lambda entry: mean_psnr(restore(entry), x))
 

@@ -20,6 +20,7 @@ from .operators import TASKS, recipe_for_task
 from .priors.base import FlowPrior
 from .restoration import Photo, Request, Restored, prepare, restore
 from .samplers import METHODS, PRESETS, preset
+from .samplers.base import Step
 
 DEMO, LARGE = 0, 1
 # Shorter side, and deg_scale of every task: for the demo prior, and as in the paper.
@@ -184,7 +185,6 @@ class Restoring:
         self.prior: FlowPrior | None = None
         self.log = Log(args.out)
         self.failed = self.done = self.skipped = 0
-        self.bar: tqdm | None = None
 
     def load(self) -> FlowPrior:
         """The prior; ValueError for one that does not serve."""
@@ -217,8 +217,7 @@ class Restoring:
         places = outputs(self.args.out, files)
         waiting: dict[tuple[int, ...], list[tuple[Photo, Path, dict[str, Path], str]]] = {}
         total = len(files) * self.request.steps
-        self.bar = tqdm(total=total, unit="step", disable=None, leave=False)
-        with self.bar:
+        with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
             for file, place in zip(files, places, strict=True):
                 try:
                     pixels, notes = images.read_image(file)
@@ -253,14 +252,12 @@ class Restoring:
     def finish(self, group: list[tuple[Photo, Path, dict[str, Path], str]]) -> None:
         """Restore one batch and write its results."""
         photos = [photo for photo, *_ in group]
-        bar = self.bar
+
+        def advance(_: Step) -> None:
+            self.bar.update(len(photos))
+
         try:
-            results = restore(
-                photos,
-                self.request,
-                self.load(),
-                lambda _: None if bar is None else bar.update(len(photos)) and None,
-            )
+            results = restore(photos, self.request, self.load(), advance)
         except ValueError as error:
             names = ", ".join(photo.name for photo in photos)
             self.refuse(ValueError(f"{names}: {error}"))

@@ -61,7 +61,7 @@ class Request:
 
 @dataclass
 class Photo:
-    """A photo at the model's size: ``pixels`` (1, 3, h, w) is the clean image, or what was observed.
+    """A photo at the model's size: ``pixels`` (1, 3, h, w), clean or as it was observed.
 
     ``notes`` say what was done to it. ``padded`` is the same with sides that model and operator
     divide.

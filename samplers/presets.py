@@ -12,7 +12,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
     },
     "tuned": {
         "flowdps": Settings(
-            0.1, loss="squared", rule="adam", inner_steps=4, anchor=1.0, decay=0.5, weight="one"
+            0.2, loss="squared", rule="adam", inner_steps=8, anchor=2.0, decay=1.0, weight="one"
         ),
         "flowchef": Settings(0.1, loss="squared", rule="adam"),
         "psld": Settings(0.1, loss="squared", rule="adam"),
