@@ -14,8 +14,8 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "flowdps": Settings(
             0.2, loss="squared", rule="adam", inner_steps=8, anchor=2.0, decay=1.0, weight="one"
         ),
-        "flowchef": Settings(0.1, loss="squared", rule="adam"),
-        "psld": Settings(0.1, loss="squared", rule="adam"),
+        "flowchef": Settings(step_size=2.0),
+        "psld": Settings(step_size=3.0),
     },
 }
 
