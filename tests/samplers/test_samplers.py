@@ -98,8 +98,9 @@ def posterior_mean(measurement: Measurement) -> torch.Tensor:
 SMALL = {name: replace(settings, step_size=0.05) for name, settings in PRESETS["published"].items()}
 
 # Distance of the mean of 256 samples to the posterior mean, as a part of the distance from the
-# prior mean to it. None of the three is an exact sampler.
-DISTANCE = {"flowdps": 0.5, "flowchef": 0.5, "psld": 0.5}
+# prior mean to it. Measured with pool and identity: FlowDPS 0.12 and 0.05, FlowChef 0.49 and 0.23,
+# PSLD 0.15 and 0.27. None of the three is an exact sampler.
+DISTANCE = {"flowdps": 0.15, "flowchef": 0.55, "psld": 0.3}
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,0 +1,74 @@
+"""What the package promises about itself: cheap to import, no host in the core, nothing pinned."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = [f for part in ("operators", "samplers", "priors") for f in (ROOT / part).rglob("*.py")]
+HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "latent_preview", "nodes", "server"}
+DRAWS = {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "normal", "bernoulli"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join({{m.split('.')[0] for m in sys.modules}}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_importing_the_root_is_cheap():
+    heavy = {"torch", "numpy", "diffusers", "transformers", "skimage", "scipy", "PIL"}
+    assert not heavy & loaded_by("import comfyui_flowdps")
+
+
+def test_the_library_needs_no_model_library_to_import():
+    modules = "operators samplers priors.base restoration images metrics cli"
+    statement = "; ".join(f"import comfyui_flowdps.{m}" for m in modules.split())
+    assert not {"diffusers", "transformers", "skimage", "scipy"} & loaded_by(statement)
+
+
+def test_there_is_a_core_to_look_at():
+    assert len(CORE) > 15
+
+
+@pytest.mark.parametrize("file", CORE, ids=lambda f: f"{f.parent.name}/{f.name}")
+def test_core_knows_no_host_and_draws_from_explicit_generators(file):
+    assert not HOST & imported(file)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        owner, name = node.func.value, node.func.attr
+        if isinstance(owner, ast.Name) and owner.id == "torch":
+            assert name != "manual_seed", f"line {node.lineno} seeds the global generator"
+            if name in DRAWS:
+                keywords = {k.arg for k in node.keywords}
+                assert "generator" in keywords, f"line {node.lineno} draws from the global one"
+
+
+def test_nothing_is_pinned_that_the_host_ships():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needs = re.search(r"^dependencies = (\[.*?\])", project, re.M | re.S)
+    extras = re.search(r"optional-dependencies\]\n(.*?)\n\[", project, re.S)
+    assert needs
+    assert extras
+    assert "torch" in needs[1]
+    assert not re.search(r"==|<|~=", needs[1] + extras[1])
+    required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    lines = [line for line in required.splitlines() if line and not line.startswith("#")]
+    assert not [line for line in lines if re.search(r"torch|numpy|transformers|==|<|~=", line)]

@@ -1,0 +1,271 @@
+"""The command as a user types it, on the demo prior: few steps, small pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from comfyui_flowdps import images
+from comfyui_flowdps.cli import main
+from comfyui_flowdps.operators import recipe_for_task
+from PIL import Image
+from safetensors.torch import save_file
+
+
+def restore(*arguments) -> int:
+    """Exit code of ``flowdps restore``, with three noise levels unless said otherwise."""
+    words = [str(a) for a in arguments]
+    words += [] if "--steps" in words else ["--steps", "3"]
+    try:
+        return main(["restore", *words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def records(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def photo(tmp_path, picture):
+    """Makes a photo of any size out of a held-out picture."""
+
+    def make(name="photo.png", size=(48, 40)):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(exist_ok=True)
+        with Image.open(picture) as image:
+            image.resize(size).save(path)
+        return path
+
+    return make
+
+
+def test_restoration_beats_bicubic_with_the_default_settings(tmp_path, picture):
+    assert restore(picture, "--out", tmp_path, "--steps", 28) == 0
+    (record,) = records(tmp_path)
+    clean, _ = images.read_image(picture)
+    y, _ = images.read_image(tmp_path / record["measurement_file"])
+    restored, _ = images.read_image(tmp_path / record["restored_file"])
+    assert (tuple(y.shape), tuple(restored.shape)) == ((1, 3, 32, 32), (1, 3, 128, 128))
+    simple = torch.nn.functional.interpolate(y, (128, 128), mode="bicubic").clamp(-1, 1)
+
+    def db(x):
+        return 10 * np.log10(4 / float((x - clean).square().mean()))
+
+    assert db(restored) > db(simple) + 2
+    assert record["psnr"] == pytest.approx(db(restored), abs=0.01)
+    assert 0.5 < record["ssim"] < 1
+    assert 0.7 < record["residual_ratio"] < 1.5
+    expected = {"task": "sr_bicubic", "method": "flowdps", "seed": 0, "noise": 0.03, "steps": 28}
+    assert expected.items() <= record.items()
+    assert record["input"] == str(picture)
+    with Image.open(tmp_path / record["sheet_file"]) as sheet:
+        assert sheet.width > 3 * 128
+
+
+@pytest.mark.parametrize("task", ["sr_avgpool", "deblur_gauss", "deblur_motion", "identity"])
+@pytest.mark.parametrize("method", ["flowdps", "flowchef", "psld"])
+def test_every_task_with_every_method(tmp_path, photo, task, method):
+    assert restore(photo(), "--task", task, "--method", method, "--out", tmp_path / "o") == 0
+    (record,) = records(tmp_path / "o")
+    assert (record["height"], record["width"]) == (40, 48)
+
+
+def test_a_size_that_nothing_divides_is_padded_and_said(tmp_path, photo, capsys):
+    assert restore(photo(size=(45, 37)), "--out", tmp_path / "o") == 0
+    assert "mirrored at the edges from 37x45 to 40x48" in capsys.readouterr().out
+    (record,) = records(tmp_path / "o")
+    with Image.open(tmp_path / "o" / record["restored_file"]) as image:
+        assert image.size == (45, 37)
+    assert record["notes"]
+
+
+def test_size_cuts_and_shrinks(tmp_path, photo, capsys):
+    assert restore(photo(size=(90, 60)), "--size", "32x64", "--out", tmp_path / "o") == 0
+    (record,) = records(tmp_path / "o")
+    assert (record["height"], record["width"]) == (32, 64)
+    assert "60x90 resized and cut to 32x64" in capsys.readouterr().out
+    assert restore(photo(size=(300, 200)), "--out", tmp_path / "p") == 0
+    assert (records(tmp_path / "p")[0]["height"], records(tmp_path / "p")[0]["width"]) == (128, 192)
+
+
+def test_observed_enlarges_and_knows_no_scores(tmp_path, photo):
+    assert restore(photo(size=(18, 16)), "--observed", "--out", tmp_path / "o") == 0
+    (record,) = records(tmp_path / "o")
+    assert (record["height"], record["width"]) == (64, 72)
+    assert (record["psnr"], record["ssim"]) == (None, None)
+    assert record["residual_ratio"] > 0
+
+
+def test_the_noise_is_on_the_measurement(tmp_path, photo):
+    file = photo(size=(64, 64))
+    assert restore(file, "--task", "identity", "--noise", 0.1, "--out", tmp_path / "o") == 0
+    y, _ = images.read_image(tmp_path / "o" / "photo_measurement.png")
+    clean, _ = images.read_image(file)
+    inside = clean.abs() < 0.6
+    operator = recipe_for_task("identity", None).bind((3, 64, 64))
+    assert float((y - operator.A(clean))[inside].std()) == pytest.approx(0.1, rel=0.1)
+
+
+def test_second_run_does_only_what_is_new(tmp_path, photo, capsys):
+    files = [photo("a.png"), photo("b.png", (40, 48))]
+    out = tmp_path / "o"
+    assert restore(files[0], "--out", out) == 0
+    first = (out / "a_restored.png").read_bytes()
+    (out / "a_restored.png").touch()
+    assert restore(files[0].parent, "--out", out) == 0
+    assert "1 finished before" in capsys.readouterr().out
+    assert [r["input"] for r in records(out)] == [str(f) for f in files]
+    assert restore(*files, "--out", out, "--seed", 1) == 0
+    assert len(records(out)) == 4
+    assert (out / "a_restored.png").read_bytes() != first
+
+
+def test_a_line_cut_off_by_a_crash_is_done_again(tmp_path, photo):
+    out = tmp_path / "o"
+    assert restore(photo(), "--out", out) == 0
+    log = out / "results.jsonl"
+    log.write_text(log.read_text()[:-20])
+    assert restore(photo(), "--out", out) == 0
+    assert json.loads(log.read_text().splitlines()[-1])["input"] == str(photo())
+
+
+def test_batches_change_nothing_and_the_seed_something(tmp_path, photo):
+    files = [photo("a.png"), photo("b.png"), photo("c.png", (40, 48))]
+    for name, more in (("one", ()), ("two", ("--batch", 2)), ("other", ("--seed", 5))):
+        assert restore(*files, "--out", tmp_path / name, *more) == 0
+    for stem in "abc":
+        one, two, other = (
+            images.read_image(tmp_path / name / f"{stem}_restored.png")[0]
+            for name in ("one", "two", "other")
+        )
+        assert float((one - two).abs().max()) <= 2.01 / 255
+        assert not torch.equal(one, other)
+
+
+def test_a_broken_file_is_reported_and_the_rest_go_on(tmp_path, photo, capsys):
+    good = photo("b.png")
+    (good.parent / "a.png").write_text("no picture")
+    (good.parent / "c.png").write_bytes(good.read_bytes()[:100])
+    out = tmp_path / "o"
+    assert restore(good.parent, "--out", out) == 2
+    said = capsys.readouterr().err
+    assert "a.png is not an image" in said
+    assert "c.png is truncated" in said
+    assert [r["input"] for r in records(out)] == [str(good)]
+    assert (out / "b_restored.png").exists()
+
+
+def test_names_that_repeat_do_not_overwrite(tmp_path, photo):
+    files = [photo("a.png"), photo("a.jpg")]
+    assert restore(*files, "--out", tmp_path / "o") == 0
+    assert len({r["restored_file"] for r in records(tmp_path / "o")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--task", "superres"], "unknown task 'superres'"),
+        (["--noise", "-0.1"], "noise level is -0.1"),
+        (["--noise", "nan"], "noise level is nan"),
+        (["--step-size", "nan"], "step size is nan"),
+        (["--step-size", "-1"], "step size is -1"),
+        (["--steps", "0"], "steps is 0"),
+        (["--steps", "few"], "few"),
+        (["--deg-scale", "0"], "0"),
+        (["--deg-scale", "nan"], "nan"),
+        (["--task", "deblur_motion", "--deg-scale", "4.5"], "4.5"),
+        (["--size", "big"], "'big' is not a size"),
+        (["--size", "30x32"], "30x32"),
+        (["--size", "4096x4096"], "takes at most"),
+        (["--batch", "0"], "--batch is 0"),
+        (["--method", "dps"], "dps"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--dtype", "int8"], "int8"),
+        (["--prior", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--prompt", "a dog"], "prompt"),
+    ],
+)
+def test_bad_options_get_one_sentence(tmp_path, photo, capsys, options, words):
+    assert restore(photo(), "--out", tmp_path / "o", *options) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said
+    assert said.startswith("flowdps")
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "o" / "photo_restored.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.png", None, "no such file"),
+        ("text.png", b"hello", "is not an image"),
+        ("tiny.png", (1, 1), "1x1 pixels"),
+    ],
+)
+def test_bad_inputs_get_one_sentence(tmp_path, capsys, name, content, words):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        Image.new("RGB", content).save(path)
+    assert restore(path, "--out", tmp_path / "o") == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert words in said
+    assert name in said
+
+
+def test_priors_that_are_none_are_refused(tmp_path, photo, capsys):
+    from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
+
+    other = tmp_path / "other.safetensors"
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(4)}, other)
+    truncated = tmp_path / "cut.safetensors"
+    truncated.write_bytes(DEMO_PRIOR.read_bytes()[:100_000])
+    garbage = tmp_path / "garbage.safetensors"
+    garbage.write_bytes(b"\x00" * 4096)
+    pickled, disguised = tmp_path / "model.ckpt", tmp_path / "sly.safetensors"
+    torch.save({"a": torch.zeros(3)}, pickled)
+    shutil.copy(pickled, disguised)
+    for file, words in (
+        (other, "is not an SD3 model"),
+        (truncated, "truncated"),
+        (garbage, "corrupt"),
+        (pickled, "pickle"),
+        (disguised, "pickle"),
+    ):
+        assert restore(photo(), "--prior", file, "--out", tmp_path / "o") == 2
+        (said,) = capsys.readouterr().err.strip().splitlines()
+        assert words in said, (file.name, said)
+        assert file.name in said
+    assert not list((tmp_path / "o").glob("*.png"))
+
+
+def test_nothing_written_is_lost_when_a_later_run_fails(tmp_path, photo):
+    out = tmp_path / "o"
+    assert restore(photo(), "--out", out) == 0
+    before = {f.name: f.read_bytes() for f in out.iterdir()}
+    assert restore(photo(), "--prior", "nowhere.safetensors", "--out", out) == 2
+    assert before == {f.name: f.read_bytes() for f in out.iterdir()}
+
+
+def test_results_do_not_go_where_the_inputs_are(photo, capsys):
+    folder = photo().parent
+    assert restore(folder, "--out", folder) == 2
+    assert "choose another folder" in capsys.readouterr().err
+
+
+def test_bench_prints_one_row_per_method(capsys, tmp_path):
+    words = "bench --images 2 --tune-images 1 --steps 2 --batch 2 --methods flowdps --tasks"
+    report = tmp_path / "r.json"
+    assert main([*words.split(), "SR x8", "--out", str(report)]) == 0
+    table = capsys.readouterr().out
+    wanted = ["bicubic", "Wiener", "variation", "fit", "ceiling", "flowdps"]
+    assert all(word in table for word in wanted)
+    rows = json.loads(report.read_text())
+    assert {len(row["psnr"]) for row in rows} == {2}
+    (flow,) = [row for row in rows if row["method"] == "flowdps"]
+    assert flow["transformer"] == 2
