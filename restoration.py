@@ -115,7 +115,7 @@ def pad(x: Tensor, multiple: int) -> Tensor:
         missing = -x.shape[axis] % multiple
         while missing:
             part = min(missing, x.shape[axis] - 1)
-            x = F.pad(x, (0, 0, 0, part) if axis == 2 else (0, part), mode="reflect")
+            x = F.pad(x, (0, 0, 0, part) if axis == 2 else (0, part, 0, 0), mode="reflect")
             missing -= part
     return x
 

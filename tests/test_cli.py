@@ -233,7 +233,7 @@ def test_priors_that_are_none_are_refused(tmp_path, photo, capsys):
     for file, words in (
         (other, "is not an SD3 model"),
         (truncated, "truncated"),
-        (garbage, "corrupt"),
+        (garbage, "not a safetensors file"),
         (pickled, "pickle"),
         (disguised, "pickle"),
     ):
