@@ -190,11 +190,9 @@ class Bench:
             lambda m, _: baselines.total_variation(m, weight),
         )
         passes = args.steps * samplers.preset("flowdps", args.preset).inner_steps
-        fit = tuned(
-            self.tune,
-            FIT_STEPS,
-            lambda s: baselines.latent_fit(prior, practice, passes, *s),
-        )
+        few = self.tune[: args.fit_images]
+        practice = measure(few, task, args.noise, args.seed + 1)
+        fit = tuned(few, FIT_STEPS, lambda s: baselines.latent_fit(prior, practice, passes, *s))
         self.timed(
             task,
             "latent fit, no flow",
@@ -254,8 +252,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
     )
     parser.add_argument("--preset", choices=list(samplers.PRESETS), default="tuned")
-    parser.add_argument("--images", type=int, default=48, help="held-out test pictures to use")
+    parser.add_argument("--images", type=int, default=32, help="held-out test pictures to use")
     parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
+    parser.add_argument(
+        "--fit-images", type=int, default=6, help="of these, to tune the slow latent fit on"
+    )
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
