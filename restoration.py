@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import metrics
+from .observation import pad
 from .operators import LinearOperator, Measurement, Recipe, simulate
 from .priors.base import FlowPrior
 from .samplers import METHODS, Settings, published_sigmas, sample
@@ -107,17 +108,6 @@ def cover(x: Tensor, height: int, width: int) -> Tensor:
     )
     top, left = (tall - height) // 2, (wide - width) // 2
     return resize(x, tall, wide)[..., top : top + height, left : left + width]
-
-
-def pad(x: Tensor, multiple: int) -> Tensor:
-    """Mirror ``x`` at the bottom and right until ``multiple`` divides both sides."""
-    for axis in (2, 3):
-        missing = -x.shape[axis] % multiple
-        while missing:
-            part = min(missing, x.shape[axis] - 1)
-            x = F.pad(x, (0, 0, 0, part) if axis == 2 else (0, part, 0, 0), mode="reflect")
-            missing -= part
-    return x
 
 
 def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:

@@ -1,1 +1,16 @@
 """ComfyUI nodes: each is a schema and a few lines that call the library."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+if find_spec("comfy_api") is not None:
+    from comfy_api.latest import ComfyExtension, io
+
+    from . import measurement, models, operators, samplers
+
+    class Extension(ComfyExtension):
+        """All nodes of the pack."""
+
+        async def get_node_list(self) -> list[type[io.ComfyNode]]:
+            return [*models.NODES, *operators.NODES, *measurement.NODES, *samplers.NODES]

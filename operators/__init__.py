@@ -7,6 +7,7 @@ from typing import Any
 from .average_pool import AveragePool
 from .base import LinearOperator, Recipe
 from .bicubic import BicubicDownsample
+from .chain import Chain
 from .gaussian import GaussianBlur
 from .identity import Identity
 from .measurement import Measurement, simulate
@@ -43,6 +44,8 @@ def recipe_for_task(task: str, deg_scale: float | None = None, *, seed: int = 0)
 def recipe_from_dict(values: dict[str, Any]) -> Recipe:
     """Inverse of ``Recipe.to_dict``; ValueError for an unknown operator or parameter."""
     rest = {k: v for k, v in values.items() if k != "operator"}
+    if values.get("operator") == Chain.name:
+        return Chain(tuple(recipe_from_dict(each) for each in rest.get("recipes", ())))
     cls: Any = _lookup(str(values.get("operator")))
     try:
         return cls(**rest)
@@ -55,6 +58,7 @@ __all__ = [
     "TASKS",
     "AveragePool",
     "BicubicDownsample",
+    "Chain",
     "GaussianBlur",
     "Identity",
     "LinearOperator",

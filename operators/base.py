@@ -155,7 +155,7 @@ class Recipe(ABC):
 
     @property
     def stride(self) -> int:
-        """Both image sides must be multiples of this."""
+        """Both image sides must be multiples of this, and the measurement is smaller by it."""
         return 1
 
     def bind(

@@ -23,6 +23,13 @@ METHODS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+def check_sigmas(sigmas: Tensor) -> None:
+    """ValueError unless ``sigmas`` (n,) fall from at most 1 to at least 0."""
+    falling = bool((sigmas[1:] < sigmas[:-1]).all())
+    if len(sigmas) < 2 or not falling or sigmas[0] > 1 or sigmas[-1] < 0:
+        raise ValueError(f"sigmas are {sigmas.tolist()}; expected numbers falling from 1 to 0")
+
+
 def start(
     prior: FlowPrior, measurement: Measurement, generators: Sequence[torch.Generator]
 ) -> Tensor:
@@ -63,9 +70,7 @@ def sample(
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
-    falling = bool((sigmas[1:] < sigmas[:-1]).all())
-    if len(sigmas) < 2 or not falling or sigmas[0] > 1 or sigmas[-1] < 0:
-        raise ValueError(f"sigmas are {sigmas.tolist()}; expected numbers falling from 1 to 0")
+    check_sigmas(sigmas)
     z = start(prior, measurement, generators)
     return METHODS[method](prior, z, sigmas, measurement, settings, generators, callback)
 
@@ -76,6 +81,7 @@ __all__ = [
     "Callback",
     "Settings",
     "Step",
+    "check_sigmas",
     "flowchef",
     "flowdps",
     "preset",

@@ -1,0 +1,62 @@
+"""What the nodes share: socket types, schemas for both generations of the host, images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..operators import Chain, Recipe
+
+CATEGORY = "FlowDPS"
+Operator = io.Custom("FLOWDPS_OPERATOR")
+"""A ``Recipe``."""
+MeasurementSocket = io.Custom("FLOWDPS_MEASUREMENT")
+"""An ``Observation``."""
+
+_KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
+
+
+def schema(node_id: str, **values: Any) -> io.Schema:
+    """A schema in our category; what an older host does not know is left out."""
+    values.setdefault("category", CATEGORY)
+    return io.Schema(
+        node_id=f"FlowDPS_{node_id}", **{k: v for k, v in values.items() if k in _KNOWN}
+    )
+
+
+def to_images(image: Tensor, what: str = "image") -> Tensor:
+    """The host's IMAGE (N, H, W, C) in [0, 1] as float32 (N, 3, H, W) in [-1, 1].
+
+    Grey becomes RGB and alpha is dropped. ValueError for NaN or infinite values.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            f"the {what} has shape {tuple(image.shape)}; expected (N, height, width, 3)"
+        )
+    if not math.isfinite(float(image.float().sum())):
+        raise ValueError(
+            f"the {what} holds NaN or infinite values; expected numbers from 0 to 1: look at the"
+            " node that made it"
+        )
+    x = image[..., :3].float().movedim(-1, 1).cpu()
+    return x.expand(-1, 3, -1, -1).contiguous() * 2 - 1
+
+
+def from_images(x: Tensor) -> Tensor:
+    """(N, 3, H, W) in [-1, 1] as the host's IMAGE, clamped to [0, 1]."""
+    return ((x.float().cpu() + 1) / 2).clamp(0, 1).movedim(1, -1).contiguous()
+
+
+def chained(recipe: Recipe, before: Recipe | None) -> Recipe:
+    """``before`` first, then ``recipe``."""
+    return recipe if before is None else Chain((before, recipe))
+
+
+def generators(seed: int, count: int) -> list[torch.Generator]:
+    """One CPU generator per image."""
+    return [torch.Generator().manual_seed((1_000_003 * seed + k) % (1 << 62)) for k in range(count)]

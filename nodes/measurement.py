@@ -1,0 +1,185 @@
+"""From a picture to what was measured, and from a restoration back to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..observation import Observation, degraded, observed, pad
+from ..operators import Recipe
+from ..samplers.base import SMALLEST_NOISE
+from .kit import MeasurementSocket, Operator, from_images, generators, schema, to_images
+
+SIMULATE, OBSERVED = "simulate", "observed"
+MULTIPLE = 16
+"""Divides both sides of a restoration where no VAE says what must."""
+
+
+class EncodeMeasurement(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EncodeMeasurement",
+            display_name="Encode Measurement",
+            description="Turns a picture into a measurement: either the picture is clean and gets"
+            " damaged first, to try things out, or it is the damaged photo itself.",
+            search_aliases=["degrade", "simulate", "restore photo", "flowdps"],
+            inputs=[
+                io.Image.Input("image", tooltip="One picture, or a batch of one size."),
+                Operator.Input("operator", tooltip="How the picture was, or shall be, damaged."),
+                io.Combo.Input(
+                    "mode",
+                    options=[SIMULATE, OBSERVED],
+                    default=SIMULATE,
+                    tooltip="simulate: the picture is clean; it is damaged here, so that you can"
+                    " compare the result with it. observed: the picture is your damaged photo; with"
+                    " a downscale operator, the result is that many times larger.",
+                ),
+                io.Float.Input(
+                    "noise",
+                    default=0.03,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    round=0.0001,
+                    tooltip="Strength of the noise, for pixel values from -1 to 1. 0 trusts every"
+                    " pixel; 0.03 is a good photo (4 of 255 grey levels); 0.2 is a very grainy one."
+                    " simulate adds this noise; observed assumes it.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFF,
+                    control_after_generate=False,
+                    tooltip="Draws the added noise (simulate only). The sampler has its own seed.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="With it, the latent fits this VAE whatever its kind. Without, it fits"
+                    " every model whose VAE shrinks by 8 or 16.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    tooltip="Latents per picture, for several different restorations of one photo."
+                    " More than 1 needs a single picture.",
+                ),
+            ],
+            outputs=[
+                MeasurementSocket.Output(
+                    display_name="measurement", tooltip="For a sampler and Measurement Check."
+                ),
+                io.Image.Output(display_name="image", tooltip="What was measured, to look at."),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="Empty latent of the restoration's size, to start from.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        operator: Recipe,
+        mode: str,
+        noise: float,
+        seed: int,
+        vae: Any = None,
+        batch_size: int = 1,
+    ) -> io.NodeOutput:
+        x = to_images(image)
+        if batch_size > 1 and len(x) > 1:
+            raise ValueError(
+                f"batch_size is {batch_size} and there are {len(x)} images; expected one image, or"
+                " batch_size 1"
+            )
+        stride = MULTIPLE if vae is None else int(vae.spacial_compression_decode())
+        if mode == OBSERVED:
+            seen = observed(x, operator, noise, stride)
+        else:
+            seen = degraded(x, operator, noise, stride, generators(seed, len(x)))
+        channels = 16 if vae is None else vae.latent_channels
+        cells = (n // (8 if vae is None else stride) for n in seen.size)
+        latent = {"samples": torch.zeros(max(len(x), batch_size), channels, *cells)}
+        return io.NodeOutput(seen, from_images(seen.seen), latent)
+
+
+class MeasurementCheck(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "MeasurementCheck",
+            display_name="Measurement Check",
+            description="Damages the restoration again and compares it with what was measured: an"
+            " honest restoration differs from it by the noise, and by no more.",
+            search_aliases=["residual", "consistency", "flowdps"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The restoration, at its full size."),
+                MeasurementSocket.Input("measurement", tooltip="The measurement it came from."),
+                io.Float.Input(
+                    "tolerance",
+                    default=1.2,
+                    min=1.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="Largest ratio of residual to noise that passes. 1 is strict: even a"
+                    " perfect restoration may fail; 10 passes nearly everything.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="residual",
+                    tooltip="Difference to the measurement: grey where they agree, and full black"
+                    " or white at five times the noise.",
+                ),
+                io.String.Output(display_name="report", tooltip="The verdict in one line."),
+                io.Float.Output(
+                    display_name="ratio",
+                    tooltip="Residual over noise level: about 1 is right, above it the measurement"
+                    " was missed, below it noise was fitted.",
+                ),
+                io.Boolean.Output(display_name="passed", tooltip="Whether the ratio passes."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image: Tensor, measurement: Observation, tolerance: float) -> io.NodeOutput:
+        x = to_images(image, "restoration")
+        size = tuple(x.shape[2:])
+        if size not in (measurement.wanted, measurement.size):
+            raise ValueError(
+                f"the image is {size[1]}x{size[0]} and the measurement belongs to an image of"
+                f" {measurement.wanted[1]}x{measurement.wanted[0]}: connect the sampler's image"
+            )
+        for axis, length in zip((2, 3), measurement.size, strict=True):
+            x = pad(x, length) if x.shape[axis] < length else x
+        there = measurement.bind(count=len(x))
+        seen = measurement.seen
+        again = there.operator.A(x)[..., : seen.shape[2], : seen.shape[3]]
+        residual = again - seen
+        level = max(measurement.noise_level, SMALLEST_NOISE)
+        ratio = float(residual.square().mean().sqrt()) / level
+        passed = ratio <= tolerance
+        verdict = "passed" if passed else "failed"
+        hint = "the noise explains the difference"
+        if not passed:
+            hint = "the restoration does not agree with the measurement"
+        elif ratio < 0.8:
+            hint = "below 0.8, noise was fitted as if it were detail"
+        report = f"{verdict}: residual is {ratio:.2f} times the noise level {level:g}; {hint}"
+        return io.NodeOutput(
+            from_images(residual / (5 * level)), report, ratio, passed, ui=ui.PreviewText(report)
+        )
+
+
+NODES: list[type[io.ComfyNode]] = [EncodeMeasurement, MeasurementCheck]

@@ -1,0 +1,203 @@
+"""Load a flow prior through the host's own loaders, and condition it without a text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from .kit import schema
+
+DEMO = "built-in demo prior"
+SAME = "from the checkpoint"
+DEMO_FILE = Path(__file__).resolve().parents[1] / "priors" / "demo_prior.safetensors"
+
+# Where a family of models takes its text: attribute of the network whose input width tells.
+_TEXT_INPUTS = (
+    "context_embedder",  # SD3
+    "txt_in",  # Flux, Qwen-Image, Chroma
+    "cap_embedder.1",  # Lumina 2, Z-Image
+    "cond_seq_linear",  # AuraFlow
+    "text_embedding.0",  # Wan
+)
+
+
+def with_shift(model: Any, shift: float) -> Any:
+    """A clone of the ModelPatcher whose schedule is shifted, as ModelSamplingSD3 does it."""
+
+    class Shifted(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    patched = model.clone()
+    sampling = Shifted(model.model.model_config)
+    sampling.set_parameters(shift=shift, multiplier=1000)
+    patched.add_object_patch("model_sampling", sampling)
+    return patched
+
+
+def fit_patches(model: Any) -> Any:
+    """A clone that works with patches of one latent cell, as the demo prior has.
+
+    The host counts patches as ``(n + 1) // patch``, which is one too many for them. Other models
+    are returned as they are.
+    """
+    network = model.model.diffusion_model
+    patch = getattr(getattr(network, "x_embedder", None), "patch_size", None)
+    if not hasattr(network, "cropped_pos_embed") or patch is None or patch[0] != 1:
+        return model
+    embed, unpatchify = network.cropped_pos_embed, network.unpatchify
+
+    def fitted_embed(hw: Any, *args: Any, **kwargs: Any) -> Any:
+        return embed((hw[0] - 1, hw[1] - 1), *args, **kwargs)
+
+    def fitted_unpatchify(x: Any, hw: Any) -> Any:
+        return unpatchify(x, (hw[0] - 1, hw[1] - 1))
+
+    patched = model.clone()
+    patched.add_object_patch("diffusion_model.cropped_pos_embed", fitted_embed)
+    patched.add_object_patch("diffusion_model.unpatchify", fitted_unpatchify)
+    return patched
+
+
+class LoadFlowPrior(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "LoadFlowPrior",
+            display_name="Load SD3 Flow Prior",
+            description="Loads SD3 or SD3.5, or the small demo model that comes with this pack and"
+            " needs no download.",
+            search_aliases=["checkpoint", "sd3", "load model", "flowdps"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=[DEMO, *folder_paths.get_filename_list("checkpoints")],
+                    default=DEMO,
+                    tooltip="A checkpoint from models/checkpoints, or the demo prior: it only knows"
+                    " emoji-like pictures of up to 256 pixels or so, but runs at once, anywhere.",
+                ),
+                io.Float.Input(
+                    "shift",
+                    default=4.0,
+                    min=0.1,
+                    max=100.0,
+                    step=0.01,
+                    tooltip="Where the host's own schedulers spend their steps. 1: evenly; 4 as in"
+                    " the paper; large: mostly on the composition. The FlowDPS samplers' built-in"
+                    " schedule has its own.",
+                ),
+                io.Combo.Input(
+                    "diffusion_model",
+                    options=[SAME, *folder_paths.get_filename_list("diffusion_models")],
+                    default=SAME,
+                    optional=True,
+                    tooltip="The transformer alone, from models/diffusion_models, instead of the"
+                    " checkpoint's.",
+                ),
+                io.Combo.Input(
+                    "vae",
+                    options=[SAME, *folder_paths.get_filename_list("vae")],
+                    default=SAME,
+                    optional=True,
+                    tooltip="The autoencoder alone, from models/vae, instead of the checkpoint's.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The flow model."),
+                io.Clip.Output(
+                    display_name="clip",
+                    tooltip="Text encoders, if the checkpoint holds them. The demo prior has none:"
+                    " use Empty Flow Conditioning.",
+                ),
+                io.Vae.Output(display_name="vae", tooltip="The autoencoder."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, checkpoint: str, shift: float, diffusion_model: str = SAME, vae: str = SAME
+    ) -> io.NodeOutput:
+        path = str(DEMO_FILE)
+        if checkpoint != DEMO:
+            path = folder_paths.get_full_path_or_raise("checkpoints", checkpoint)
+        model, clip, autoencoder = comfy.sd.load_checkpoint_guess_config(
+            path,
+            output_vae=True,
+            output_clip=checkpoint != DEMO,
+            embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        )[:3]
+        if diffusion_model != SAME:
+            model = comfy.sd.load_diffusion_model(
+                folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)
+            )
+        if vae != SAME:
+            file = folder_paths.get_full_path_or_raise("vae", vae)
+            autoencoder = comfy.sd.VAE(sd=comfy.utils.load_torch_file(file))
+        if model is None:
+            raise ValueError(f"{checkpoint} holds no diffusion model; choose an SD3 checkpoint")
+        sampling = model.get_model_object("model_sampling")
+        if not isinstance(sampling, comfy.model_sampling.CONST):
+            raise ValueError(
+                f"{diffusion_model if diffusion_model != SAME else checkpoint} is not a flow model"
+                f" ({type(model.model).__name__}); expected SD3, SD3.5 or another rectified flow"
+            )
+        return io.NodeOutput(fit_patches(with_shift(model, shift)), clip, autoencoder)
+
+
+class EmptyFlowConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EmptyConditioning",
+            display_name="Empty Flow Conditioning",
+            description="A conditioning of zeros, for priors without text encoders such as the demo"
+            " prior. It is not the same as an empty prompt: for SD3 encode the prompt instead.",
+            search_aliases=["unconditional", "no prompt"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that it is for."),
+                io.Int.Input(
+                    "tokens",
+                    default=1,
+                    min=1,
+                    max=512,
+                    tooltip="Length of the sequence. 1 is what the demo prior was trained with;"
+                    " more changes its answers.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="For a sampler's positive input."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, tokens: int) -> io.NodeOutput:
+        network = model.model.diffusion_model
+        width = None
+        for name in _TEXT_INPUTS:
+            try:
+                width = network.get_submodule(name).in_features
+                break
+            except AttributeError:
+                continue
+        if width is None:
+            raise ValueError(
+                f"{type(model.model).__name__} takes its text in a way that is not known here;"
+                " encode an empty prompt with its CLIP instead"
+            )
+        values: dict[str, Any] = {}
+        pooled = getattr(model.model, "adm_channels", 0)
+        if pooled:
+            values["pooled_output"] = torch.zeros(1, pooled)
+        return io.NodeOutput([[torch.zeros(1, tokens, width), values]])
+
+
+NODES: list[type[io.ComfyNode]] = [LoadFlowPrior, EmptyFlowConditioning]

@@ -1,0 +1,275 @@
+"""The samplers: each all in one, like KSampler, and each as a SAMPLER for the host's own nodes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..observation import Observation
+from ..samplers import PRESETS, published_sigmas
+from .kit import MeasurementSocket, schema
+from .sampling import restore, sampler_object, settings_of
+
+SHIFT = 4.0
+"""Of the published schedule."""
+
+
+def _guidance(inner: bool) -> list[io.Input]:
+    inputs: list[io.Input] = [
+        io.Combo.Input(
+            "preset",
+            options=[*reversed(PRESETS)],
+            default="tuned",
+            tooltip="tuned: settings chosen by measurement. published: exactly the paper's update,"
+            " to compare with it.",
+        ),
+        io.Float.Input(
+            "step_size",
+            default=1.0,
+            min=0.0,
+            max=20.0,
+            step=0.05,
+            tooltip="Multiplies the preset's step towards the measurement. 0 ignores your photo and"
+            " invents a picture; 1 is the preset; far above 1 over-fits the noise or breaks up.",
+        ),
+    ]
+    if inner:
+        inputs.append(
+            io.Int.Input(
+                "inner_steps",
+                default=0,
+                min=0,
+                max=64,
+                tooltip="Steps towards the measurement per noise level. 0 is the preset's own"
+                " number; 1 is fast and loose; 16 is slow and close to the measurement.",
+            )
+        )
+    return inputs
+
+
+def _steps() -> io.Input:
+    return io.Int.Input(
+        "steps",
+        default=28,
+        min=1,
+        max=1000,
+        tooltip="Noise levels. Below 10 is coarse; 28 as in the paper; above 50 changes little.",
+    )
+
+
+class _Restore(io.ComfyNode):
+    """The all-in-one node of one method."""
+
+    method: ClassVar[str]
+    title: ClassVar[str]
+    about: ClassVar[str]
+    inner: ClassVar[bool] = False
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            f"{cls.title}Sampler",
+            display_name=f"{cls.title} Sampler",
+            description=cls.about,
+            search_aliases=["restore", "posterior sampling", "inverse problem", "flowdps"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="Any flow model: SD3, SD3.5, Flux, Lumina 2, Qwen-Image, ..."
+                ),
+                io.Vae.Input("vae", tooltip="The autoencoder of the same model family."),
+                io.Conditioning.Input(
+                    "positive",
+                    tooltip="What the photo shows. An empty prompt works; a fitting one helps.",
+                ),
+                MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The same seed gives the same picture; another one, another picture"
+                    " that fits the photo as well.",
+                ),
+                _steps(),
+                io.Float.Input(
+                    "cfg",
+                    default=2.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="Weight of the prompt. 1 takes the prompt as it is, at half the work;"
+                    " 2 as in the paper; above 5 the prompt wins over the photo's own look. Without"
+                    " a negative it is 1.",
+                ),
+                *_guidance(cls.inner),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="What the photo does not show; usually an empty prompt.",
+                ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="To start from. Nothing: empty, of the measurement's size. A batch"
+                    " gives several restorations of one photo; a noise mask keeps what it leaves"
+                    " out.",
+                ),
+                io.Sigmas.Input(
+                    "sigmas",
+                    optional=True,
+                    tooltip="A schedule of your own, in place of steps and the published schedule.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The restoration's latent."),
+                io.Image.Output(
+                    display_name="image", tooltip="The restoration, at the photo's size."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        positive: Any,
+        measurement: Observation,
+        seed: int,
+        steps: int,
+        cfg: float,
+        preset: str,
+        step_size: float,
+        inner_steps: int = 0,
+        negative: Any = None,
+        latent: dict[str, Any] | None = None,
+        sigmas: Tensor | None = None,
+    ) -> io.NodeOutput:
+        settings = settings_of(cls.method, preset, step_size, inner_steps)
+        levels = published_sigmas(steps, SHIFT).float() if sigmas is None else sigmas
+        return io.NodeOutput(
+            *restore(
+                cls.method,
+                settings,
+                model,
+                vae,
+                positive,
+                negative,
+                measurement,
+                seed,
+                levels,
+                cfg,
+                latent,
+            )
+        )
+
+
+class _Object(io.ComfyNode):
+    """The SAMPLER of one method."""
+
+    method: ClassVar[str]
+    title: ClassVar[str]
+    inner: ClassVar[bool] = False
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            f"{cls.title}SamplerObject",
+            display_name=f"{cls.title} (SAMPLER)",
+            description=f"{cls.title} for SamplerCustom and SamplerCustomAdvanced: any guider, any"
+            " sigmas, any noise.",
+            search_aliases=["posterior sampling", "inverse problem", "flowdps"],
+            inputs=[
+                MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
+                io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
+                *_guidance(cls.inner),
+            ],
+            outputs=[
+                io.Sampler.Output(
+                    display_name="sampler", tooltip="For SamplerCustom(Advanced) nodes."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        measurement: Observation,
+        vae: Any,
+        preset: str,
+        step_size: float,
+        inner_steps: int = 0,
+    ) -> io.NodeOutput:
+        settings = settings_of(cls.method, preset, step_size, inner_steps)
+        return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae))
+
+
+class FlowDPSSampler(_Restore):
+    method, title, inner = "flowdps", "FlowDPS", True
+    about = "Restores a photo: every step pulls the picture towards it and renews some noise."
+
+
+class FlowChefSampler(_Restore):
+    method, title = "flowchef", "FlowChef"
+    about = "Restores a photo with one cheap pull per step and no renewed noise: fast, less exact."
+
+
+class PSLDSampler(_Restore):
+    method, title = "psld", "PSLD"
+    about = (
+        "Restores a photo with gradients through the model itself: slow, and needs the most memory."
+    )
+
+
+class FlowDPSObject(_Object):
+    method, title, inner = "flowdps", "FlowDPS", True
+
+
+class FlowChefObject(_Object):
+    method, title = "flowchef", "FlowChef"
+
+
+class PSLDObject(_Object):
+    method, title = "psld", "PSLD"
+
+
+class FlowDPSSigmas(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Sigmas",
+            display_name="FlowDPS Sigmas",
+            description="The schedule of the FlowDPS paper, from noise (1) to the picture (0).",
+            search_aliases=["schedule", "scheduler"],
+            inputs=[
+                _steps(),
+                io.Float.Input(
+                    "shift",
+                    default=SHIFT,
+                    min=0.1,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="Where the steps are spent. 1: evenly; 4 as in the paper: mostly on the"
+                    " composition; above 8 hardly any step is left for detail.",
+                ),
+            ],
+            outputs=[io.Sigmas.Output(display_name="sigmas", tooltip="For any custom sampler.")],
+        )
+
+    @classmethod
+    def execute(cls, steps: int, shift: float) -> io.NodeOutput:
+        return io.NodeOutput(published_sigmas(steps, shift).float())
+
+
+NODES: list[type[io.ComfyNode]] = [
+    FlowDPSSampler,
+    FlowChefSampler,
+    PSLDSampler,
+    FlowDPSObject,
+    FlowChefObject,
+    PSLDObject,
+    FlowDPSSigmas,
+]

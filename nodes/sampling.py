@@ -1,0 +1,194 @@
+"""What the sampler nodes share: settings, checks, and the host's SAMPLER object."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import latent_preview
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..observation import Observation
+from ..priors.comfy import (
+    ComfyPrior,
+    check_pair,
+    latent_shape,
+    sampler_generators,
+    stride_of,
+)
+from ..samplers import METHODS, Settings, Step, check_sigmas, preset
+
+
+def settings_of(method: str, name: str, step_size: float, inner_steps: int = 0) -> Settings:
+    """The preset ``name`` with its step size multiplied, and its inner steps replaced unless 0."""
+    settings = preset(method, name)
+    changes: dict[str, Any] = {"step_size": settings.step_size * step_size}
+    if inner_steps:
+        changes["inner_steps"] = inner_steps
+    return dataclasses.replace(settings, **changes)
+
+
+def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> None:
+    """ValueError unless latents of ``shape`` are those of the measurement's images."""
+    height, width = (n * stride_of(vae) for n in shape[-2:])
+    if (height, width) != observation.size:
+        raise ValueError(
+            f"the latent is {width}x{height} pixels and the measurement belongs to an image of"
+            f" {observation.size[1]}x{observation.size[0]}: use the latent of Encode Measurement"
+        )
+
+
+def sampler_object(
+    method: str, settings: Settings, observation: Observation, vae: Any
+) -> comfy.samplers.KSAMPLER:
+    """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas."""
+
+    def run(
+        model: Any,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: dict[str, Any] | None = None,
+        callback: Any = None,
+        disable: bool | None = None,
+    ) -> Tensor:
+        extra = extra_args or {}
+        check_pair(model.inner_model.model_patcher, vae)
+        check_latent(observation, vae, tuple(x.shape))
+        if len(sigmas) < 2:
+            return x
+        check_sigmas(sigmas)
+        # Outside inference mode: the data step needs gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            x, levels = x.clone(), sigmas.detach().double().cpu().clone()
+            measurement = observation.bind(x.device, len(x))
+            prior = ComfyPrior(model, vae, extra, x)
+            with (
+                prior.session(x.shape, through_model=method == "psld"),
+                tqdm(total=len(levels) - 1, disable=disable) as bar,
+            ):
+
+                def show(step: Step) -> None:
+                    bar.update()
+                    if callback is not None:
+                        seen = {"i": step.i, "sigma": step.sigma, "sigma_hat": step.sigma}
+                        callback({**seen, "x": step.denoised, "denoised": step.denoised})
+
+                z = METHODS[method](
+                    prior,
+                    x,
+                    levels,
+                    measurement,
+                    settings,
+                    sampler_generators(extra.get("seed"), len(x)),
+                    show,
+                )
+        if not math.isfinite(float(z.sum())):
+            raise ValueError(
+                "the restoration is not finite: choose a smaller step size, or run the model in"
+                " bfloat16 or float32"
+            )
+        return z
+
+    return comfy.samplers.KSAMPLER(run)
+
+
+def check_conditioning(model: Any, conditioning: Any, name: str) -> None:
+    """ValueError where MODEL needs a pooled text vector and ``conditioning`` has none."""
+    for _, values in conditioning:
+        try:
+            model.model.encode_adm(**values)
+        except KeyError as error:
+            if error.args[0] == "pooled_output":
+                raise ValueError(
+                    f"the {name} conditioning has no pooled output, which this MODEL needs: encode"
+                    " the prompt with the CLIP of the same checkpoint, or use Empty Flow"
+                    " Conditioning"
+                ) from error
+        except Exception:  # It may need what only a run knows; the host will say.
+            continue
+
+
+def check_mask(mask: Tensor, observation: Observation, shape: tuple[int, ...]) -> Tensor:
+    """The noise mask (N, 1, H, W) at the size of the padded image; ValueError for another size."""
+    mask = mask.reshape(-1, 1, *mask.shape[-2:])
+    size = tuple(mask.shape[-2:])
+    if size == observation.wanted and observation.padded:
+        bottom, right = (a - b for a, b in zip(observation.size, size, strict=True))
+        return torch.nn.functional.pad(mask, (0, right, 0, bottom), mode="replicate")
+    if size not in (observation.size, shape[-2:]):
+        raise ValueError(
+            f"the mask is {size[1]}x{size[0]} and the restoration {observation.wanted[1]}x"
+            f"{observation.wanted[0]}; expected a mask of that size"
+        )
+    return mask
+
+
+def restore(
+    method: str,
+    settings: Settings,
+    model: Any,
+    vae: Any,
+    positive: Any,
+    negative: Any,
+    observation: Observation,
+    seed: int,
+    sigmas: Tensor,
+    cfg: float,
+    latent: dict[str, Any] | None = None,
+) -> tuple[dict[str, Any], Tensor]:
+    """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent.
+
+    Everything that can be wrong is found before the first pass. ``negative`` may be None: then
+    there is no guidance, whatever ``cfg`` is.
+    """
+    check_pair(model, vae)
+    height, width = observation.size
+    if height % stride_of(vae) or width % stride_of(vae):
+        raise ValueError(
+            f"the restoration is {width}x{height} and this VAE needs sides that are multiples of"
+            f" {stride_of(vae)}: connect the VAE to Encode Measurement"
+        )
+    shape = latent_shape(model, vae, len(observation.y), height, width)
+    latent = latent or {"samples": torch.zeros(shape)}
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    if samples.shape[1] != shape[1]:
+        raise ValueError(
+            f"the latent has {samples.shape[1]} channels and the MODEL {shape[1]}: encode it with"
+            " the VAE of the same model family"
+        )
+    check_latent(observation, vae, tuple(samples.shape))
+    observation.bind(count=len(samples))
+    mask = latent.get("noise_mask")
+    if mask is not None:
+        mask = check_mask(mask, observation, tuple(samples.shape))
+    for name, conditioning in (("positive", positive), ("negative", negative)):
+        check_conditioning(model, conditioning or [], name)
+    guider = comfy.samplers.CFGGuider(model)
+    if negative is None:
+        guider.inner_set_conds({"positive": positive})
+        cfg = 1.0
+    else:
+        guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    restored = guider.sample(
+        noise,
+        samples,
+        sampler_object(method, settings, observation, vae),
+        sigmas,
+        denoise_mask=mask,
+        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+        disable_pbar=False,
+        seed=seed,
+    ).to(comfy.model_management.intermediate_device())
+    image = vae.decode(restored)
+    image = image.reshape(-1, *image.shape[-3:])[
+        :, : observation.wanted[0], : observation.wanted[1]
+    ]
+    return {**latent, "samples": restored}, image

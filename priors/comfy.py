@@ -1,0 +1,200 @@
+"""ComfyUI's MODEL and VAE as a prior: the only file outside ``nodes/`` that imports the host."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.model_management
+import comfy.model_sampling
+import torch
+from torch import Tensor, nn
+
+from .gradients import differentiable, normal
+
+GRADIENT = 2.7
+"""Memory of a pass with its gradient, as a multiple of what the host expects of a pass without."""
+
+
+def stride_of(vae: Any) -> int:
+    """Image pixels per latent cell of a VAE, along either side."""
+    return int(vae.spacial_compression_decode())
+
+
+def latent_shape(model: Any, vae: Any, count: int, height: int, width: int) -> tuple[int, ...]:
+    """Shape of the latents of ``count`` images: (N, C, h, w), or (N, C, 1, h, w) for a video model.
+
+    model is the host's ModelPatcher.
+    """
+    form = model.get_model_object("latent_format")
+    cells = (height // stride_of(vae), width // stride_of(vae))
+    time = (1,) if form.latent_dimensions == 3 else ()
+    return (count, form.latent_channels, *time, *cells)
+
+
+def check_pair(model: Any, vae: Any) -> None:
+    """ValueError, in one sentence, unless MODEL is a flow and VAE speaks its latents."""
+    if getattr(vae, "first_stage_model", None) is None:
+        raise ValueError(
+            "the VAE input holds no autoencoder; connect the VAE of the same model family"
+        )
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, comfy.model_sampling.CONST):
+        kind = type(model.model).__name__
+        raise ValueError(
+            f"the MODEL ({kind}) is not a flow model: it predicts noise or another target; expected"
+            " a rectified flow such as SD3, SD3.5, Flux, AuraFlow, Lumina 2, Qwen-Image or Wan"
+        )
+    if getattr(sampling, "noise_scale", 1.0) != 1.0:
+        raise ValueError(
+            f"the MODEL scales its noise by {sampling.noise_scale}; expected a flow that starts"
+            " from noise of variance 1"
+        )
+    form = model.get_model_object("latent_format")
+    if form.latent_channels != vae.latent_channels:
+        raise ValueError(
+            f"the VAE has {vae.latent_channels} latent channels and the MODEL"
+            f" {form.latent_channels}: they belong to different model families"
+        )
+    # In place on newer hosts: probe with a tensor of our own.
+    with torch.inference_mode(False):
+        probe = torch.tensor([-1.0, 0.0, 1.0])
+        ends = vae.process_output(probe)
+    ends = probe if ends is None else ends
+    if ends.tolist() != [0.0, 0.5, 1.0]:
+        raise ValueError("the VAE does not decode to images in [-1, 1]; choose an image VAE")
+
+
+class ComfyPrior:
+    """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of what a sampler function is given.
+
+    model is the denoiser of the call, with the guider inside; ``extra_args`` go along with every
+    call. Latents may have a time axis of length 1. A noise mask is respected: where it is 0 neither
+    the data gradient nor the sampler moves anything.
+    """
+
+    def __init__(self, model: Any, vae: Any, extra_args: dict[str, Any], like: Tensor):
+        self.model, self.vae, self.extra_args = model, vae, dict(extra_args)
+        self.guider = model.inner_model
+        self.base: nn.Module = self.guider.inner_model
+        self.device, self.dtype = like.device, like.dtype
+        self.latent_channels, self.stride = like.shape[1], stride_of(vae)
+        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+        self._video = like.ndim == 5
+        # Its tensors, if any, were made in inference mode.
+        self._format: Any = copy.copy(self.base.latent_format)
+        self._format.__dict__.update(normal(vars(self._format)))
+        mask = self.extra_args.get("denoise_mask")
+        self._mask = None if mask is None else mask.clone()
+
+    @contextlib.contextmanager
+    def session(self, shape: Sequence[int], through_model: bool) -> Iterator[None]:
+        """Everything that the passes of one run on latents of ``shape`` need: memory, and modules
+        that have gradients.
+
+        ``through_model``: the gradient also passes through MODEL, as PSLD's does.
+        """
+        self._load(shape, through_model)
+        modules = [self.vae.first_stage_model]
+        with contextlib.ExitStack() as stack:
+            if through_model:
+                modules += [self.base, *self._normal_conditions()]
+                stack.enter_context(_training_flag())
+            stack.enter_context(differentiable(*modules))
+            yield
+
+    def _load(self, shape: Sequence[int], through_model: bool) -> None:
+        """Ask the host for the memory of a guided step, model and autoencoder both in place."""
+        vae, one = self.vae, (1, *shape[1:])
+        memory = GRADIENT * shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
+        if through_model:
+            pixels = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
+            memory += GRADIENT * shape[0] * vae.memory_used_encode(pixels, vae.vae_dtype)
+            memory += GRADIENT * self.base.memory_required([2 * shape[0], *shape[1:]])
+        also = getattr(self.guider, "loaded_models", None) or []
+        patchers = [self.guider.model_patcher, vae.patcher, *also]
+        comfy.model_management.load_models_gpu(patchers, memory_required=memory)
+
+    def _normal_conditions(self) -> list[nn.Module]:
+        """Clone what autograd may save of the run's inputs; the control networks among them."""
+        guider = self.guider
+        guider.conds = normal(guider.conds)
+        self.extra_args = normal(self.extra_args)
+        for name in ("noise", "latent_image"):
+            if isinstance(getattr(self.model, name, None), Tensor):
+                setattr(self.model, name, getattr(self.model, name).clone())
+        options = self.extra_args.setdefault("model_options", {})
+        transformer_options = options.setdefault("transformer_options", {})
+        transformer_options["optimized_attention_override"] = _torch_attention
+        modules: list[nn.Module] = []
+        for cond in (c for group in guider.conds.values() for c in group):
+            control = cond.get("control")
+            while control is not None:
+                for patcher in control.get_models():
+                    modules.append(patcher.model)
+                for name in ("cond_hint", "cond_hint_original", "extra_concat"):
+                    if getattr(control, name, None) is not None:
+                        setattr(control, name, normal(getattr(control, name)))
+                control = control.previous_controlnet
+        return modules
+
+    def denoise(self, z: Tensor, sigma: float) -> Tensor:
+        """Posterior mean of the data given ``z`` at σ; the guider's guidance is inside."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.passes["transformer"] += 1
+        levels = z.new_full((len(z),), sigma)
+        if z.requires_grad and torch.is_grad_enabled():
+            return self.model(z, levels, **self.extra_args).to(z.dtype)
+        with torch.inference_mode():
+            answer = self.model(z, levels, **self.extra_args)
+        return answer.to(z.dtype).clone()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in about [-1, 1], not clamped; differentiable."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.passes["decoder"] += 1
+        if self._mask is not None:
+            z = torch.lerp(z.detach(), z, self._mask.to(z))
+        raw = self._format.process_out(z)
+        if self.vae.latent_dim == 2 and raw.ndim == 5:
+            raw = raw[:, :, 0]
+        x = self.vae.first_stage_model.decode(raw.to(self.vae.device, self.vae.vae_dtype))
+        return (x[:, :, 0] if x.ndim == 5 else x).to(z)
+
+    def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+        """Latents of images; differentiable. The host's autoencoders take the posterior's mean."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.passes["encoder"] += 1
+        pixels = x.to(self.vae.device, self.vae.vae_dtype)
+        if self.vae.latent_dim == 3:
+            pixels = pixels.unsqueeze(2)
+        z = self._format.process_in(self.vae.first_stage_model.encode(pixels).to(x))
+        return z.unsqueeze(2) if self._video and z.ndim == 4 else z
+
+
+@contextlib.contextmanager
+def _training_flag() -> Iterator[None]:
+    """Newer hosts avoid in-place shortcuts while this is set."""
+    management: Any = comfy.model_management
+    if not hasattr(management, "in_training"):
+        yield
+        return
+    before, management.in_training = management.in_training, True
+    try:
+        yield
+    finally:
+        management.in_training = before
+
+
+def _torch_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """The host's attention by torch's kernel: other kernels have no gradient."""
+    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+
+def sampler_generators(seed: int | None, count: int) -> list[torch.Generator]:
+    """One CPU generator per sample, from the run's seed: the noise that a sampler renews."""
+    first = (int(seed or 0) * 1_000_003 + 7919) % (1 << 62)
+    return [torch.Generator().manual_seed(first + k) for k in range(count)]
