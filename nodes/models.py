@@ -13,6 +13,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..priors.prune import prune
 from .kit import schema
 
 DEMO = "built-in demo prior"
@@ -64,6 +65,19 @@ def fit_patches(model: Any) -> Any:
     patched.add_object_patch("diffusion_model.cropped_pos_embed", fitted_embed)
     patched.add_object_patch("diffusion_model.unpatchify", fitted_unpatchify)
     return patched
+
+
+def without_dead_parts(vae: Any) -> Any:
+    """The demo prior's VAE in its true size: the same pictures in less than half the time."""
+    network = vae.first_stage_model
+    decoder = network.taesd_decoder  # The first layer is its clamp.
+    network.taesd_encoder = prune(network.taesd_encoder)
+    network.taesd_decoder = torch.nn.Sequential(
+        decoder[0], *prune(torch.nn.Sequential(*list(decoder)[1:]))
+    )
+    if vae.device.type == "cpu":
+        network.to(memory_format=torch.channels_last)
+    return vae
 
 
 class LoadFlowPrior(io.ComfyNode):
@@ -133,6 +147,8 @@ class LoadFlowPrior(io.ComfyNode):
             output_clip=checkpoint != DEMO,
             embedding_directory=folder_paths.get_folder_paths("embeddings"),
         )[:3]
+        if checkpoint == DEMO:
+            autoencoder = without_dead_parts(autoencoder)
         if diffusion_model != SAME:
             model = comfy.sd.load_diffusion_model(
                 folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)

@@ -51,9 +51,12 @@ def _block_convs(module: nn.Module) -> list[nn.Conv2d] | None:
     """The three convolutions of a residual block without a projection in its skip; else None."""
     body = getattr(module, "conv", None)
     skip = getattr(module, "skip", None)
+    if getattr(module, "pool", None) is not None:
+        return None
     if not isinstance(body, nn.Sequential) or not isinstance(skip, nn.Identity | None):
         return None
-    if [type(part) for part in body] != [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.Conv2d]:
+    kinds = (nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.Conv2d)
+    if len(body) != 5 or not all(map(isinstance, body, kinds)):
         return None
     return [part for part in body if isinstance(part, nn.Conv2d)]
 
