@@ -7,10 +7,16 @@ from importlib.util import find_spec
 if find_spec("comfy_api") is not None:
     from comfy_api.latest import ComfyExtension, io
 
-    from . import measurement, models, operators, samplers
+    from . import example, measurement, models, operators, samplers
 
     class Extension(ComfyExtension):
         """All nodes of the pack."""
 
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
-            return [*models.NODES, *operators.NODES, *measurement.NODES, *samplers.NODES]
+            return [
+                *models.NODES,
+                *operators.NODES,
+                *measurement.NODES,
+                *samplers.NODES,
+                *example.NODES,
+            ]
