@@ -1,0 +1,164 @@
+"""The documentation keeps up with the code: nodes, their inputs, operators, methods, presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from comfyui_flowdps.operators import REGISTRY
+from comfyui_flowdps.operators.chain import Chain
+from comfyui_flowdps.samplers import METHODS, PRESETS, Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "web" / "docs"
+LARGEST = 0xFFFF
+"""A number input that reaches further, such as a seed, need not state its range."""
+
+# Imports the nodes with a stand-in for ComfyUI that only remembers what the schemas say.
+READ_SCHEMAS = """
+import dataclasses, importlib, importlib.machinery, json, sys
+from unittest.mock import MagicMock
+
+def keep(*args, **values):
+    names = ("id",) if args else ()
+    return dict(zip(names, args)) | values
+
+class Kind:
+    Input = Output = staticmethod(keep)
+
+@dataclasses.dataclass
+class Schema:
+    node_id: str
+    inputs: list
+    outputs: list
+    display_name: str = ""
+    description: str = ""
+    category: str = ""
+    is_output_node: bool = False
+
+class Io(MagicMock):
+    ComfyNode, Schema = type("ComfyNode", (), {}), Schema
+    Custom = staticmethod(lambda _: Kind)
+    def __getattr__(self, name):
+        return Kind if name[0].isupper() else super().__getattr__(name)
+
+class Stand:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"comfy", "comfy_api", "folder_paths", "latent_preview"}:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+    def create_module(self, spec):
+        module = MagicMock(io=Io(), ComfyExtension=type("ComfyExtension", (), {}))
+        module.__path__ = []
+        return module
+    def exec_module(self, module):
+        pass
+
+sys.meta_path.insert(0, Stand())
+from comfyui_flowdps.nodes import Extension
+import asyncio
+nodes = asyncio.run(Extension().get_node_list())
+print(json.dumps([dataclasses.asdict(node.define_schema()) for node in nodes], default=str))
+"""
+
+
+@pytest.fixture(scope="module")
+def schemas() -> dict[str, dict]:
+    run = subprocess.run(
+        [sys.executable, "-c", READ_SCHEMAS], capture_output=True, text=True, cwd=ROOT.parent
+    )
+    assert run.returncode == 0, run.stderr
+    return {schema["node_id"]: schema for schema in json.loads(run.stdout)}
+
+
+def section(page: str, title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
+    assert found, f"there is no section {title!r}"
+    return found[1]
+
+
+def named(text: str) -> dict[str, str]:
+    """Name to the rest of its line, of the top-level list items ``- **name** ...``."""
+    return dict(re.findall(r"^- \*\*(\w+)\*\*(.*)$", text, re.M))
+
+
+def test_every_node_has_a_page_and_every_page_a_node(schemas):
+    assert {page.stem for page in PAGES.glob("*.md")} == set(schemas)
+
+
+def test_pages_name_what_the_nodes_have(schemas):
+    for node, schema in schemas.items():
+        page = (PAGES / f"{node}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {schema['display_name']}\n"), node
+        inputs, outputs = named(section(page, "Inputs")), named(section(page, "Outputs"))
+        assert list(inputs) == [each["id"] for each in schema["inputs"]], node
+        assert list(outputs) == [each["display_name"] for each in schema["outputs"]], node
+        for title in ("Wiring", "If something goes wrong"):
+            assert section(page, title).strip(), node
+
+
+def test_pages_state_ranges_defaults_and_what_is_optional(schemas):
+    for node, schema in schemas.items():
+        page = (PAGES / f"{node}.md").read_text(encoding="utf-8")
+        lines = named(section(page, "Inputs"))
+        for each in schema["inputs"]:
+            said = re.match(r" \(([^)]*)\)", lines[each["id"]])
+            facts = said[1] if said else ""
+            where = f"{node}: {each['id']} ({facts})"
+            assert bool(each.get("optional")) == ("optional" in facts), where
+            default = each.get("default")
+            if isinstance(default, str):
+                assert f"default `{default}`" in facts, where
+            elif default is not None:
+                assert facts.endswith(f"default {default:g}"), where
+            if each.get("max", LARGEST + 1) <= LARGEST:
+                assert f"{each['min']:g} to {each['max']:g}" in facts, where
+
+
+def test_every_input_and_output_has_a_tooltip(schemas):
+    for node, schema in schemas.items():
+        assert schema["description"], node
+        for each in schema["inputs"] + schema["outputs"]:
+            assert each.get("tooltip"), f"{node}: {each}"
+
+
+def test_the_table_of_nodes_is_complete(schemas):
+    table = (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(.+?)\]\(\.\./web/docs/(\w+)\.md\) \|", table, re.M)
+    assert sorted(rows) == sorted((s["display_name"], node) for node, s in schemas.items())
+
+
+def test_tasks_are_explained_where_they_are_chosen():
+    page = (PAGES / "FlowDPS_DegradationOperator.md").read_text(encoding="utf-8")
+    assert [name for name in REGISTRY if f"  - `{name}`:" not in page] == []
+
+
+@pytest.mark.parametrize("cls", [*REGISTRY.values(), Chain], ids=lambda cls: cls.name)
+def test_operators_are_documented(cls):
+    text = section((ROOT / "docs" / "operators.md").read_text(encoding="utf-8"), f"`{cls.name}`.*?")
+    for field in dataclasses.fields(cls):
+        assert f"`{field.name}`" in text, field.name
+    for part in ("Adjoint", "Pseudo-inverse"):
+        assert part in text, part
+
+
+def test_methods_settings_and_presets_are_documented():
+    text = (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
+    fields = [field.name for field in dataclasses.fields(Settings)]
+    assert re.findall(r"^- `(\w+)`:", section(text, "Settings"), re.M) == fields
+    for name, settings in PRESETS.items():
+        assert set(settings) == set(METHODS)
+        for method, values in settings.items():
+            row = [f"`{name}`", method, *(str(getattr(values, field)) for field in fields)]
+            assert f"| {' | '.join(row)} |" in text, f"| {' | '.join(row)} |"
+
+
+def test_links_between_documents_lead_somewhere():
+    for file in [*(ROOT / "docs").glob("*.md"), *PAGES.glob("*.md")]:
+        text = file.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            assert (file.parent / target).exists(), f"{file.name}: {target}"
