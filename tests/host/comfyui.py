@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +72,60 @@ def starts(folder: Path) -> str:
 
 class Failed(Exception):
     """A prompt that ComfyUI refused or that failed; ``str`` of it is what the user is shown."""
+
+
+class Socket:
+    """The little of a websocket (RFC 6455) that listening to ComfyUI takes."""
+
+    def __init__(self, port: int, path: str):
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._socket.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        self._stream = self._socket.makefile("rb")
+        if b"101" not in self._stream.readline():
+            raise ConnectionError(f"no websocket at {path}")
+        while self._stream.readline().strip():
+            pass
+
+    def close(self) -> None:
+        self._stream.close()
+        self._socket.close()
+
+    def _frame(self) -> tuple[bool, int, bytes]:
+        first, second = self._stream.read(2)
+        length = second & 0x7F
+        if length == 126:
+            (length,) = struct.unpack(">H", self._stream.read(2))
+        elif length == 127:
+            (length,) = struct.unpack(">Q", self._stream.read(8))
+        return bool(first & 0x80), first & 0x0F, self._stream.read(length)
+
+    def receive(self) -> dict[str, Any] | bytes:
+        """The next message: parsed JSON, or the bytes of a preview."""
+        data, kind = b"", 0
+        while True:
+            last, code, part = self._frame()
+            if code == 8:
+                raise ConnectionError("the server closed the websocket")
+            if code in (9, 10):  # ping, pong
+                continue
+            data, kind = data + part, code or kind
+            if last:
+                return json.loads(data) if kind == 1 else data
+
+    def until_done(self, prompt_id: str) -> Iterator[dict[str, Any] | bytes]:
+        """All messages until the prompt has ended, however it ends."""
+        ends = ("execution_success", "execution_error", "execution_interrupted")
+        while True:
+            message = self.receive()
+            yield message
+            if isinstance(message, dict) and message["type"] in ends:
+                if message["data"].get("prompt_id") == prompt_id:
+                    return
 
 
 class Server:
@@ -139,10 +197,14 @@ class Server:
             text = answer.read()
         return json.loads(text) if text else None
 
-    def queue(self, prompt: dict[str, Any]) -> str:
-        """Id of the queued prompt; Failed where validation refuses it."""
+    def queue(self, prompt: dict[str, Any], client: str = "") -> str:
+        """Id of the queued prompt; Failed where validation refuses it.
+
+        ``client`` is the id of the :meth:`listen` that shall hear of its progress.
+        """
+        body = {"prompt": prompt, **({"client_id": client} if client else {})}
         try:
-            return self.post("/prompt", {"prompt": prompt})["prompt_id"]
+            return self.post("/prompt", body)["prompt_id"]
         except urllib.error.HTTPError as error:
             raise Failed(error.read().decode()) from error
 
@@ -156,19 +218,31 @@ class Server:
             time.sleep(0.1)
         raise TimeoutError(f"prompt {prompt_id} did not finish in {seconds} s")
 
-    def run(self, prompt: dict[str, Any], seconds: float = 300) -> dict[str, Any]:
-        """Outputs by node id; Failed with the node's message where one fails."""
+    def _finish(self, prompt: dict[str, Any], seconds: float) -> dict[str, Any]:
         entry = self.wait(self.queue(prompt), seconds)
         for kind, message in entry["status"]["messages"]:
             if kind == "execution_error":
                 raise Failed(message["exception_message"])
             if kind == "execution_interrupted":
                 raise Failed("interrupted")
-        return entry["outputs"]
+        return entry
+
+    def run(self, prompt: dict[str, Any], seconds: float = 300) -> dict[str, Any]:
+        """Outputs by node id; Failed with the node's message where one fails."""
+        return self._finish(prompt, seconds)["outputs"]
+
+    @contextlib.contextmanager
+    def listen(self, client: str) -> Iterator[Socket]:
+        """A websocket that hears what the server tells the browser tab ``client``."""
+        found = Socket(self.port, f"/ws?clientId={client}")
+        try:
+            yield found
+        finally:
+            found.close()
 
     def ran(self, prompt: dict[str, Any]) -> set[str]:
         """Ids of the nodes that were executed, not taken from the cache."""
-        entry = self.wait(self.queue(prompt))
+        entry = self._finish(prompt, 300)
         cached: set[str] = set()
         for kind, message in entry["status"]["messages"]:
             if kind == "execution_cached":

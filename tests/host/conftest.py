@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from . import comfyui
+from . import comfyui, files
+
+NONE = "no ComfyUI: set COMFYUI_PATH, or put one at ~/ComfyUI"
 
 
 @pytest.fixture(scope="session")
 def comfy_folder() -> Path:
+    """The ComfyUI to test with; without one the test is skipped, and counted as such."""
     folder = comfyui.find()
     if folder is None:
-        pytest.skip("no ComfyUI: set COMFYUI_PATH, or put one at ~/ComfyUI")
-    if complaint := comfyui.starts(folder):
+        pytest.skip(NONE)
+    complaint = comfyui.starts(folder)
+    if complaint and "COMFYUI_PATH" in os.environ:
+        pytest.fail(f"COMFYUI_PATH is {folder}, which cannot be imported: {complaint}")
+    if complaint:
         pytest.skip(f"ComfyUI at {folder} cannot be imported: {complaint}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(comfy_folder: Path, tmp_path_factory) -> Iterator[comfyui.Server]:
+    """A running server with this pack, the tests' own nodes, small pictures and tiny models."""
+    base = tmp_path_factory.mktemp("comfyui")
+    files.pictures(base / "input", comfyui.ROOT / "tests" / "data" / "heldout" / "test")
+    files.models(base / "models")
+    (base / "output").mkdir()
+    packs = {"ComfyUI-FlowDPS": comfyui.ROOT, "flowdps-tests": Path(__file__).parent / "pack"}
+    running = comfyui.Server(comfy_folder, base, packs)
+    yield running
+    running.stop()

@@ -1,0 +1,600 @@
+"""Nodes that only the tests use: they look into a run from inside the host's own executor."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import comfy.ldm.wan.model
+import comfy.ldm.wan.vae
+import comfy.model_management
+import comfy.ops
+import comfy.samplers
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+PACK = "ComfyUI-FlowDPS"
+
+
+def ours(name: str) -> Any:
+    """A module of the pack under test, whatever name the host has loaded it under."""
+    (root,) = (key for key in sys.modules if key.endswith(f"custom_nodes/{PACK}"))
+    return sys.modules[f"{root}.{name}" if name else root]
+
+
+class Anything(str):
+    """A socket type that takes every other."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+ANY = Anything("*")
+TEXT: tuple[str, dict[str, Any]] = ("STRING", {"default": ""})
+
+
+def _output(name: str) -> Path:
+    return Path(folder_paths.get_output_directory()) / f"{name}.safetensors"
+
+
+def _write(name: str, tensors: dict[str, Tensor]) -> None:
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    save_file(plain, _output(name))
+
+
+class _Test:
+    """What every node here has in common."""
+
+    CATEGORY = "FlowDPS tests"
+    FUNCTION = "run"
+    OUTPUT_NODE = False
+    RETURN_TYPES: tuple[str, ...] = ()
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        given = cls.inputs()
+        rest = {k: v for k, v in given.items() if k.startswith("maybe_")}
+        return {
+            "required": {k: v for k, v in given.items() if k not in rest},
+            "optional": rest,
+        }
+
+
+class _Fresh(_Test):
+    """One that runs anew in every prompt."""
+
+    @classmethod
+    def IS_CHANGED(cls, **_: Any) -> float:
+        return float("nan")
+
+
+class Record(_Test):
+    """Write the tensor of any value to a file."""
+
+    OUTPUT_NODE = True
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"value": (ANY,), "name": TEXT}
+
+    def run(self, value: Any, name: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            value = value["samples"]
+        if isinstance(value, float | bool | str):
+            return {"ui": {"text": [json.dumps(value)]}}
+        _write(name, {"value": value if isinstance(value, Tensor) else value.y})
+        return {"ui": {"text": [json.dumps(list(getattr(value, "shape", ())))]}}
+
+
+class NaN(_Test):
+    """The picture with one broken pixel."""
+
+    RETURN_TYPES = ("IMAGE",)
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"image": ("IMAGE",)}
+
+    def run(self, image: Tensor) -> tuple[Tensor]:
+        image = image.clone()
+        image[0, 3, 4, 1] = float("nan")
+        return (image,)
+
+
+class Conditioning(_Test):
+    """Random text of a length that fits MODEL, with or without its pooled vector."""
+
+    RETURN_TYPES = ("CONDITIONING",)
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {
+            "width": ("INT", {"max": 9999}),
+            "pooled": ("INT", {"default": 0, "max": 9999}),
+            "seed": ("INT", {}),
+        }
+
+    def run(self, width: int, pooled: int, seed: int) -> tuple[Any]:
+        generator = torch.Generator().manual_seed(seed)
+        context = torch.randn(1, 3, width, generator=generator)
+        values = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
+        return ([[context, values]],)
+
+
+class Load(_Test):
+    """A model by its file, in a precision that the host would not choose on a CPU."""
+
+    RETURN_TYPES = ("MODEL", "VAE")
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"file": TEXT, "dtype": TEXT}
+
+    def run(self, file: str, dtype: str) -> tuple[Any, Any]:
+        path = str(Path(folder_paths.get_folder_paths("checkpoints")[0]) / file)
+        state = comfy.utils.load_torch_file(path)
+        kind = getattr(torch, dtype)
+        model = comfy.sd.load_diffusion_model_state_dict(dict(state), model_options={"dtype": kind})
+        prefix = "first_stage_model."
+        parts = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        return model, comfy.sd.VAE(sd=parts, dtype=kind)
+
+
+KL = {
+    "double_z": True,
+    "z_channels": 16,
+    "resolution": 64,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 32,
+    "ch_mult": [1, 1, 1, 1],
+    "num_res_blocks": 1,
+    "attn_resolutions": [],
+    "dropout": 0.0,
+}
+
+
+class LoadKL(_Test):
+    """SD3's own kind of autoencoder, in miniature: the host reads only its full size from files."""
+
+    RETURN_TYPES = ("VAE",)
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"file": TEXT}
+
+    def run(self, file: str) -> tuple[Any]:
+        path = Path(folder_paths.get_folder_paths("vae")[0]) / file
+        root = "comfy.ldm.modules.diffusionmodules.model"
+        real = comfy.sd.AutoencodingEngine
+
+        def small(**_: Any) -> Any:
+            return real(
+                regularizer_config={
+                    "target": "comfy.ldm.models.autoencoder.DiagonalGaussianRegularizer"
+                },
+                encoder_config={"target": f"{root}.Encoder", "params": KL},
+                decoder_config={"target": f"{root}.Decoder", "params": KL},
+            )
+
+        comfy.sd.AutoencodingEngine = small
+        try:
+            return (comfy.sd.VAE(sd=load_file(path)),)
+        finally:
+            comfy.sd.AutoencodingEngine = real
+
+
+def _randomised(module: nn.Module, seed: int, size: float) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False), torch.no_grad():
+        for name, value in module.named_parameters():
+            centre = 1.0 if "norm" in name or "gamma" in name else 0.0
+            spread = size / max(1.0, value[0].numel() ** 0.5) if value.ndim > 1 else 0.02
+            value.copy_(centre + spread * torch.randn(value.shape, generator=generator))
+    return module
+
+
+class MakeWan(_Test):
+    """Write a tiny random Wan 2.1 to models/diffusion_models."""
+
+    OUTPUT_NODE = True
+
+    def run(self) -> dict[str, Any]:
+        with torch.inference_mode(False):
+            network = comfy.ldm.wan.model.WanModel(
+                model_type="t2v",
+                patch_size=(1, 2, 2),
+                in_dim=16,
+                dim=128,
+                ffn_dim=64,
+                freq_dim=256,
+                text_dim=4096,
+                out_dim=16,
+                num_heads=1,
+                num_layers=1,
+                operations=comfy.ops.disable_weight_init,
+                dtype=torch.float32,
+                device="cpu",
+            )
+            state = _randomised(network, 5, 0.7).state_dict()
+        folder = Path(folder_paths.get_folder_paths("diffusion_models")[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.detach().clone() for k, v in state.items()}, folder / "wan.safetensors")
+        return {"ui": {"text": ["done"]}}
+
+
+class LoadWanVAE(_Test):
+    """Wan's own kind of autoencoder, narrow and random: three-dimensional, causal in time."""
+
+    RETURN_TYPES = ("VAE",)
+
+    def run(self) -> tuple[Any]:
+        real = comfy.ldm.wan.vae.WanVAE
+
+        def narrow(**values: Any) -> Any:
+            return real(**{**values, "dim": 8})
+
+        state = _randomised(
+            narrow(
+                z_dim=16,
+                dim_mult=[1, 2, 4, 4],
+                num_res_blocks=2,
+                attn_scales=[],
+                temperal_downsample=[False, True, True],
+                dropout=0.0,
+            ),
+            6,
+            1.0,
+        ).state_dict()
+        comfy.ldm.wan.vae.WanVAE = narrow
+        try:
+            return (comfy.sd.VAE(sd={k: v.clone() for k, v in state.items()}),)
+        finally:
+            comfy.ldm.wan.vae.WanVAE = real
+
+
+class Watch(_Fresh):
+    """The same SAMPLER, which writes down each step, and whether it used torch's own generator."""
+
+    RETURN_TYPES = ("SAMPLER",)
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"sampler": ("SAMPLER",), "name": TEXT}
+
+    def run(self, sampler: Any, name: str) -> tuple[Any]:
+        def watched(model: Any, x: Tensor, sigmas: Tensor, **given: Any) -> Tensor:
+            seen: dict[str, Tensor] = {"start": x}
+            tell = given.pop("callback", None)
+
+            def callback(step: dict[str, Any]) -> None:
+                seen[f"denoised{step['i']}"] = step["denoised"]
+                if tell is not None:
+                    tell(step)
+
+            before = torch.get_rng_state()
+            answer = sampler.sampler_function(model, x, sigmas, callback=callback, **given)
+            untouched = torch.equal(before, torch.get_rng_state())
+            _write(name, {**seen, "answer": answer, "rng_untouched": torch.tensor(untouched)})
+            return answer
+
+        return (comfy.samplers.KSAMPLER(watched),)
+
+
+class Randomness(_Fresh):
+    """Whether the nodes before a sampler leave torch's own generator alone."""
+
+    OUTPUT_NODE = True
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"image": ("IMAGE",)}
+
+    def run(self, image: Tensor) -> dict[str, Any]:
+        import nodes
+
+        found = nodes.NODE_CLASS_MAPPINGS
+        before = torch.get_rng_state()
+        for task in ours("operators").TASKS:
+            size = 5 if "blur" in task else 1
+            (operator,) = found["FlowDPS_DegradationOperator"].execute(task, size, 3).args
+            found["FlowDPS_EncodeMeasurement"].execute(image, operator, "simulate", 0.1, 7)
+        used = not torch.equal(before, torch.get_rng_state())
+        return {"ui": {"text": [json.dumps(used)]}}
+
+
+def _plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    rows = [t.flatten(2).transpose(1, 2) for t in (q, k, v)]
+    weights = (rows[0] @ rows[1].transpose(1, 2) / q.shape[1] ** 0.5).softmax(-1)
+    return (weights @ rows[2]).transpose(1, 2).reshape(q.shape)
+
+
+def _plain(vae: Any) -> Any:
+    """A copy of ``vae`` in float32 with nothing of the host's or ours on its modules."""
+    twin = copy.copy(vae)
+    twin.vae_dtype = torch.float32
+    twin.first_stage_model = copy.deepcopy(vae.first_stage_model).float().requires_grad_(False)
+    for part in twin.first_stage_model.modules():
+        if "optimized_attention" in part.__dict__:
+            part.optimized_attention = _plain_attention
+    return twin
+
+
+class _Counting(nn.Module):
+    """An autoencoder that counts its decodings and, at one of them, stops the run."""
+
+    count = 0
+
+    def __init__(self, inner: nn.Module, at: int, how: str):
+        super().__init__()
+        self.inner, self.at, self.how = inner, at, how
+
+    def encode(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self.inner.encode(x, *args, **kwargs)
+
+    def decode(self, z: Tensor, *args: Any, **kwargs: Any) -> Any:
+        _Counting.count += 1
+        if _Counting.count == self.at and self.how == "interrupt":
+            comfy.model_management.interrupt_current_processing()
+        if _Counting.count == self.at and self.how == "raise":
+            raise RuntimeError("the test stops here")
+        return self.inner.decode(z, *args, **kwargs)
+
+
+class Saboteur(_Fresh):
+    """The same VAE, whose decoder counts and, at decoding number ``at``, cancels or fails."""
+
+    RETURN_TYPES = ("VAE",)
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"vae": ("VAE",), "at": ("INT", {"default": 0}), "how": TEXT}
+
+    def run(self, vae: Any, at: int, how: str) -> tuple[Any]:
+        broken = copy.copy(vae)
+        _Counting.count = 0
+        broken.first_stage_model = _Counting(vae.first_stage_model, at, how)
+        return (broken,)
+
+
+class Count(_Fresh):
+    """How often the saboteur's decoder was called."""
+
+    OUTPUT_NODE = True
+
+    def run(self) -> dict[str, Any]:
+        return {"ui": {"text": [json.dumps(_Counting.count)]}}
+
+
+class Attributes(_Fresh):
+    """A fingerprint of everything that hangs on the modules of MODEL and VAE themselves."""
+
+    OUTPUT_NODE = True
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"model": ("MODEL",), "vae": ("VAE",), "maybe_after": (ANY,)}
+
+    def run(self, model: Any, vae: Any, maybe_after: Any = None) -> dict[str, Any]:
+        found = []
+        skip = {"_parameters", "_buffers", "_modules"}
+        for root in (model.model, vae.first_stage_model):
+            for name, part in root.named_modules():
+                for key, value in sorted(part.__dict__.items()):
+                    if key in skip:
+                        continue
+                    if callable(value):
+                        value = getattr(value, "__qualname__", type(value).__name__)
+                    elif isinstance(value, list):
+                        value = [getattr(f, "__qualname__", type(f).__name__) for f in value]
+                    else:
+                        value = type(value).__name__
+                    found.append(f"{id(root)}:{name}.{key}={value}")
+        training = getattr(comfy.model_management, "in_training", None)
+        digest = hashlib.sha256("\n".join(found).encode()).hexdigest()
+        return {"ui": {"text": [json.dumps({"digest": digest, "training": training})]}}
+
+
+@contextlib.contextmanager
+def _reused_buffer() -> Iterator[None]:
+    """Weights live only during their operation, in one buffer that the next one overwrites.
+
+    Their views share storage, but no version counter: autograd cannot notice.
+    """
+    real = comfy.ops.cast_bias_weight
+    buffers: dict[torch.dtype, Tensor] = {}
+
+    def stream(weight: Tensor, functions: Any, dtype: torch.dtype, offset: int) -> Tensor:
+        if dtype not in buffers:
+            buffers[dtype] = torch.zeros(1 << 22, dtype=dtype)
+        storage = buffers[dtype].untyped_storage()
+        strides = torch.empty(weight.shape, device="meta").stride()
+        view = torch.empty(0, dtype=dtype).set_(storage, offset, weight.shape, strides)
+        with torch.no_grad():
+            view.copy_(weight)
+        for function in functions:
+            view = function(view)
+        return view
+
+    def cast(s: Any, input: Tensor | None = None, dtype: Any = None, **given: Any) -> Any:
+        if input is not None and dtype is None:
+            dtype = input.dtype
+        weight = stream(s.weight, s.weight_function, dtype, 0)
+        bias = None
+        if s.bias is not None:
+            bias = stream(
+                s.bias, s.bias_function, given.get("bias_dtype") or dtype, s.weight.numel()
+            )
+        return (weight, bias, None) if given.get("offloadable") else (weight, bias)
+
+    comfy.ops.cast_bias_weight = cast
+    try:
+        yield
+    finally:
+        comfy.ops.cast_bias_weight = real
+
+
+def _offloaded(*modules: nn.Module) -> contextlib.ExitStack:
+    """Every module of the host's own kind casts its weights when it needs them."""
+    stack = contextlib.ExitStack()
+    for module in modules:
+        for part in module.modules():
+            if hasattr(part, "comfy_cast_weights") and "comfy_cast_weights" not in part.__dict__:
+                part.comfy_cast_weights = True
+                stack.callback(part.__dict__.pop, "comfy_cast_weights", None)
+    return stack
+
+
+class Gradient(_Fresh):
+    """Write the data gradient at noise level 1 as our prior sees it, and where.
+
+    ``through`` decoder: of the published data loss at z, as FlowDPS and FlowChef use it; model: of
+    PSLD's loss with respect to the noisy latents. ``emulate`` what a small GPU makes the host do:
+    cast (weights are cast when needed), buffer (into one reused buffer), lowvram (patches applied
+    on the fly, too). ``protect`` off shows what happens without our clones.
+    """
+
+    OUTPUT_NODE = True
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {
+            "model": ("MODEL",),
+            "vae": ("VAE",),
+            "positive": ("CONDITIONING",),
+            "negative": ("CONDITIONING",),
+            "cfg": ("FLOAT", {"default": 1.0}),
+            "measurement": ("FLOWDPS_MEASUREMENT",),
+            "latent": ("LATENT",),
+            "through": TEXT,
+            "emulate": TEXT,
+            "protect": ("BOOLEAN", {"default": True}),
+            "name": TEXT,
+        }
+
+    def run(
+        self,
+        model: Any,
+        vae: Any,
+        positive: Any,
+        negative: Any,
+        cfg: float,
+        measurement: Any,
+        latent: dict[str, Any],
+        through: str,
+        emulate: str,
+        protect: bool,
+        name: str,
+    ) -> dict[str, Any]:
+        library, prior_of = ours("samplers.base"), ours("priors.comfy").ComfyPrior
+        psld_loss, gradients = ours("samplers.psld").psld_loss, ours("priors.gradients")
+        written: dict[str, Tensor] = {}
+
+        def function(denoiser: Any, x: Tensor, sigmas: Tensor, **given: Any) -> Tensor:
+            sigma = float(sigmas[0])
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.no_grad())
+                x = x.clone()
+                there = measurement.bind(x.device, len(x))
+                prior = prior_of(denoiser, vae, given["extra_args"], x)
+                reference = None
+                if through == "decoder":
+                    other = copy.copy(prior)
+                    other.vae = _plain(vae)
+                    reference = library.DataLoss(other, there, "norm").gradient(x)[1]
+                if emulate == "lowvram":
+                    patcher = denoiser.inner_model.model_patcher
+                    patcher.unpatch_model()
+                    patcher.patch_model(patcher.load_device, lowvram_model_memory=1)
+                    stack.callback(patcher.detach)
+                if emulate in ("cast", "buffer"):
+                    stack.enter_context(_offloaded(vae.first_stage_model, prior.base))
+                if emulate in ("buffer", "lowvram"):
+                    stack.enter_context(_reused_buffer())
+                if emulate == "lowvram":
+                    prior._load = lambda *_: None
+                if not protect:
+                    clone, gradients._clone = gradients._clone, lambda weight, *_, **__: weight
+                    stack.callback(setattr, gradients, "_clone", clone)
+                loss = library.DataLoss(prior, there, "norm")
+                stack.enter_context(prior.session(x.shape, through_model=through == "model"))
+                if through == "decoder":
+                    value, gradient = loss.gradient(x)
+                    written["reference"] = reference
+                else:
+                    with torch.enable_grad():
+                        z = x.requires_grad_()
+                        value = psld_loss(
+                            loss, loss.project(there.y), prior.denoise(z, sigma), None
+                        )
+                        (gradient,) = torch.autograd.grad(value.sum(), z)
+                    x = x.detach()
+                written.update(start=x, loss=value.detach(), gradient=gradient)
+            return x.detach()
+
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
+        samples = latent["samples"]
+        noise = torch.randn(samples.shape, generator=torch.Generator().manual_seed(11))
+        sampler = comfy.samplers.KSAMPLER(function)
+        sigmas = torch.tensor([1.0, 0.0])
+        guider.sample(noise, samples, sampler, sigmas, seed=11)
+        _write(name, written)
+        return {"ui": {"text": [json.dumps(float(written["loss"].sum()))]}}
+
+
+class Weights(_Test):
+    """Write the weights that the host holds of MODEL and VAE, in float32."""
+
+    OUTPUT_NODE = True
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"model": ("MODEL",), "vae": ("VAE",), "name": TEXT}
+
+    def run(self, model: Any, vae: Any, name: str) -> dict[str, Any]:
+        network = model.model.diffusion_model
+        state = {f"model.diffusion_model.{k}": v for k, v in network.state_dict().items()}
+        kinds = {str(v.dtype) for v in network.parameters()}
+        first = vae.first_stage_model.state_dict()
+        state |= {f"first_stage_model.{k}": v for k, v in first.items()}
+        kinds_vae = {str(v.dtype) for v in vae.first_stage_model.parameters()}
+        _write(name, {k: v.float() for k, v in state.items()})
+        return {"ui": {"text": [json.dumps([sorted(kinds), sorted(kinds_vae)])]}}
+
+
+NODE_CLASS_MAPPINGS = {
+    f"FlowDPSTest_{kind.__name__}": kind
+    for kind in (
+        Record,
+        NaN,
+        Conditioning,
+        Load,
+        LoadKL,
+        MakeWan,
+        LoadWanVAE,
+        Watch,
+        Randomness,
+        Saboteur,
+        Count,
+        Attributes,
+        Gradient,
+        Weights,
+    )
+}
