@@ -13,15 +13,21 @@ from torch import Tensor
 from .operators import Measurement, Recipe, simulate
 
 
+def pad_to(x: Tensor, height: int, width: int) -> Tensor:
+    """Mirror ``x`` (N, C, H, W) at the bottom and right to at least ``height`` x ``width``."""
+    for axis, length in ((2, height), (3, width)):
+        while (missing := length - x.shape[axis]) > 0:
+            # A reflection reaches one pixel less than there are; a single pixel is repeated.
+            part = min(missing, max(1, x.shape[axis] - 1))
+            sides = (0, 0, 0, part) if axis == 2 else (0, part, 0, 0)
+            x = F.pad(x, sides, mode="reflect" if x.shape[axis] > 1 else "replicate")
+    return x
+
+
 def pad(x: Tensor, multiple: int) -> Tensor:
     """Mirror ``x`` (N, C, H, W) at the bottom and right until ``multiple`` divides both sides."""
-    for axis in (2, 3):
-        missing = -x.shape[axis] % multiple
-        while missing:
-            part = min(missing, x.shape[axis] - 1)
-            x = F.pad(x, (0, 0, 0, part) if axis == 2 else (0, part, 0, 0), mode="reflect")
-            missing -= part
-    return x
+    height, width = (-(-n // multiple) * multiple for n in x.shape[2:])
+    return pad_to(x, height, width)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..observation import Observation, degraded, observed, pad
+from ..observation import Observation, degraded, observed, pad_to
 from ..operators import Recipe
 from ..samplers.base import SMALLEST_NOISE
 from .kit import MeasurementSocket, Operator, from_images, generators, schema, to_images
@@ -61,7 +61,7 @@ class EncodeMeasurement(io.ComfyNode):
                     "vae",
                     optional=True,
                     tooltip="With it, the latent fits this VAE whatever its kind. Without, it fits"
-                    " every model whose VAE shrinks by 8 or 16.",
+                    " VAEs that shrink by 8, as those of SD3 and Flux do.",
                 ),
                 io.Int.Input(
                     "batch_size",
@@ -161,8 +161,7 @@ class MeasurementCheck(io.ComfyNode):
                 f"the image is {size[1]}x{size[0]} and the measurement belongs to an image of"
                 f" {measurement.wanted[1]}x{measurement.wanted[0]}: connect the sampler's image"
             )
-        for axis, length in zip((2, 3), measurement.size, strict=True):
-            x = pad(x, length) if x.shape[axis] < length else x
+        x = pad_to(x, *measurement.size)
         there = measurement.bind(count=len(x))
         seen = measurement.seen
         again = there.operator.A(x)[..., : seen.shape[2], : seen.shape[3]]
@@ -174,7 +173,7 @@ class MeasurementCheck(io.ComfyNode):
         hint = "the noise explains the difference"
         if not passed:
             hint = "the restoration does not agree with the measurement"
-        elif ratio < 0.8:
+        elif ratio < 0.8 and measurement.noise_level:
             hint = "below 0.8, noise was fitted as if it were detail"
         report = f"{verdict}: residual is {ratio:.2f} times the noise level {level:g}; {hint}"
         return io.NodeOutput(

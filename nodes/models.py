@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,18 @@ _TEXT_INPUTS = (
 
 
 def with_shift(model: Any, shift: float) -> Any:
-    """A clone of the ModelPatcher whose schedule is shifted, as ModelSamplingSD3 does it."""
+    """A clone of the ModelPatcher whose schedule is shifted, as the host's own nodes do it.
 
-    class Shifted(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
-        pass
-
+    The model keeps its own kind of time; one that knows no shift is returned as it is.
+    """
+    sampling = copy.deepcopy(model.get_model_object("model_sampling"))
+    if isinstance(sampling, comfy.model_sampling.ModelSamplingDiscreteFlow):
+        sampling.set_parameters(shift=shift, multiplier=sampling.multiplier)
+    elif isinstance(sampling, comfy.model_sampling.ModelSamplingFlux):
+        sampling.set_parameters(shift=math.log(shift))
+    else:
+        return model
     patched = model.clone()
-    sampling = Shifted(model.model.model_config)
-    sampling.set_parameters(shift=shift, multiplier=1000)
     patched.add_object_patch("model_sampling", sampling)
     return patched
 

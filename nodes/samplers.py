@@ -125,9 +125,7 @@ class _Restore(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The restoration's latent."),
-                io.Image.Output(
-                    display_name="image", tooltip="The restoration, at the photo's size."
-                ),
+                io.Image.Output(display_name="image", tooltip="The restoration, without padding."),
             ],
         )
 

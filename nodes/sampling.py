@@ -18,6 +18,7 @@ from ..observation import Observation
 from ..priors.comfy import (
     ComfyPrior,
     check_pair,
+    check_size,
     latent_shape,
     sampler_generators,
     stride_of,
@@ -59,6 +60,7 @@ def sampler_object(
     ) -> Tensor:
         extra = extra_args or {}
         check_pair(model.inner_model.model_patcher, vae)
+        check_size(model.inner_model.model_patcher, x.shape)
         check_latent(observation, vae, tuple(x.shape))
         if len(sigmas) < 2:
             return x
@@ -163,6 +165,7 @@ def restore(
             " the VAE of the same model family"
         )
     check_latent(observation, vae, tuple(samples.shape))
+    check_size(model, samples.shape)
     observation.bind(count=len(samples))
     mask = latent.get("noise_mask")
     if mask is not None:
@@ -187,7 +190,9 @@ def restore(
         disable_pbar=False,
         seed=seed,
     ).to(comfy.model_management.intermediate_device())
-    image = vae.decode(restored)
+    # Older hosts pass the time axis of a video model on to the VAE of a still one.
+    flat = restored[:, :, 0] if vae.latent_dim == 2 and restored.ndim == 5 else restored
+    image = vae.decode(flat)
     image = image.reshape(-1, *image.shape[-3:])[
         :, : observation.wanted[0], : observation.wanted[1]
     ]

@@ -68,6 +68,21 @@ def check_pair(model: Any, vae: Any) -> None:
         raise ValueError("the VAE does not decode to images in [-1, 1]; choose an image VAE")
 
 
+def check_size(model: Any, shape: Sequence[int]) -> None:
+    """ValueError where latents of ``shape`` have more cells than MODEL has positions for."""
+    network = model.model.diffusion_model
+    most = getattr(network, "pos_embed_max_size", None)
+    embedder = getattr(network, "x_embedder", None)
+    if most is None or getattr(network, "pos_embed", None) is None or embedder is None:
+        return
+    patch = embedder.patch_size[0]
+    if max(shape[-2:]) > most * patch:
+        raise ValueError(
+            f"the latent is {shape[-1]}x{shape[-2]} cells and this MODEL has positions for at most"
+            f" {most * patch}x{most * patch}: scale the picture down"
+        )
+
+
 class ComfyPrior:
     """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of what a sampler function is given.
 
