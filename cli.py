@@ -18,6 +18,7 @@ from tqdm import tqdm
 from . import bench, images
 from .operators import TASKS, recipe_for_task
 from .priors.base import FlowPrior
+from .priors.memory import MODES
 from .restoration import Photo, Request, Restored, prepare, restore
 from .samplers import METHODS, PRESETS, preset
 from .samplers.base import Step
@@ -91,6 +92,12 @@ def parser() -> Parser:
     add("--device", default="auto", help="cpu, cuda, mps or auto")
     add("--dtype", default="auto", help="float32, float16, bfloat16 or auto")
     add("--batch", type=int, default=1, help="photos of one size to restore at once")
+    add(
+        "--memory",
+        default="auto",
+        choices=["auto", *MODES],
+        help="what the decoder's gradient keeps: the later, the less memory and the more time",
+    )
     b = commands.add_parser(
         "bench",
         help="measure all methods on the held-out pictures",
@@ -200,6 +207,7 @@ class Restoring:
                 negative=args.negative,
                 cfg=args.cfg,
                 config=args.config,
+                memory=args.memory,
             )
         return self.prior
 

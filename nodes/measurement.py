@@ -102,6 +102,8 @@ class EncodeMeasurement(io.ComfyNode):
                 f"batch_size is {batch_size} and there are {len(x)} images; expected one image, or"
                 " batch_size 1"
             )
+        if mode not in (SIMULATE, OBSERVED):
+            raise ValueError(f"unknown mode {mode!r}; expected {SIMULATE} or {OBSERVED}")
         stride = MULTIPLE if vae is None else int(vae.spacial_compression_decode())
         if mode == OBSERVED:
             seen = observed(x, operator, noise, stride)

@@ -42,3 +42,7 @@ class FlowPrior(Protocol):
         without, it takes the mean. A deterministic autoencoder ignores them.
         """
         ...
+
+    def save_memory(self) -> bool:
+        """Memory has run out: use less for gradients from now on. False where that cannot be."""
+        ...

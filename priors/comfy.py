@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .gradients import differentiable, normal
+from .memory import Guidance
 
 GRADIENT = 2.7
 """Memory of a pass with its gradient, as a multiple of what the host expects of a pass without."""
@@ -102,6 +103,7 @@ class ComfyPrior:
         # Its tensors, if any, were made in inference mode.
         self._format: Any = copy.copy(self.base.latent_format)
         self._format.__dict__.update(normal(vars(self._format)))
+        self.guidance = Guidance(vae.first_stage_model)
         mask = self.extra_args.get("denoise_mask")
         self._mask = None if mask is None else mask.clone()
 
@@ -119,12 +121,14 @@ class ComfyPrior:
                 modules += [self.base, *self._normal_conditions()]
                 stack.enter_context(_training_flag())
             stack.enter_context(differentiable(*modules))
+            stack.enter_context(self.guidance())
             yield
 
     def _load(self, shape: Sequence[int], through_model: bool) -> None:
         """Ask the host for the memory of a guided step, model and autoencoder both in place."""
         vae, one = self.vae, (1, *shape[1:])
-        memory = GRADIENT * shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
+        # What the host itself asks for a decoding is about what the checkpointed gradient takes.
+        memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
         if through_model:
             pixels = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
             memory += GRADIENT * shape[0] * vae.memory_used_encode(pixels, vae.vae_dtype)
@@ -132,6 +136,13 @@ class ComfyPrior:
         also = getattr(self.guider, "loaded_models", None) or []
         patchers = [self.guider.model_patcher, vae.patcher, *also]
         comfy.model_management.load_models_gpu(patchers, memory_required=memory)
+        free = comfy.model_management.get_free_memory(vae.device)
+        pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
+        self.guidance.choose(pixels, vae.vae_dtype.itemsize, 0.9 * free)
+
+    def save_memory(self) -> bool:
+        """Use less memory for the decoder's gradient; False where it takes the least already."""
+        return self.guidance.less()
 
     def _normal_conditions(self) -> list[nn.Module]:
         """Clone what autograd may save of the run's inputs; the control networks among them."""

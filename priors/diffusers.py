@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checkpoint import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
+from .memory import MODES, Guidance
 from .prune import prune
 
 if TYPE_CHECKING:
@@ -45,9 +46,13 @@ class DiffusersPrior:
         context: Tensor,
         pooled: Tensor,
         cfg: float = 1.0,
+        memory: str = "auto",
     ):
         self.transformer = transformer.requires_grad_(False).eval()
         self.autoencoder = autoencoder.module.requires_grad_(False).eval()
+        if memory not in ("auto", *MODES):
+            raise ValueError(f"memory is {memory!r}; expected auto or one of {', '.join(MODES)}")
+        self.guidance, self.memory = Guidance(self.autoencoder), memory
         self._factor, self._offset = autoencoder.factor, autoencoder.offset
         self.device, self.dtype = context.device, context.dtype
         self.context, self.pooled, self.cfg = context, pooled, cfg
@@ -101,9 +106,29 @@ class DiffusersPrior:
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, 3, H, W), about in [-1, 1], of latents (N, C, H / stride, W / stride)."""
         raw = (z * self._factor + self._offset).to(self.device, self.dtype)
-        images = self.autoencoder.decode(raw, return_dict=False)[0]
+        if self.memory:
+            self._choose_memory(z)
+        with self.guidance():
+            images = self.autoencoder.decode(raw, return_dict=False)[0]
         self.passes["decoder"] += 1
         return images.to(z)
+
+    def _choose_memory(self, z: Tensor) -> None:
+        """Settle the memory mode at the first latents."""
+        if self.memory != "auto":
+            self.guidance.take(self.memory)
+        elif self.device.type == "cuda":
+            pixels = len(z) * z.shape[-1] * z.shape[-2] * self.stride**2
+            free, _ = torch.cuda.mem_get_info(self.device)
+            unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(
+                self.device
+            )
+            self.guidance.choose(pixels, self.dtype.itemsize, free + unused)
+        self.memory = ""
+
+    def save_memory(self) -> bool:
+        """Use less memory for the decoder's gradient; False where it takes the least already."""
+        return self.guidance.less()
 
     def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Latents of images (N, 3, H, W) in [-1, 1].
@@ -284,6 +309,7 @@ def load_prior(
     negative: str = "",
     cfg: float = 2.0,
     config: str | Path | None = None,
+    memory: str = "auto",
 ) -> DiffusersPrior:
     """Load a prior.
 
@@ -295,6 +321,8 @@ def load_prior(
         transformer is loaded. A model without them is conditioned on one token of zeros.
     cfg: weight w of classifier-free guidance, ``v = v_null + w (v_prompt − v_null)``, both in one
         batched pass; a single pass at 1, and wherever both prompts are the same.
+    memory: what the decoder's gradient keeps: full, checkpointed, tiled, or auto, which takes the
+        fastest that fits a CUDA device, and full elsewhere.
     config: folder or hub id in diffusers' layout from which a single file takes what it lacks:
         the text encoders and, where need be, the autoencoder.
 
@@ -379,5 +407,5 @@ def load_prior(
                 f" transformer expects {wide[0]} and {wide[1]}: they belong to different models"
             )
     return DiffusersPrior(
-        transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1
+        transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1, memory
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -111,11 +111,31 @@ class DataLoss:
 
     def gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (N,) and its gradient at the latents ``z``."""
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            loss = self(z)
-            (gradient,) = torch.autograd.grad(loss.sum(), z)
-        return loss.detach(), gradient
+
+        def once() -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                at = z.detach().requires_grad_()
+                loss = self(at)
+                (gradient,) = torch.autograd.grad(loss.sum(), at)
+            return loss.detach(), gradient
+
+        return saving_memory(self.prior, once)
+
+
+Result = TypeVar("Result")
+
+
+def saving_memory(prior: FlowPrior, work: Callable[[], Result]) -> Result:
+    """What ``work`` returns; it is done again while memory runs out and the prior can save some."""
+    while True:
+        try:
+            return work()
+        except torch.cuda.OutOfMemoryError:
+            if not prior.save_memory():
+                raise
+        # Past the handler, which keeps the failed pass alive.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 class Descent:

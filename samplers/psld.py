@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .base import Callback, DataLoss, Descent, Settings, Step, norm
+from .base import Callback, DataLoss, Descent, Settings, Step, norm, saving_memory
 
 GLUE = 0.1
 """Weight of the gluing term, as published."""
@@ -32,6 +33,29 @@ def psld_loss(
     return fit + GLUE * (z0 - glued).flatten(1).square().sum(1)
 
 
+def _gradient(
+    loss: DataLoss,
+    back_projected: Tensor,
+    z: Tensor,
+    sigma: float,
+    generators: Sequence[torch.Generator],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Denoised latents, loss (N,) and its gradient with respect to the noisy latents ``z``."""
+    states = [g.get_state() for g in generators]
+    try:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            z0 = loss.prior.denoise(z, sigma)
+            value = psld_loss(loss, back_projected, z0, generators)
+            (gradient,) = torch.autograd.grad(value.sum(), z)
+    except BaseException:
+        # A second attempt draws the same noise.
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        raise
+    return z0.detach(), value.detach(), gradient
+
+
 @torch.no_grad()
 def psld(
     prior: FlowPrior,
@@ -50,12 +74,9 @@ def psld(
     total = len(sigmas) - 1
     for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         if settings.step_size:
-            with torch.enable_grad():
-                z = z.detach().requires_grad_()
-                z0 = prior.denoise(z, s)
-                value = psld_loss(loss, back_projected, z0, generators)
-                (gradient,) = torch.autograd.grad(value.sum(), z)
-            z, z0, value = z.detach(), z0.detach(), value.detach()
+            z0, value, gradient = saving_memory(
+                prior, partial(_gradient, loss, back_projected, z, s, generators)
+            )
             move = descent.move(gradient, s)
         else:
             z0, value = prior.denoise(z, s), z.new_zeros(len(z))

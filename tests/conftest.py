@@ -19,15 +19,21 @@ def picture() -> Path:
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """One line: which ComfyUI was tested, or that none was, and how many tests passed in it."""
-    folder = comfyui.find()
-    if folder is None:
-        terminalreporter.write_line("Inside ComfyUI: nothing was tested, for there is none.")
+    inside = {
+        outcome: sum(
+            "/host/" in report.nodeid and report.when in ("call", "setup")
+            for report in terminalreporter.stats.get(outcome, [])
+            if hasattr(report, "when")
+        )
+        for outcome in ("passed", "failed", "error", "skipped")
+    }
+    if not sum(inside.values()):
         return
-    inside = [
-        report
-        for report in terminalreporter.stats.get("passed", [])
-        if report.when == "call" and "server" in getattr(report, "fixturenames", ())
-    ]
-    terminalreporter.write_line(
-        f"Inside ComfyUI {comfyui.version(folder)} at {folder}: {len(inside)} tests passed."
-    )
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in inside.items() if count)
+    try:
+        folder = comfyui.find()
+    except FileNotFoundError as problem:
+        terminalreporter.write_line(f"Inside ComfyUI: {counts}; {problem}")
+        return
+    where = "there is none" if folder is None else f"{comfyui.version(folder)} at {folder}"
+    terminalreporter.write_line(f"Inside ComfyUI ({where}): {counts}")

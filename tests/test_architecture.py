@@ -12,6 +12,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = [f for part in ("operators", "samplers", "priors") for f in (ROOT / part).rglob("*.py")]
+INSIDE_HOST = ROOT / "priors" / "comfy.py"
+"""The one file outside ``nodes/`` that may import ComfyUI."""
+NODES = sorted((ROOT / "nodes").glob("*.py"))
+LIBRARY = sorted(
+    file
+    for file in [*ROOT.glob("*.py"), *CORE, *(ROOT / "training").rglob("*.py")]
+    if file not in (ROOT / "__init__.py", INSIDE_HOST)
+)
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "latent_preview", "nodes", "server"}
 DRAWS = {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "normal", "bernoulli"}
 
@@ -47,9 +55,39 @@ def test_there_is_a_core_to_look_at():
     assert len(CORE) > 15
 
 
-@pytest.mark.parametrize("file", CORE, ids=lambda f: f"{f.parent.name}/{f.name}")
-def test_core_knows_no_host_and_draws_from_explicit_generators(file):
+def named(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("file", LIBRARY, ids=named)
+def test_only_nodes_and_the_hosts_prior_import_the_host(file):
     assert not HOST & imported(file)
+
+
+def test_nothing_imports_upwards():
+    """operators know nothing of ours, samplers no prior but its protocol, priors no sampler."""
+    allowed = {"operators": set(), "samplers": {"operators", "priors"}, "priors": {"operators"}}
+    for file in CORE:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module:
+                part, *rest = node.module.split(".")
+                assert part in allowed[file.parent.name], named(file)
+                assert part != "priors" or rest == ["base"], named(file)
+
+
+@pytest.mark.parametrize("file", NODES, ids=named)
+def test_nodes_are_thin(file):
+    """A schema and some lines of execute: convert, call, return. The library does the work."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name == "execute":
+            lines = sum(len(range(s.lineno, s.end_lineno or s.lineno)) + 1 for s in node.body)
+            assert lines <= 45, f"{node.name} in line {node.lineno} has {lines} lines"
+            loops = [s for s in ast.walk(node) if isinstance(s, ast.While)]
+            assert not loops, f"line {node.lineno}: an algorithm belongs into the library"
+
+
+@pytest.mark.parametrize("file", CORE, ids=named)
+def test_core_draws_from_explicit_generators(file):
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue

@@ -123,9 +123,10 @@ class Socket:
         while True:
             message = self.receive()
             yield message
-            if isinstance(message, dict) and message["type"] in ends:
-                if message["data"].get("prompt_id") == prompt_id:
-                    return
+            if isinstance(message, bytes) or message["type"] not in ends:
+                continue
+            if message["data"].get("prompt_id") == prompt_id:
+                return
 
 
 class Server:
@@ -230,6 +231,11 @@ class Server:
     def run(self, prompt: dict[str, Any], seconds: float = 300) -> dict[str, Any]:
         """Outputs by node id; Failed with the node's message where one fails."""
         return self._finish(prompt, seconds)["outputs"]
+
+    def wait_until_idle(self) -> None:
+        """Return when nothing runs or waits any more."""
+        while self.get("/prompt")["exec_info"]["queue_remaining"]:
+            time.sleep(0.1)
 
     @contextlib.contextmanager
     def listen(self, client: str) -> Iterator[Socket]:

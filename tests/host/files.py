@@ -98,7 +98,13 @@ def _kl() -> dict[str, Tensor]:
 
 def _original(state: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
     """diffusers' names of an autoencoder's tensors in the layout of single files."""
-    attention = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+    attention = {
+        "group_norm": "norm",
+        "to_q": "q",
+        "to_k": "k",
+        "to_v": "v",
+        "to_out.0": "proj_out",
+    }
     found = {}
     for key, value in state.items():
         side, rest = key.split(".", 1)

@@ -83,7 +83,7 @@ class _Fresh(_Test):
 
 
 class Record(_Test):
-    """Write the tensor of any value to a file."""
+    """Write the tensor of any value to a file; tell what is none."""
 
     OUTPUT_NODE = True
 
@@ -92,9 +92,11 @@ class Record(_Test):
         return {"value": (ANY,), "name": TEXT}
 
     def run(self, value: Any, name: str) -> dict[str, Any]:
-        if isinstance(value, dict):
+        if hasattr(value, "to_dict"):
+            value = value.to_dict()
+        if isinstance(value, dict) and "samples" in value:
             value = value["samples"]
-        if isinstance(value, float | bool | str):
+        if isinstance(value, float | bool | str | dict):
             return {"ui": {"text": [json.dumps(value)]}}
         _write(name, {"value": value if isinstance(value, Tensor) else value.y})
         return {"ui": {"text": [json.dumps(list(getattr(value, "shape", ())))]}}
@@ -116,7 +118,7 @@ class NaN(_Test):
 
 
 class Conditioning(_Test):
-    """Random text of a length that fits MODEL, with or without its pooled vector."""
+    """Random text of three tokens, with or without its pooled vector; NaN for a seed below 0."""
 
     RETURN_TYPES = ("CONDITIONING",)
 
@@ -125,12 +127,14 @@ class Conditioning(_Test):
         return {
             "width": ("INT", {"max": 9999}),
             "pooled": ("INT", {"default": 0, "max": 9999}),
-            "seed": ("INT", {}),
+            "seed": ("INT", {"min": -1}),
         }
 
     def run(self, width: int, pooled: int, seed: int) -> tuple[Any]:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(abs(seed))
         context = torch.randn(1, 3, width, generator=generator)
+        if seed < 0:
+            context = context * float("nan")
         values = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
         return ([[context, values]],)
 
@@ -248,18 +252,16 @@ class LoadWanVAE(_Test):
         def narrow(**values: Any) -> Any:
             return real(**{**values, "dim": 8})
 
-        state = _randomised(
-            narrow(
+        with torch.inference_mode(False):
+            network = narrow(
                 z_dim=16,
                 dim_mult=[1, 2, 4, 4],
                 num_res_blocks=2,
                 attn_scales=[],
                 temperal_downsample=[False, True, True],
                 dropout=0.0,
-            ),
-            6,
-            1.0,
-        ).state_dict()
+            )
+            state = _randomised(network, 6, 1.0).state_dict()
         comfy.ldm.wan.vae.WanVAE = narrow
         try:
             return (comfy.sd.VAE(sd={k: v.clone() for k, v in state.items()}),)

@@ -1,0 +1,373 @@
+"""The exact gradient of a large decoder in little memory: strips of rows, statistics of the whole.
+
+A decoder's high-resolution residual blocks are convolutions, which a strip of rows with a margin
+computes exactly, and group normalisations, which need two numbers per group of the whole image:
+mean and variance going forward, and two sums coming back. Both are gathered strip by strip before
+they are used. What lives at full size is a block's input and its gradient; the rest is as large as
+a strip. Inputs of all levels but the current one are recomputed from the level's start.
+
+``decode`` is the whole interface: the same image as the decoder's and, by autograd, the same
+gradient up to rounding. Memory per strip is bounded by ``strip_bytes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .stages import Head, Plain, Residual, Stage, Upsample, double
+
+STRIP_BYTES = 16 << 20
+"""Size of one activation of a strip; some six of them live at once."""
+
+Statistics = tuple[Tensor, Tensor]
+"""Mean and reciprocal deviation of every group, float32 (N, groups, 1)."""
+
+
+def _strips(height: int, row_bytes: int, strip_bytes: int) -> Iterator[tuple[int, int]]:
+    rows = max(4, min(height, strip_bytes // max(1, row_bytes)))
+    for start in range(0, height, rows):
+        yield start, min(height, start + rows)
+
+
+def _grouped(x: Tensor, groups: int) -> Tensor:
+    return x.float().reshape(len(x), groups, -1)
+
+
+class _Sums:
+    """Sums over the image of two quantities per group, gathered strip by strip in float64."""
+
+    def __init__(self) -> None:
+        self.first: Tensor | float = 0.0
+        self.second: Tensor | float = 0.0
+        self.count = 0
+
+    def add(self, a: Tensor, b: Tensor) -> None:
+        """a, b: (N, groups, elements)."""
+        self.first = self.first + a.sum(-1, keepdim=True, dtype=torch.float64)
+        self.second = self.second + b.sum(-1, keepdim=True, dtype=torch.float64)
+        self.count += a.shape[-1]
+
+
+class _Norm:
+    """Group normalisation with statistics given from outside, and its two-step gradient."""
+
+    def __init__(self, norm: nn.GroupNorm):
+        self.groups, self.eps = norm.num_groups, norm.eps
+        self.weight, self.bias = norm.weight, norm.bias
+        self.sums = _Sums()
+        self.statistics: Statistics | None = None
+
+    def gather(self, x: Tensor) -> None:
+        """Take rows of x, each once, into the statistics."""
+        g = _grouped(x, self.groups)
+        self.sums.add(g, g.square())
+
+    def settle(self) -> None:
+        """Statistics from what was gathered."""
+        mean = self.sums.first / self.sums.count
+        variance = (self.sums.second / self.sums.count - mean**2).clamp(min=0)
+        self.statistics = (mean.float(), (variance + self.eps).rsqrt().float())
+        self.sums = _Sums()
+
+    def _affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weight = self.weight.to(x.device, torch.float32)
+        bias = self.bias.to(x.device, torch.float32)
+        return weight.view(1, -1, 1, 1), bias.view(1, -1, 1, 1)
+
+    def unit(self, x: Tensor) -> Tensor:
+        """(x − mean) / deviation in float32."""
+        assert self.statistics is not None
+        mean, scale = self.statistics
+        return ((_grouped(x, self.groups) - mean) * scale).view(x.shape)
+
+    def activated(self, x: Tensor) -> Tensor:
+        """silu(norm(x)), in the precision of x."""
+        weight, bias = self._affine(x)
+        return F.silu(torch.addcmul(bias, self.unit(x), weight)).to(x.dtype)
+
+    def back(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """(unit(x), gradient with respect to it) from the gradient g of activated(x), float32."""
+        weight, bias = self._affine(x)
+        unit = self.unit(x)
+        before = torch.addcmul(bias, unit, weight)
+        gate = torch.sigmoid(before)
+        return unit, g.float() * (gate * (1 + before * (1 - gate))) * weight
+
+    def gather_back(self, unit: Tensor, g: Tensor) -> None:
+        """Take rows, each once, into the sums that the gradient needs."""
+        u, g = _grouped(unit, self.groups), _grouped(g, self.groups)
+        self.sums.add(g, g * u)
+
+    def finish_back(self, unit: Tensor, g: Tensor, sums: _Sums) -> Tensor:
+        """Gradient with respect to x, float32."""
+        assert self.statistics is not None
+        _, scale = self.statistics
+        first, second = (
+            torch.as_tensor(s / sums.count, dtype=torch.float32) for s in (sums.first, sums.second)
+        )
+        u, flat = _grouped(unit, self.groups), _grouped(g, self.groups)
+        return ((flat - first - u * second) * scale).view(g.shape)
+
+
+def _pull(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, rows: slice) -> Tensor:
+    """Vector-Jacobian product of ``function`` at x with g given for these output rows."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        y = function(x)[:, :, rows]
+        (result,) = torch.autograd.grad(y, x, g.to(y.dtype))
+    return result
+
+
+@dataclass
+class _Source:
+    """Rows of a block's input: of a stored tensor, doubled and convolved first after ``up``."""
+
+    stored: Tensor
+    up: nn.Module | None = None
+
+    @property
+    def height(self) -> int:
+        return self.stored.shape[2] * (1 if self.up is None else 2)
+
+    @property
+    def width(self) -> int:
+        return self.stored.shape[3] * (1 if self.up is None else 2)
+
+    def _window(self, a: int, b: int) -> tuple[int, int]:
+        # Output rows a..b read doubled rows a − 1..b + 1.
+        return max(0, (a - 1) // 2), min(self.stored.shape[2], (b + 2) // 2)
+
+    def rows(self, a: int, b: int) -> Tensor:
+        """Input rows a to b."""
+        if self.up is None:
+            return self.stored[:, :, a:b]
+        low, high = self._window(a, b)
+        return self.up(double(self.stored[:, :, low:high]))[:, :, a - 2 * low : b - 2 * low]
+
+    def add_gradient(self, sink: Tensor, a: int, b: int, g: Tensor) -> None:
+        """Add to ``sink``, shaped as ``stored``, the gradient g of input rows a to b."""
+        if self.up is None:
+            sink[:, :, a:b] += g.to(sink.dtype)
+            return
+        low, high = self._window(a, b)
+        up = self.up
+        kept = slice(a - 2 * low, b - 2 * low)
+        part = _pull(lambda s: up(double(s)), self.stored[:, :, low:high], g, kept)
+        sink[:, :, low:high] += part
+
+
+class _Block:
+    """A residual block, or the head, on strips; keeps nothing but statistics."""
+
+    def __init__(self, stage: Residual | Head, strip_bytes: int):
+        self.stage, self.strip_bytes = stage, strip_bytes
+        head = isinstance(stage, Head)
+        self.norm1 = _Norm(stage.norm if isinstance(stage, Head) else stage.norm1)
+        self.norm2 = None if head else _Norm(stage.norm2)  # type: ignore[union-attr]
+
+    def _strips(self, source: _Source) -> Iterator[tuple[int, int]]:
+        one = source.stored
+        row = len(one) * one.shape[1] * source.width * one.element_size()
+        return _strips(source.height, row, self.strip_bytes)
+
+    def _conv(self, conv: nn.Module, x: Tensor, low: int, a: int, b: int) -> Tensor:
+        """Rows a to b of conv applied to x, whose first row is ``low``; x has the margin."""
+        return conv(x)[:, :, a - low : b - low]
+
+    def _middle(self, source: _Source, a: int, b: int) -> tuple[Tensor, int, int]:
+        """Rows a to b of conv1(silu(norm1(x))), cut at the image."""
+        assert isinstance(self.stage, Residual)
+        a, b = max(0, a), min(source.height, b)
+        low, high = max(0, a - 1), min(source.height, b + 1)
+        x = self.norm1.activated(source.rows(low, high))
+        return self._conv(self.stage.conv1, x, low, a, b), a, b
+
+    def _measure(self, source: _Source) -> None:
+        if self.norm1.statistics is None:
+            for a, b in self._strips(source):
+                self.norm1.gather(source.rows(a, b))
+            self.norm1.settle()
+        if self.norm2 is not None and self.norm2.statistics is None:
+            for a, b in self._strips(source):
+                self.norm2.gather(self._middle(source, a, b)[0])
+            self.norm2.settle()
+
+    def forward(self, source: _Source) -> Tensor:
+        """The block's output, full size."""
+        self._measure(source)
+        out: Tensor | None = None
+        for a, b in self._strips(source):
+            low, high = max(0, a - 1), min(source.height, b + 1)
+            if isinstance(self.stage, Head) or self.norm2 is None:
+                x = self.norm1.activated(source.rows(low, high))
+                conv = self.stage.conv  # type: ignore[union-attr]
+                y = self._conv(conv, x, low, a, b)
+            else:
+                h, low, _ = self._middle(source, a - 1, b + 1)
+                y = self._conv(self.stage.conv2, self.norm2.activated(h), low, a, b)
+                x = source.rows(a, b)
+                y = y + (x if self.stage.shortcut is None else self.stage.shortcut(x))
+            if out is None:
+                shape = (len(y), y.shape[1], source.height, source.width)
+                out = y.new_empty(shape)
+            out[:, :, a:b] = y
+        assert out is not None
+        return out
+
+    def _through(
+        self, conv: nn.Module, x: Tensor, low: int, g: Tensor, g_low: int, a: int, b: int
+    ) -> Tensor:
+        """Rows a to b of convᵀ g; x gives shape and margin of conv's input, from row ``low``."""
+        kept = slice(g_low - low, g_low - low + g.shape[2])
+        return _pull(conv, x, g, kept)[:, :, a - low : b - low]
+
+    def _middle_gradient(
+        self, source: _Source, dy: Tensor, a: int, b: int
+    ) -> tuple[Tensor, Tensor, int]:
+        """(unit of norm2, gradient with respect to it) for middle rows a to b, cut; and a."""
+        assert isinstance(self.stage, Residual)
+        assert self.norm2 is not None
+        a, b = max(0, a), min(source.height, b)
+        h, low, _ = self._middle(source, a - 2, b + 2)
+        # Output rows that read middle rows a to b, and the middle rows that they read.
+        first, last = max(0, a - 1), min(source.height, b + 1)
+        g = self._through(self.stage.conv2, h, low, dy[:, :, first:last], first, a, b)
+        unit, g = self.norm2.back(h[:, :, a - low : b - low], g)
+        return unit, g, a
+
+    def backward(self, source: _Source, dy: Tensor) -> Tensor:
+        """Gradient with respect to ``source.stored`` from that of the output."""
+        self._measure(source)
+        sums2 = _Sums()
+        if self.norm2 is not None:
+            for a, b in self._strips(source):
+                unit, g, _ = self._middle_gradient(source, dy, a, b)
+                self.norm2.gather_back(unit, g)
+            sums2, self.norm2.sums = self.norm2.sums, _Sums()
+
+        def first_gradient(a: int, b: int) -> tuple[Tensor, Tensor]:
+            """(unit of norm1, gradient with respect to it) for input rows a to b."""
+            low, high = max(0, a - 2), min(source.height, b + 2)
+            x = source.rows(low, high)
+            if isinstance(self.stage, Head) or self.norm2 is None:
+                conv: nn.Module = self.stage.conv  # type: ignore[union-attr]
+                start, stop = max(0, a - 1), min(source.height, b + 1)
+                g = dy[:, :, start:stop]
+            else:
+                conv = self.stage.conv1
+                unit, g, start = self._middle_gradient(source, dy, a - 1, b + 1)
+                g = self.norm2.finish_back(unit, g, sums2)
+            g = self._through(conv, x, low, g.to(x.dtype), start, a, b)
+            return self.norm1.back(x[:, :, a - low : b - low], g)
+
+        # The gradient at norm1 is kept where that costs no more than the input itself.
+        kept = None if source.up is not None else torch.empty_like(source.stored)
+        for a, b in self._strips(source):
+            unit, g = first_gradient(a, b)
+            self.norm1.gather_back(unit, g)
+            if kept is not None:
+                kept[:, :, a:b] = g
+        sums1, self.norm1.sums = self.norm1.sums, _Sums()
+        sink = torch.zeros_like(source.stored) if kept is None else kept
+        for a, b in self._strips(source):
+            if kept is None:
+                unit, g = first_gradient(a, b)
+            else:
+                g = kept[:, :, a:b].float()
+                unit = self.norm1.unit(source.rows(a, b))
+            g = self.norm1.finish_back(unit, g, sums1)
+            if isinstance(self.stage, Residual):
+                rows = dy[:, :, a:b]
+                if self.stage.shortcut is not None:
+                    x = source.rows(a, b)
+                    rows = _pull(self.stage.shortcut, x, rows, slice(None))
+                g = g + rows
+            if kept is None:
+                source.add_gradient(sink, a, b, g.to(source.stored.dtype))
+            else:
+                sink[:, :, a:b] = g
+        return sink
+
+
+class _Level:
+    """Stages of one resolution, from an upsampling (if any) to the next one."""
+
+    def __init__(self, up: nn.Module | None, stages: Sequence[Stage], strip_bytes: int):
+        self.up = up
+        self.parts: list[Plain | _Block] = [
+            stage if isinstance(stage, Plain) else _Block(stage, strip_bytes)  # type: ignore[arg-type]
+            for stage in stages
+        ]
+
+    def forward(self, x: Tensor, keep: list[Tensor] | None = None) -> Tensor:
+        """The level's output; ``keep`` takes the input of every part."""
+        for k, part in enumerate(self.parts):
+            if keep is not None:
+                keep.append(x)
+            if isinstance(part, Plain):
+                x = part.run(x)
+            else:
+                x = part.forward(_Source(x, self.up if k == 0 else None))
+        return x
+
+    def backward(self, inputs: list[Tensor], g: Tensor) -> Tensor:
+        """Gradient with respect to the level's input; empties ``inputs``."""
+        for k in reversed(range(len(self.parts))):
+            part, x = self.parts[k], inputs.pop()
+            if isinstance(part, Plain):
+                g = _pull(part.run, x, g, slice(None))
+            else:
+                g = part.backward(_Source(x, self.up if k == 0 else None), g)
+        return g
+
+
+def _levels(stages: Sequence[Stage], strip_bytes: int) -> list[_Level]:
+    levels: list[tuple[nn.Module | None, list[Stage]]] = [(None, [])]
+    for stage in stages:
+        if isinstance(stage, Upsample):
+            levels.append((stage.conv, []))
+        else:
+            levels[-1][1].append(stage)
+    return [_Level(up, part, strip_bytes) for up, part in levels]
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z: Tensor, stages: Sequence[Stage], strip_bytes: int) -> Tensor:  # type: ignore[override]
+        levels = _levels(stages, strip_bytes)
+        starts, x = [], z.detach()
+        for level in levels:
+            starts.append(x)
+            x = level.forward(x)
+        ctx.levels, ctx.starts = levels, starts
+        return x
+
+    @staticmethod
+    def backward(ctx, g: Tensor):  # type: ignore[override]
+        levels, starts = ctx.levels, list(ctx.starts)
+        ctx.starts = None
+        while levels:
+            level, inputs = levels.pop(), []
+            x = starts.pop()
+            # Inputs of the parts, without the last part's output.
+            last, level.parts = level.parts[-1], level.parts[:-1]
+            end = level.forward(x, inputs)
+            level.parts.append(last)
+            inputs.append(end)
+            del x, end
+            g = level.backward(inputs, g)
+        return g, None, None
+
+
+def decode(stages: Sequence[Stage], z: Tensor, strip_bytes: int = STRIP_BYTES) -> Tensor:
+    """Images of the latents z (N, C, h, w) by the decoder of these stages; differentiable once.
+
+    Equal to the plain decoder up to rounding: group statistics are gathered in float64. Weights
+    must not need gradients.
+    """
+    return _Decode.apply(z, stages, strip_bytes)  # type: ignore[return-value]

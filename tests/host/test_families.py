@@ -1,0 +1,180 @@
+"""Other flow models than the demo prior, and what the host's own nodes do to a model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from .comfyui import Failed
+from .files import LORA
+from .graphs import Problem, Prompt, demo, measured, recorded, tiny, value
+
+every = pytest.mark.parametrize("method", ["FlowDPS", "FlowChef", "PSLD"])
+
+
+@pytest.fixture(scope="module")
+def wan_file(server) -> str:
+    p = Prompt()
+    p.test("MakeWan")
+    server.run(p)
+    return "wan.safetensors"
+
+
+def wan(file: str, autoencoder: str, method: str) -> Problem:
+    p = Prompt()
+    model = p.add("UNETLoader", unet_name=file, weight_dtype="default")
+    if autoencoder == "Wan":
+        vae = p.test("LoadWanVAE")[0]
+    else:
+        vae = p.ours("LoadFlowPrior", checkpoint="built-in demo prior", shift=4.0)[2]
+    text = p.ours("EmptyConditioning", model=model[0], tokens=2)
+    measurement = measured(p, "small.png", vae=vae)
+    return Problem(p, model[0], vae, text[0], measurement)
+
+
+@every
+@pytest.mark.parametrize("loader", ["CheckpointLoaderSimple", "LoadFlowPrior"])
+def test_sd3_of_two_cell_patches(server, method, loader):
+    problem = tiny(loader=loader)
+    problem.prompt.record(problem.sampler(method)[1], "picture")
+    problem.prompt.record(problem.sampler(method, step_size=0.0)[1], "free")
+    server.run(problem.prompt)
+    picture = value(server, "picture")
+    assert picture.shape == (1, 64, 64, 3)
+    assert float((picture - value(server, "free")).abs().mean()) > 1e-3
+
+
+@every
+@pytest.mark.parametrize("autoencoder", ["TAESD", "Wan"])
+def test_wan_with_a_time_axis(server, wan_file, method, autoencoder):
+    """A video model restores a picture as a video of one frame."""
+    problem = wan(wan_file, autoencoder, method)
+    run, free = problem.sampler(method), problem.sampler(method, step_size=0.0)
+    p = problem.prompt
+    for node, name in ((run, "wan"), (free, "wan_free")):
+        p.record(node[0], name)
+        p.record(node[1], f"{name}_image")
+    server.run(p)
+    assert value(server, "wan").shape == (1, 16, 1, 8, 8)
+    assert value(server, "wan_image").shape == (1, 64, 64, 3)
+    change = value(server, "wan") - value(server, "wan_free")
+    assert torch.isfinite(change).all()
+    assert float(change.abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("through", ["decoder", "model"])
+def test_wan_gradients(server, wan_file, through):
+    """Through Wan's own decoder, against a plain copy; through MODEL it is not zero."""
+    problem = wan(wan_file, "Wan", "PSLD")
+    p = problem.prompt
+    latent = p.add("EmptyHunyuanLatentVideo", width=64, height=64, length=1, batch_size=1)
+    p.test(
+        "Gradient",
+        model=problem.model,
+        vae=problem.vae,
+        positive=problem.positive,
+        negative=problem.positive,
+        cfg=1.0,
+        measurement=problem.measurement[0],
+        latent=latent[0],
+        through=through,
+        emulate="buffer",
+        protect=True,
+        name=f"wan_{through}",
+    )
+    server.run(p)
+    found = recorded(server, f"wan_{through}")
+    got = found["gradient"]
+    assert float(got.norm()) > 0
+    if through == "decoder":
+        assert float((got - found["reference"]).norm() / got.norm()) < 1e-4
+
+
+@every
+def test_model_that_is_no_flow_is_refused(server, method):
+    problem = demo()
+    problem.model = problem.prompt.add(
+        "ModelSamplingDiscrete", model=problem.model, sampling="eps", zsnr=False
+    )[0]
+    problem.prompt.record(problem.sampler(method)[0], "never")
+    with pytest.raises(Failed, match=r"not a flow model: it predicts noise.*expected a rectified"):
+        server.run(problem.prompt)
+
+
+@every
+def test_lora_changes_the_result(server, method):
+    problem = tiny()
+    p = problem.prompt
+    strong, none = (
+        p.add("LoraLoaderModelOnly", model=problem.model, lora_name=LORA, strength_model=strength)
+        for strength in (1.0, 0.0)
+    )
+    p.record(problem.sampler(method)[0], "bare")
+    p.record(problem.sampler(method, model=strong[0])[0], "lora")
+    p.record(problem.sampler(method, model=none[0])[0], "lora_off")
+    p.record(problem.sampler(method, steps=3, seed=1, model=problem.model)[0], "bare_again")
+    server.run(p)
+    bare = value(server, "bare")
+    assert torch.equal(bare, value(server, "lora_off"))
+    assert torch.equal(bare, value(server, "bare_again"))
+    assert float((bare - value(server, "lora")).abs().max()) > 1e-2
+
+
+@every
+def test_control_network(server, method):
+    problem = tiny()
+    p = problem.prompt
+    net = p.add("ControlNetLoader", control_net_name="tiny_control.safetensors")
+    image = p.add("LoadImage", image="other.png")
+    controlled = p.add(
+        "ControlNetApplySD3",
+        positive=problem.positive,
+        negative=problem.negative,
+        control_net=net[0],
+        vae=problem.vae,
+        image=image[0],
+        strength=1.0,
+        start_percent=0.0,
+        end_percent=1.0,
+    )
+    texts = {"positive": controlled[0], "negative": controlled[1]}
+    p.record(problem.sampler(method, **texts)[0], "controlled")
+    p.record(problem.sampler(method)[0], "free")
+    server.run(p)
+    assert float((value(server, "controlled") - value(server, "free")).abs().max()) > 1e-2
+
+
+@every
+def test_shift_moves_the_hosts_schedule_and_not_ours(server, method):
+    """ModelSamplingSD3 decides where the host's schedulers stop; at the same noise levels the
+    model answers the same."""
+    problem = tiny()
+    p = problem.prompt
+    shifted = p.add("ModelSamplingSD3", model=problem.model, shift=9.0)
+    p.record(problem.sampler(method)[0], "ours")
+    p.record(problem.sampler(method, model=shifted[0])[0], "ours_shifted")
+    for name, model in (("plain", problem.model), ("shifted", shifted[0])):
+        basic = {"model": model, "scheduler": "normal", "steps": 3, "denoise": 1.0}
+        sigmas = p.add("BasicScheduler", **basic)
+        p.record(problem.sampler(method, model=model, sigmas=sigmas[0])[0], f"host_{name}")
+    server.run(p)
+    torch.testing.assert_close(value(server, "ours"), value(server, "ours_shifted"))
+    change = value(server, "host_plain") - value(server, "host_shifted")
+    assert float(change.abs().max()) > 1e-2
+
+
+@every
+def test_guidance(server, method):
+    """cfg 1 is the positive text alone, with or without a negative; 2 is something else."""
+    problem = tiny(guided=False)
+    p = problem.prompt
+    other = p.test("Conditioning", width=64, pooled=32, seed=2)[0]
+    p.record(problem.sampler(method, cfg=1.0)[0], "alone")
+    p.record(problem.sampler(method, cfg=7.0)[0], "no_negative")
+    p.record(problem.sampler(method, cfg=1.0, negative=other)[0], "one")
+    p.record(problem.sampler(method, cfg=2.0, negative=other)[0], "two")
+    server.run(p)
+    alone = value(server, "alone")
+    assert torch.equal(alone, value(server, "no_negative"))
+    torch.testing.assert_close(alone, value(server, "one"), rtol=1e-4, atol=1e-4)
+    assert float((alone - value(server, "two")).abs().max()) > 1e-2

@@ -1,0 +1,173 @@
+"""The shipped workflows: well formed, in step with their API prompts, and they run to the end.
+
+The API prompts in ``api/`` were made from the workflows by ComfyUI's editor, see
+``tools/browser.cjs``. The demo workflows run as shipped. Those for Stable Diffusion 3 run with a
+random checkpoint under the expected name, and with smaller pictures and fewer steps.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import checkpoints
+from .comfyui import ROOT, Server
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+PROMPTS = ROOT / "tests" / "host" / "api"
+NAMES = [file.stem for file in WORKFLOWS]
+DEMOS = [name for name in NAMES if name.startswith("demo_")]
+SD3 = [name for name in NAMES if name.startswith("sd3_")]
+SD3_FILE = "sd3_medium_incl_clips_t5xxlfp8.safetensors"
+NOTES = {"Note", "MarkdownNote"}
+# Widgets of the editor that the server does not know, or that differ between its versions.
+EDITOR_ONLY = {"LoadImage": {"upload"}, "PreviewAny": {"preview"}}
+CONTROLS = {"fixed", "increment", "decrement", "randomize"}
+SMALLER, STEPS = 8, 2
+
+
+def workflow(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def prompt(name: str) -> dict[str, Any]:
+    return json.loads((PROMPTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def values(node: dict[str, Any]) -> dict[str, Any]:
+    """A node's widgets by name; the control of a seed under ``<seed>_control``."""
+    given = list(node.get("widgets_values") or [])
+    named: dict[str, Any] = {}
+    for entry in node.get("inputs", []):
+        if "widget" not in entry or not given:
+            continue
+        name = entry["widget"]["name"]
+        named[name] = given.pop(0)
+        if name.endswith("seed") and given and given[0] in CONTROLS:
+            named[f"{name}_control"] = given.pop(0)
+    assert not given, f"{node['type']} has more values than widgets"
+    return named
+
+
+def test_there_are_workflows_and_nothing_else_is_listed():
+    assert len(DEMOS) >= 8
+    assert len(SD3) >= 4
+    assert sorted(DEMOS + SD3) == NAMES
+    assert {file.stem for file in PROMPTS.glob("*.json")} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_and_prompt_agree(name):
+    ui, api = workflow(name), prompt(name)
+    links = {link[0]: [str(link[1]), link[2]] for link in ui["links"]}
+    nodes = {str(n["id"]): n for n in ui["nodes"] if n["type"] not in NOTES}
+    assert {i: n["type"] for i, n in nodes.items()} == {i: n["class_type"] for i, n in api.items()}
+    for i, node in nodes.items():
+        skip = EDITOR_ONLY.get(node["type"], set())
+        shown = {
+            name: value
+            for name, value in values(node).items()
+            if name not in skip and not name.endswith("_control")
+        }
+        for entry in node.get("inputs", []):
+            if entry.get("link") is not None:
+                shown[entry["name"]] = links[entry["link"]]
+        assert shown == {k: v for k, v in api[i]["inputs"].items() if k not in skip}, node["type"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_is_tidy(name):
+    ui = workflow(name)
+    boxes = {}
+    for node in ui["nodes"]:
+        for widget, value in values(node).items() if node["type"] not in NOTES else ():
+            assert not widget.endswith("_control") or value == "fixed", widget
+        (x, y), (width, height) = node["pos"], node["size"]
+        boxes[node["id"]] = (x, y - 30, x + width, y + height)
+    for a, one in boxes.items():
+        for b, two in boxes.items():
+            apart = one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]
+            assert a >= b or apart, f"nodes {a} and {b} overlap"
+    inside = [
+        (x, y, x + width, y + height)
+        for x, y, width, height in (group["bounding"] for group in ui["groups"])
+    ]
+    for node in ui["nodes"]:
+        if node["type"] not in NOTES:
+            x0, y0, x1, y1 = boxes[node["id"]]
+            holds = [g for g in inside if g[0] < x0 and g[1] < y0 and x1 < g[2] and y1 < g[3]]
+            assert len(holds) == 1, f"node {node['id']} is not in one group"
+    assert any(node["type"] in NOTES for node in ui["nodes"])
+    assert any(node["type"] == "SaveImage" for node in ui["nodes"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_thumbnail(name):
+    data = (ROOT / "workflows" / f"{name}.jpg").read_bytes()
+    assert data[:2] == b"\xff\xd8"
+    assert len(data) < 300_000
+    at = 2
+    while data[at + 1] not in (0xC0, 0xC2):
+        at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+    height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+    assert width >= 512
+    assert height >= 200
+
+
+@pytest.fixture(scope="module")
+def workflow_server(comfy_folder: Path, tmp_path_factory):
+    base = tmp_path_factory.mktemp("workflows")
+    checkpoint = base / "models" / "checkpoints" / SD3_FILE
+    checkpoints.write_sd3(checkpoint)
+    (base / "input").mkdir()
+    shutil.copy(comfy_folder / "input" / "example.png", base / "input")
+    server = Server(comfy_folder, base, {"ComfyUI-FlowDPS": ROOT})
+    yield server
+    server.stop()
+    checkpoint.unlink()  # pytest keeps the folder; 260 MB are too much for that.
+
+
+def test_every_node_is_in_a_workflow(workflow_server):
+    pack = {name for name in workflow_server.get("/object_info") if name.startswith("FlowDPS_")}
+    used = {node["class_type"] for name in NAMES for node in prompt(name).values()}
+    assert len(pack) >= 16
+    assert pack <= used
+
+
+def test_templates_are_served(workflow_server):
+    listed = workflow_server.get("/workflow_templates")["ComfyUI-FlowDPS"]
+    assert sorted(listed) == NAMES
+    served = workflow_server.get(f"/api/workflow_templates/ComfyUI-FlowDPS/{NAMES[0]}.json")
+    assert served == workflow(NAMES[0])
+
+
+def check_outputs(api: dict[str, Any], outputs: dict[str, Any], base: Path) -> None:
+    for i, node in api.items():
+        if node["class_type"] == "SaveImage":
+            for image in outputs[i]["images"]:
+                assert (base / "output" / image["subfolder"] / image["filename"]).stat().st_size
+        elif node["class_type"] in ("PreviewImage", "PreviewAny"):
+            assert outputs[i]
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_demo_workflow_runs_as_shipped(workflow_server, name):
+    api = prompt(name)
+    check_outputs(api, workflow_server.run(api), workflow_server.base)
+
+
+@pytest.mark.parametrize("name", SD3)
+def test_sd3_workflow_runs_smaller_and_shorter(workflow_server, name):
+    api = prompt(name)
+    for node in api.values():
+        inputs = node["inputs"]
+        if node["class_type"] == "ImageScale":
+            inputs |= {side: inputs[side] // SMALLER for side in ("width", "height")}
+        if "inner_steps" in inputs:
+            inputs |= {"steps": STEPS, "inner_steps": 1}
+    check_outputs(api, workflow_server.run(api), workflow_server.base)
