@@ -4,7 +4,7 @@ A decoder's high-resolution residual blocks are convolutions, which a strip of r
 computes exactly, and group normalisations, which need two numbers per group of the whole image:
 mean and variance going forward, and two sums coming back. Both are gathered strip by strip before
 they are used. What lives at full size is a block's input and its gradient; the rest is as large as
-a strip. Inputs of all levels but the current one are recomputed from the level's start.
+a strip. Blocks' inputs are computed again from the start of their level when they are needed.
 
 ``decode`` is the whole interface: the same image as the decoder's and, by autograd, the same
 gradient up to rounding. Memory per strip is bounded by ``strip_bytes``.
@@ -304,21 +304,28 @@ class _Level:
             for stage in stages
         ]
 
-    def forward(self, x: Tensor, keep: list[Tensor] | None = None) -> Tensor:
-        """The level's output; ``keep`` takes the input of every part."""
-        for k, part in enumerate(self.parts):
-            if keep is not None:
-                keep.append(x)
-            if isinstance(part, Plain):
-                x = part.run(x)
-            else:
-                x = part.forward(_Source(x, self.up if k == 0 else None))
+    def _part(self, k: int, x: Tensor) -> Tensor:
+        part = self.parts[k]
+        if isinstance(part, Plain):
+            return part.run(x)
+        return part.forward(_Source(x, self.up if k == 0 else None))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The level's output."""
+        for k in range(len(self.parts)):
+            x = self._part(k, x)
         return x
 
-    def backward(self, inputs: list[Tensor], g: Tensor) -> Tensor:
-        """Gradient with respect to the level's input; empties ``inputs``."""
+    def backward(self, start: Tensor, g: Tensor) -> Tensor:
+        """Gradient with respect to the level's input ``start``.
+
+        The input of every part is computed again from there, so that one of them lives at a time.
+        """
         for k in reversed(range(len(self.parts))):
-            part, x = self.parts[k], inputs.pop()
+            x = start
+            for before in range(k):
+                x = self._part(before, x)
+            part = self.parts[k]
             if isinstance(part, Plain):
                 g = _pull(part.run, x, g, slice(None))
             else:
@@ -352,15 +359,7 @@ class _Decode(torch.autograd.Function):
         levels, starts = ctx.levels, list(ctx.starts)
         ctx.starts = None
         while levels:
-            level, inputs = levels.pop(), []
-            x = starts.pop()
-            # Inputs of the parts, without the last part's output.
-            last, level.parts = level.parts[-1], level.parts[:-1]
-            end = level.forward(x, inputs)
-            level.parts.append(last)
-            inputs.append(end)
-            del x, end
-            g = level.backward(inputs, g)
+            g = levels.pop().backward(starts.pop(), g)
         return g, None, None
 
 
