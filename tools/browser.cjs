@@ -4,7 +4,8 @@
 //   node tools/browser.cjs convert [name ...]   workflows/  -> tests/host/api/<name>.json
 //   node tools/browser.cjs check   [name ...]   load each; fail on a missing node, a console error
 //                                               or another API prompt than the committed one
-//   node tools/browser.cjs run     [name ...]   queue each in the editor, wait, make the thumbnail
+//   node tools/browser.cjs run     [name ...]   queue each demo in the editor and wait for it
+//   node tools/browser.cjs thumbs  [name ...]   the same, and make the thumbnails
 //
 // Needs playwright-core (`npm install playwright-core`, here or on NODE_PATH) and a Chromium.
 // Environment: COMFYUI_URL (default http://127.0.0.1:8188), CHROMIUM (default: chromium on PATH),
@@ -156,7 +157,7 @@ async function collageInPage({ parts, side }) {
   return canvas.toDataURL('image/jpeg', 0.88);
 }
 
-async function shrinkInPage({ data, width }) {
+async function shrinkInPage({ data, width, title }) {
   const image = new Image();
   image.src = data;
   await image.decode();
@@ -166,6 +167,12 @@ async function shrinkInPage({ data, width }) {
   const pen = canvas.getContext('2d');
   pen.imageSmoothingQuality = 'high';
   pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+  const bar = 76;
+  pen.fillStyle = 'rgba(0, 0, 0, 0.72)';
+  pen.fillRect(0, canvas.height - bar, width, bar);
+  pen.fillStyle = '#fff';
+  pen.font = '600 40px sans-serif';
+  pen.fillText(title, 24, canvas.height - 24, width - 48);
   return canvas.toDataURL('image/jpeg', 0.85);
 }
 
@@ -242,8 +249,25 @@ async function convert({ page }, names) {
   return [];
 }
 
-const plain = (output) => JSON.stringify(Object.entries(output)
-  .map(([id, node]) => [id, node.class_type, Object.entries(node.inputs).sort()]).sort());
+// Where a prompt differs from the committed one. A newer version may add values to its own nodes.
+function differences(committed, now) {
+  const found = [];
+  for (const id of new Set([...Object.keys(committed), ...Object.keys(now)])) {
+    const [was, is] = [committed[id], now[id]];
+    if (was?.class_type !== is?.class_type) {
+      found.push(`node ${id} was ${was?.class_type} and is ${is?.class_type}`);
+      continue;
+    }
+    const names = new Set([...Object.keys(was.inputs), ...Object.keys(is.inputs)]);
+    for (const name of names) {
+      const added = !(name in was.inputs) && !is.class_type.startsWith('FlowDPS_');
+      if (added || is.class_type === 'PreviewAny' && name.startsWith('preview')) continue;
+      const [old, value] = [was.inputs[name], is.inputs[name]].map((each) => JSON.stringify(each));
+      if (old !== value) found.push(`node ${id} (${is.class_type}): ${name} was ${old} and is ${value}`);
+    }
+  }
+  return found;
+}
 
 async function check({ page, errors, version }, names) {
   const faults = [];
@@ -252,10 +276,10 @@ async function check({ page, errors, version }, names) {
     await page.waitForTimeout(500);
     const found = [
       ...missing.map((type) => `missing node ${type}`),
-      ...dialogs.map((text) => `dialog: ${text}`),
+      ...dialogs.map((text) => `dialog: ${text.replace(/\s+/g, ' ')}`),
       ...errors.map((text) => `console: ${text}`),
     ];
-    if (plain(output) !== plain(read(prompt(name)))) found.push('another API prompt than the committed one');
+    found.push(...differences(read(prompt(name)), output));
     errors.length = 0;
     if (SHOTS) await shot(page, path.join(SHOTS, `${name}-${version}.png`));
     console.log(`${found.length ? 'FAILED' : 'ok'} ${name}`);
@@ -264,15 +288,16 @@ async function check({ page, errors, version }, names) {
   return faults;
 }
 
-async function run({ page, errors, version }, names) {
+async function run({ page, errors, version }, names, keep = false) {
   const faults = [];
   for (const spec of workflows.filter((each) => names.includes(each.name))) {
     const { name } = spec;
     await page.evaluate(loadInPage, read(shipped(name)));
-    if (spec.thumb === 'graph') {
+    if (typeof spec.thumb === 'string') {
+      if (!keep) continue;
       const data = await shot(page, SHOTS && path.join(SHOTS, `${name}-${version}.png`));
       const picture = await page.evaluate(shrinkInPage,
-        { data: `data:image/png;base64,${data.toString('base64')}`, width: 768 });
+        { data: `data:image/png;base64,${data.toString('base64')}`, width: 768, title: spec.thumb });
       fs.writeFileSync(thumbnail(name), bytes(picture));
       console.log(`pictured ${name}`);
       continue;
@@ -299,7 +324,7 @@ async function run({ page, errors, version }, names) {
       return { label, url: `/api/view?${new URLSearchParams(image)}` };
     });
     const picture = await page.evaluate(collageInPage, { parts, side: 256 });
-    fs.writeFileSync(thumbnail(name), bytes(picture));
+    if (keep) fs.writeFileSync(thumbnail(name), bytes(picture));
     if (SHOTS) await shot(page, path.join(SHOTS, `${name}-${version}-run.png`));
     console.log(`ran ${name} in ${seconds} s on ${version}`);
   }
@@ -308,8 +333,9 @@ async function run({ page, errors, version }, names) {
 
 async function main() {
   const [command, ...rest] = process.argv.slice(2);
-  const does = { build, convert, check, run }[command];
-  if (!does) throw new Error('expected a command: build, convert, check or run');
+  const thumbs = (session, names) => run(session, names, true);
+  const does = { build, convert, check, run, thumbs }[command];
+  if (!does) throw new Error('expected a command: build, convert, check, run or thumbs');
   const all = workflows.map((each) => each.name);
   const unknown = rest.filter((name) => !all.includes(name));
   if (unknown.length) throw new Error(`unknown workflow ${unknown.join(', ')}; there are ${all.join(', ')}`);

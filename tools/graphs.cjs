@@ -1,18 +1,22 @@
 // The shipped workflows as data: nodes with places, values and links. tools/browser.cjs builds them
 // in the real editor, so nothing here knows the file format.
 //
+// Samplers may show previews while they run; without room for them, the editor would let the node
+// grow over what lies below.
+//
 // A node: [key, type, [x, y, width, height], { title, set: values by widget, from: links by input }].
 // A link: [key of the node it comes from, name of that node's output].
 'use strict';
 
 const SD3 = 'sd3_medium_incl_clips_t5xxlfp8.safetensors';
 const DEMO = 'built-in demo prior';
+const PREVIEWED = 560;
 const BLUE = '#3f789e', GREEN = '#8A8', AMBER = '#b58b2a', VIOLET = '#a1309b';
 
 const box = (title, x, y, w, h, color) => ({ title, box: [x, y, w, h], color });
 
 const INTRO_DEMO = `Press **Run**. Nothing to download: the model comes with this pack. It needs
-about half a minute on a processor, a few seconds on a graphics card.`;
+about half a minute on a processor.`;
 const LIMITS = `The demo model only knows emoji-like pictures on a plain background, up to 256 pixels. For
 photos, open one of the *sd3* workflows.`;
 
@@ -86,29 +90,28 @@ about 1 time the noise is right.
 **What is left over** is that difference. Even, grey grain is good. If you recognise the picture in
 it, the measurement was missed.`;
 
-function demo(name, { picture, operators, noise = 0.03, seed = 1, title, what, change = '', shake }) {
+function demo(name, { picture, operators, noise = 0.03, seed = 1, title, what, change = '' }) {
   const last = `operator${operators.length}`;
-  const nodes = [
-    ...demoModel(360),
-    ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
-    ...chain(operators, 20, 670),
-    encode(['picture', 'image'], last, [360, 550, 280, 0], { noise }),
-    show('original', 'Original', ['picture', 'image'], [360, 780, 280, 300]),
-    show('measured', 'What was measured', ['encode', 'image'], [700, 780, 280, 300]),
-    sampler('restore', 'FlowDPS', [700, 80, 300, 0], { seed }),
-    save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1060, 80, 320, 322]),
-    check('check', ['restore', 'image'], [1060, 590, 300, 0]),
-    show('residual', 'What is left over', ['check', 'residual'], [1420, 550, 320, 300]),
-    report('report', 'check', [1420, 910, 320, 120]),
-  ];
-  if (shake) nodes.push(show('kernel', 'Path of the shake', [last, 'kernel'], [700, 550, 280, 160]));
   return {
-    name, nodes,
+    name,
+    nodes: [
+      ...demoModel(360),
+      ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
+      ...chain(operators, 20, 690),
+      show('original', 'Original', ['picture', 'image'], [360, 550, 280, 200]),
+      encode(['picture', 'image'], last, [360, 820, 280, 0], { noise }),
+      show('measured', 'What was measured', ['encode', 'image'], [720, 920, 300, 210]),
+      sampler('restore', 'FlowDPS', [720, 80, 300, PREVIEWED], { seed }),
+      save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1080, 80, 300, 240]),
+      check('check', ['restore', 'image'], [1080, 800, 300, 0]),
+      show('residual', 'What is left over', ['check', 'residual'], [1440, 780, 300, 200]),
+      report('report', 'check', [1440, 1020, 300, 110]),
+    ],
     groups: [
       box('1 · Model', 340, 0, 320, 420, BLUE),
-      box('2 · Picture and damage', 0, 470, 1000, 630, AMBER),
-      box('3 · Restore', 680, 0, 720, 420, GREEN),
-      box('4 · Check', 1040, 470, 720, 630, VIOLET),
+      box('2 · Picture and damage', 0, 470, 660, 680, AMBER),
+      box('3 · Restore', 700, 0, 700, 660, GREEN),
+      box('4 · Check', 700, 700, 1060, 450, VIOLET),
     ],
     notes: [
       ['What this does', [0, 30, 320, 390], `## ${title}
@@ -120,7 +123,7 @@ ${INTRO_DEMO}
 **To change**
 ${CHANGE}${change}
 ${LIMITS}`],
-      ['What you see', [1420, 30, 340, 390], SEE],
+      ['What you see', [1440, 30, 320, 390], SEE],
     ],
     thumb: [['measured', 0, 'measured'], ['restored', 0, 'restored']],
   };
@@ -151,7 +154,6 @@ const demos = [
   demo('demo_fix_camera_shake', {
     picture: 'truck',
     operators: [['MotionBlur', { size: 17, intensity: 0.5, seed: 5, boundary: 'reflect' }, 150]],
-    shake: true,
     title: 'Undo a camera shake',
     what: 'The camera moved along a random path within 17 pixels.',
     change: '- *size*, *intensity* and *seed* of Motion Blur: another shake\n',
@@ -184,28 +186,29 @@ const METHODS = ['FlowDPS', 'FlowChef', 'PSLD'];
 function compare() {
   const nodes = [
     ...demoModel(360),
-    ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture: 'penguin' } }],
-    ...chain([['Bicubic', { scale: 4 }, 58]], 20, 670),
-    encode(['picture', 'image'], 'operator1', [360, 550, 280, 0]),
-    show('original', 'Original', ['picture', 'image'], [20, 800, 280, 300]),
-    show('measured', 'What was measured', ['encode', 'image'], [360, 800, 280, 300]),
+    ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture: 'bee' } }],
+    ...chain([['AveragePool', { scale: 4 }, 58]], 20, 690),
+    show('original', 'Original', ['picture', 'image'], [360, 550, 280, 200]),
+    encode(['picture', 'image'], 'operator1', [360, 820, 280, 0]),
   ];
   METHODS.forEach((method, i) => {
     const key = method.toLowerCase();
-    const y = 80 + 470 * i;
+    const y = 80 + 690 * i;
     nodes.push(
-      sampler(key, method, [780, y, 300, 0]),
-      save(`${key}_restored`, `${method}: restored`, `compare_${key}`, [key, 'image'], [1140, y, 300, 322]),
-      check(`${key}_check`, [key, 'image'], [1500, y, 300, 0]),
-      report(`${key}_report`, `${key}_check`, [1500, y + 200, 300, 122], `${method}: report`),
+      sampler(key, method, [760, y, 300, PREVIEWED]),
+      save(`${key}_restored`, `${method}: restored`, `compare_${key}`, [key, 'image'], [1120, y, 300, 240]),
+      check(`${key}_check`, [key, 'image'], [1120, y + 320, 300, 0]),
+      show(`${key}_residual`, `${method}: left over`, [`${key}_check`, 'residual'], [1480, y + 200, 300, 200]),
+      report(`${key}_report`, `${key}_check`, [1480, y + 450, 300, 110], `${method}: report`),
     );
   });
+  nodes.push(show('measured', 'What was measured', ['encode', 'image'], [360, 1050, 280, 200]));
   return {
     name: 'demo_compare_samplers', nodes,
     groups: [
       box('1 · Model', 340, 0, 320, 420, BLUE),
-      box('2 · Picture and damage', 0, 470, 660, 650, AMBER),
-      ...METHODS.map((method, i) => box(`3 · Restore with ${method}`, 760, 470 * i, 1060, 420, GREEN)),
+      box('2 · Picture and damage', 0, 470, 660, 800, AMBER),
+      ...METHODS.map((method, i) => box(`3 · Restore with ${method}`, 740, 690 * i, 1060, 660, GREEN)),
     ],
     notes: [
       ['What this does', [0, 30, 320, 390], `## Compare the three samplers
@@ -216,18 +219,19 @@ ${INTRO_DEMO}
 
 **To change**
 - *Example Picture*: another picture
-- *Downscale (Bicubic)*: another degradation node in its place
+- *Downscale (Average)*: another degradation node in its place
 - *seed* of the samplers: other pictures that fit as well
 
 ${LIMITS}`],
-      ['What you see', [0, 1200, 660, 160], `## What you see
+      ['What you see', [0, 1350, 660, 200], `## What you see
 
 - **FlowDPS** pulls every step towards the photo and renews some noise: the best in most cases
 - **FlowChef** is the fastest, and less exact
 - **PSLD** goes through the whole model: it needs the most memory
 
 **Report**: each restored picture is damaged again and compared with the measured one. A residual of
-about 1 time the noise is right; far above it, the photo was missed.`],
+about 1 time the noise is right; far above it, the photo was missed. **Left over** is the difference:
+if you recognise the picture in it, the photo was missed.`],
     ],
     thumb: [['measured', 0, 'measured'], ['flowdps_restored', 0, 'FlowDPS'],
       ['flowchef_restored', 0, 'FlowChef'], ['psld_restored', 0, 'PSLD']],
@@ -237,46 +241,46 @@ about 1 time the noise is right; far above it, the photo was missed.`],
 // ---------------------------------------------------------------------------------------------
 // The same with the host's own sampling nodes.
 
-function custom(method, picture, guider = 'BasicGuider') {
+function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.03 } = {}) {
   const name = `demo_custom_sampler_${method.toLowerCase()}`;
   const empty = ['empty', 'conditioning'];
   const basic = guider === 'BasicGuider';
   const nodes = [
     ...demoModel(360),
     ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
-    ...chain([['GaussianBlur', { sigma: 2.0, size: 13, boundary: 'reflect' }, 106]], 20, 670),
-    encode(['picture', 'image'], 'operator1', [360, 550, 280, 0]),
-    show('original', 'Original', ['picture', 'image'], [360, 780, 280, 300]),
+    ...chain([operator], 20, 670),
+    encode(['picture', 'image'], 'operator1', [360, 550, 280, 0], { noise }),
+    show('original', 'Original', ['picture', 'image'], [360, 780, 280, 200]),
     ['noise', 'RandomNoise', [720, 80, 300, 0], { set: { noise_seed: 1, control_after_generate: 'fixed' } }],
-    ['guider', guider, [720, basic ? 222 : 204, 300, 0], {
+    ['guider', guider, [720, basic ? 218 : 198, 300, 0], {
       set: basic ? {} : { cfg: 1.0 },
       from: { model: ['prior', 'model'], ...(basic ? { conditioning: empty } : { positive: empty, negative: empty }) },
     }],
-    ['sigmas', 'FlowDPS_Sigmas', [720, 340, 300, 0], { set: { steps: 28, shift: 4.0 } }],
+    ['sigmas', 'FlowDPS_Sigmas', [720, 346, 300, 0], { set: { steps: 28, shift: 4.0 } }],
     ['sampler', `FlowDPS_${method}SamplerObject`, [720, 550, 300, 0], {
       set: { preset: 'tuned', step_size: 1.0 },
       from: { measurement: ['encode', 'measurement'], vae: ['prior', 'vae'] },
     }],
-    show('measured', 'What was measured', ['encode', 'image'], [720, 780, 300, 300]),
-    ['run', 'SamplerCustomAdvanced', [1100, 400, 260, 0], {
+    show('measured', 'What was measured', ['encode', 'image'], [720, 780, 300, 200]),
+    ['run', 'SamplerCustomAdvanced', [1100, 300, 280, 400], {
       from: {
         noise: ['noise', 'NOISE'], guider: ['guider', 'GUIDER'], sampler: ['sampler', 'sampler'],
         sigmas: ['sigmas', 'sigmas'], latent_image: ['encode', 'latent'],
       },
     }],
-    ['decode', 'VAEDecode', [1100, 560, 260, 0], { from: { samples: ['run', 'output'], vae: ['prior', 'vae'] } }],
-    save('restored', 'Restored', name.replace('demo_', ''), ['decode', 'IMAGE'], [1420, 400, 400, 440]),
+    ['decode', 'VAEDecode', [1440, 300, 240, 0], { from: { samples: ['run', 'output'], vae: ['prior', 'vae'] } }],
+    save('restored', 'Restored', name.replace('demo_', ''), ['decode', 'IMAGE'], [1740, 300, 300, 260]),
   ];
   return {
     name, nodes,
     groups: [
-      box('1 · Model', 340, 0, 320, 430, BLUE),
-      box('2 · Picture and damage', 0, 470, 660, 630, AMBER),
-      box('3 · Noise, guidance, schedule', 700, 0, 340, 430, GREEN),
-      box('4 · Sampler', 700, 470, 340, 630, GREEN),
-      box('5 · Restore', 1080, 320, 760, 540, VIOLET),
+      box('1 · Model', 340, 0, 320, 440, BLUE),
+      box('2 · Picture and damage', 0, 470, 660, 530, AMBER),
+      box('3 · Noise, guidance, schedule', 700, 0, 340, 440, GREEN),
+      box('4 · Sampler', 700, 470, 340, 530, GREEN),
+      box('5 · Restore', 1080, 220, 980, 500, VIOLET),
     ],
-    notes: [['What this does', [0, 30, 320, 400], `## ${method} with ComfyUI's own sampling nodes
+    notes: [['What this does', [0, 30, 320, 410], `## ${method} with ComfyUI's own sampling nodes
 
 *${method} (SAMPLER)* goes into SamplerCustomAdvanced, with any guider, noise and schedule.
 
@@ -297,6 +301,7 @@ ${LIMITS}`]],
 // ---------------------------------------------------------------------------------------------
 // Stable Diffusion 3 with prompts.
 
+const SD3_URL = 'https://huggingface.co/stabilityai/stable-diffusion-3-medium';
 const SEE_SD3 = `## What you see
 
 **What was measured** is all that the sampler gets. **Restored** is what it made of it.
@@ -321,34 +326,34 @@ function sd3(name, {
     ['negative', 'CLIPTextEncode', [780, 332, 300, 88], {
       title: 'Empty prompt', set: { text: '' }, from: { clip: ['prior', 'clip'] },
     }],
-    ['photo', 'LoadImage', [20, 560, 320, 380], { set: { image: 'example.png' } }],
+    ['photo', 'LoadImage', [20, 560, 320, 400], { set: { image: 'example.png' } }],
     ['size', 'ImageScale', [400, 560, 320, 0], {
       set: { upscale_method: 'lanczos', width, height, crop: 'center' }, from: { image: ['photo', 'IMAGE'] },
     }],
-    ['operator1', 'FlowDPS_DegradationOperator', [400, 752, 320, 0], { set: { task, deg_scale: scale } }],
-    encode(['size', 'IMAGE'], 'operator1', [780, 560, 300, 0], { mode, vae: true }),
-    show('measured', 'What was measured', ['encode', 'image'], [1140, 780, 300, 320]),
-    sampler('restore', 'FlowDPS', [1140, 80, 300, 0], { cfg: 2.0, prompts: true }),
-    save('restored', 'Restored', name, ['restore', 'image'], [1500, 80, 340, 332]),
-    check('check', ['restore', 'image'], [1500, 600, 300, 0]),
-    show('residual', 'What is left over', ['check', 'residual'], [1860, 560, 320, 300]),
-    report('report', 'check', [1860, 920, 320, 120]),
+    ['operator1', 'FlowDPS_DegradationOperator', [400, 790, 320, 0], { set: { task, deg_scale: scale } }],
+    encode(['size', 'IMAGE'], 'operator1', [780, 760, 300, 0], { mode, vae: true }),
+    show('measured', 'What was measured', ['encode', 'image'], [1140, 880, 300, 290]),
+    sampler('restore', 'FlowDPS', [1140, 80, 300, PREVIEWED + 40], { cfg: 2.0, prompts: true }),
+    save('restored', 'Restored', name, ['restore', 'image'], [1500, 80, 340, 600]),
+    check('check', ['restore', 'image'], [1500, 800, 300, 0]),
+    show('residual', 'What is left over', ['check', 'residual'], [1860, 800, 320, 200]),
+    report('report', 'check', [1860, 1060, 320, 110]),
   ];
   return {
     name, nodes,
     groups: [
-      box('1 · Model and prompt', 360 - 20, 0, 760, 440, BLUE),
-      box(observed ? '2 · Your photo' : '2 · Photo and damage', 0, 480, 1460, 640, AMBER),
-      box('3 · Restore', 1120, 0, 740, 440, GREEN),
-      box('4 · Check', 1480, 480, 720, 640, VIOLET),
+      box('1 · Model and prompt', 340, 0, 760, 440, BLUE),
+      box(observed ? '2 · Your photo' : '2 · Photo and damage', 0, 480, 1100, 710, AMBER),
+      box('3 · Restore', 1120, 0, 740, 700, GREEN),
+      box('4 · Check', 1120, 740, 1080, 450, VIOLET),
     ],
     notes: [
       ['What this does', [0, 30, 320, 410], `## ${title}
 
 ${what}
 
-**You need** Stable Diffusion 3 Medium with its text encoders in \`models/checkpoints\`. Another SD3 or
-SD3.5 checkpoint works as well.
+**You need** [Stable Diffusion 3 Medium](${SD3_URL}) with its text encoders in \`models/checkpoints\`.
+Another SD3 or SD3.5 checkpoint works as well.
 
 **To change**
 - *Load Image*: your photo
@@ -356,7 +361,7 @@ SD3.5 checkpoint works as well.
 ${change}- *seed* of the sampler: another picture that fits as well`],
       ['What you see', [1880, 30, 320, 410], SEE_SD3],
     ],
-    thumb: 'graph',
+    thumb: title,
   };
 }
 
@@ -364,7 +369,9 @@ const FACE = 'a photo of a closed face';
 
 const workflows = [
   ...demos, compare(),
-  custom('FlowDPS', 'house'), custom('FlowChef', 'bee', 'CFGGuider'), custom('PSLD', 'truck'),
+  custom('FlowDPS', 'penguin', ['GaussianBlur', { sigma: 2.0, size: 13, boundary: 'reflect' }, 106]),
+  custom('FlowChef', 'house', ['AveragePool', { scale: 4 }, 58], { guider: 'CFGGuider' }),
+  custom('PSLD', 'truck', ['Identity', {}, 30], { noise: 0.2 }),
   sd3('sd3_unpixelate_x12', {
     task: 'sr_avgpool', scale: 12, prompt: FACE, title: 'Undo a mosaic, 12 ×',
     what: 'Every block of 12 × 12 pixels becomes one colour: 64 × 64 of them. From these, 768 × 768 pixels.',
