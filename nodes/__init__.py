@@ -1,4 +1,5 @@
 """ComfyUI nodes: each is a schema and a few lines that call the library."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Pictures that ship with the pack, so that a workflow runs before you have chosen one of yours."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

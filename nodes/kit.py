@@ -1,4 +1,5 @@
 """What the nodes share: socket types, schemas for both generations of the host, images."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """From a picture to what was measured, and from a restoration back to it."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Load a flow prior through the host's own loaders, and condition it without a text encoder."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

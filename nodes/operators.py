@@ -1,4 +1,5 @@
 """How the image was damaged: one node for the paper's tasks, and one per family."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The samplers: each all in one, like KSampler, and each as a SAMPLER for the host's own nodes."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """What the sampler nodes share: settings, checks, and the host's SAMPLER object."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

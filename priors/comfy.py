@@ -1,4 +1,5 @@
 """ComfyUI's MODEL and VAE as a prior: the only file outside ``nodes/`` that imports the host."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

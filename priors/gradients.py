@@ -76,8 +76,8 @@ def _clone(weight: Tensor, *_: Any, **__: Any) -> Tensor:
 def attention_of_images(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """One-headed attention of (N, C, ...) maps by torch's own kernel, which has gradients."""
     shape = q.shape
-    rows = [t.flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for t in (q, k, v)]
-    return F.scaled_dot_product_attention(*rows).squeeze(1).transpose(1, 2).reshape(shape)
+    q, k, v = (t.flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2).reshape(shape)
 
 
 @contextlib.contextmanager
