@@ -96,7 +96,7 @@ class ComfyPrior:
     def __init__(self, model: Any, vae: Any, extra_args: dict[str, Any], like: Tensor):
         self.model, self.vae, self.extra_args = model, vae, dict(extra_args)
         self.guider = model.inner_model
-        self.base: nn.Module = self.guider.inner_model
+        self.base: Any = self.guider.inner_model
         self.device, self.dtype = like.device, like.dtype
         self.latent_channels, self.stride = like.shape[1], stride_of(vae)
         self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
@@ -116,7 +116,7 @@ class ComfyPrior:
         ``through_model``: the gradient also passes through MODEL, as PSLD's does.
         """
         self._load(shape, through_model)
-        modules = [self.vae.first_stage_model]
+        modules: list[nn.Module] = [self.vae.first_stage_model]
         with contextlib.ExitStack() as stack:
             if through_model:
                 modules += [self.base, *self._normal_conditions()]

@@ -30,7 +30,7 @@ def random_text(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return context, torch.randn(1, POOLED, generator=generator)
 
 
-def gradient(server, problem: Problem, name: str, through: str, emulate="", protect=True):
+def gradient(server, problem: Problem, name: str, through: str, emulate="", mode="", protect=True):
     """What the Gradient node wrote, with the measurement ``y`` and the host's weights."""
     p, negative = problem.prompt, problem.negative or problem.positive
     p.test(
@@ -44,6 +44,7 @@ def gradient(server, problem: Problem, name: str, through: str, emulate="", prot
         latent=problem.measurement[2],
         through=through,
         emulate=emulate,
+        mode=mode,
         protect=protect,
         name=name,
     )
@@ -106,12 +107,14 @@ def test_decoder_of_the_demo_prior(server, task):
     assert error(found["gradient"], want) < EXACT
 
 
+@pytest.mark.parametrize("mode", ["full", "checkpointed", "tiled"])
 @pytest.mark.parametrize("emulate", ["", "buffer"])
-def test_decoder_with_attention(server, emulate):
+def test_decoder_with_attention(server, emulate, mode):
     problem = tiny()
     problem.vae = problem.prompt.test("LoadKL", file="tiny_kl.safetensors")[0]
     problem.prompt[problem.measurement.id]["inputs"]["vae"] = problem.vae
-    found, y, _ = gradient(server, problem, f"decoder_kl_{emulate}", "decoder", emulate)
+    name = f"decoder_kl_{emulate}_{mode}"
+    found, y, _ = gradient(server, problem, name, "decoder", emulate, mode)
     assert error(found["gradient"], found["reference"]) < EXACT
     state = load_file(server.base / "models" / "checkpoints" / TINY)
     state = {k: v for k, v in state.items() if not k.startswith("first_stage_model.")}
@@ -130,6 +133,15 @@ def test_decoder_in_half_precision(server, dtype, tolerance):
     assert error(found["gradient"], found["reference"]) < tolerance
 
 
+@pytest.mark.parametrize("emulate", ["", "buffer"])
+def test_checkpointed_decoder(server, emulate):
+    """Computed a second time on the way back, with weights streamed a second time."""
+    name = f"decoder_checkpointed_{emulate}"
+    found, y, _ = gradient(server, tiny(), name, "decoder", emulate, "checkpointed")
+    want = expected(server.base / "models" / "checkpoints" / TINY, found, y, "decoder")
+    assert error(found["gradient"], want) < EXACT
+
+
 @pytest.mark.parametrize("emulate", ["", "cast", "buffer", "lowvram"])
 @pytest.mark.parametrize("loader", ["CheckpointLoaderSimple", "LoadFlowPrior"])
 def test_through_model_and_guidance(server, loader, emulate):
@@ -137,6 +149,30 @@ def test_through_model_and_guidance(server, loader, emulate):
     found, y, _ = gradient(server, tiny(loader=loader), name, "model", emulate)
     want = expected(server.base / "models" / "checkpoints" / TINY, found, y, "model")
     assert error(found["gradient"], want) < EXACT
+    assert float(found["slope"]) == pytest.approx(float(want.norm()), rel=0.05)
+
+
+@pytest.mark.parametrize("emulate", ["", "buffer"])
+def test_through_a_control_network(server, emulate):
+    """The loss rises along the gradient as steeply as the gradient says."""
+    problem = tiny()
+    p, name = problem.prompt, f"model_control_{emulate}"
+    controlled = p.add(
+        "ControlNetApplySD3",
+        positive=problem.positive,
+        negative=problem.negative,
+        control_net=p.add("ControlNetLoader", control_net_name="tiny_control.safetensors")[0],
+        vae=problem.vae,
+        image=p.add("LoadImage", image="other.png")[0],
+        strength=1.0,
+        start_percent=0.0,
+        end_percent=1.0,
+    )
+    problem.positive, problem.negative = controlled[0], controlled[1]
+    found, y, _ = gradient(server, problem, name, "model", emulate)
+    assert float(found["slope"]) == pytest.approx(float(found["gradient"].norm()), rel=0.05)
+    plain = expected(server.base / "models" / "checkpoints" / TINY, found, y, "model")
+    assert error(found["gradient"], plain) > 0.01, "the control network changes nothing"
 
 
 def test_through_the_demo_prior(server):

@@ -461,13 +461,19 @@ def _offloaded(*modules: nn.Module) -> contextlib.ExitStack:
     return stack
 
 
+STEP = 0.05
+"""Length of a central difference's step, in latent standard deviations."""
+
+
 class Gradient(_Fresh):
     """Write the data gradient at noise level 1 as our prior sees it, and where.
 
     ``through`` decoder: of the published data loss at z, as FlowDPS and FlowChef use it; model: of
     PSLD's loss with respect to the noisy latents. ``emulate`` what a small GPU makes the host do:
     cast (weights are cast when needed), buffer (into one reused buffer), lowvram (patches applied
-    on the fly, too). ``protect`` off shows what happens without our clones.
+    on the fly, too). ``mode`` is the decoder's memory mode, if not the usual one. ``protect`` off
+    shows what happens without our clones. Through MODEL, ``slope`` is that of the loss along the
+    gradient by a central difference.
     """
 
     OUTPUT_NODE = True
@@ -484,6 +490,7 @@ class Gradient(_Fresh):
             "latent": ("LATENT",),
             "through": TEXT,
             "emulate": TEXT,
+            "mode": TEXT,
             "protect": ("BOOLEAN", {"default": True}),
             "name": TEXT,
         }
@@ -499,6 +506,7 @@ class Gradient(_Fresh):
         latent: dict[str, Any],
         through: str,
         emulate: str,
+        mode: str,
         protect: bool,
         name: str,
     ) -> dict[str, Any]:
@@ -535,17 +543,24 @@ class Gradient(_Fresh):
                     stack.callback(setattr, gradients, "_clone", clone)
                 loss = library.DataLoss(prior, there, "norm")
                 stack.enter_context(prior.session(x.shape, through_model=through == "model"))
+                if mode and prior.guidance.take(mode) != mode:
+                    raise ValueError(f"this decoder has no memory mode {mode}")
                 if through == "decoder":
                     value, gradient = loss.gradient(x)
                     written["reference"] = reference
                 else:
+                    back = loss.project(there.y)
+
+                    def at(z: Tensor) -> Tensor:
+                        return psld_loss(loss, back, prior.denoise(z, sigma), None)
+
                     with torch.enable_grad():
-                        z = x.requires_grad_()
-                        value = psld_loss(
-                            loss, loss.project(there.y), prior.denoise(z, sigma), None
-                        )
+                        z = x.clone().requires_grad_()
+                        value = at(z)
                         (gradient,) = torch.autograd.grad(value.sum(), z)
-                    x = x.detach()
+                    along = gradient / gradient.norm()
+                    rise = at(x + STEP * along) - at(x - STEP * along)
+                    written["slope"] = rise / (2 * STEP)
                 written.update(start=x, loss=value.detach(), gradient=gradient)
             return x.detach()
 
