@@ -98,20 +98,20 @@ function demo(name, { picture, operators, noise = 0.03, seed = 1, title, what, c
       ...demoModel(360),
       ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
       ...chain(operators, 20, 690),
-      show('original', 'Original', ['picture', 'image'], [360, 550, 280, 200]),
-      encode(['picture', 'image'], last, [360, 820, 280, 0], { noise }),
-      show('measured', 'What was measured', ['encode', 'image'], [720, 920, 300, 210]),
+      show('original', 'Original', ['picture', 'image'], [360, 550, 280, 250]),
+      encode(['picture', 'image'], last, [360, 870, 280, 0], { noise }),
+      show('measured', 'What was measured', ['encode', 'image'], [720, 970, 300, 250]),
       sampler('restore', 'FlowDPS', [720, 80, 300, PREVIEWED], { seed }),
-      save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1080, 80, 300, 240]),
-      check('check', ['restore', 'image'], [1080, 800, 300, 0]),
-      show('residual', 'What is left over', ['check', 'residual'], [1440, 780, 300, 200]),
-      report('report', 'check', [1440, 1020, 300, 110]),
+      save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1080, 80, 300, 290]),
+      check('check', ['restore', 'image'], [1080, 850, 300, 0]),
+      show('residual', 'What is left over', ['check', 'residual'], [1440, 780, 300, 250]),
+      report('report', 'check', [1440, 1100, 300, 120]),
     ],
     groups: [
       box('1 · Model', 340, 0, 320, 420, BLUE),
-      box('2 · Picture and damage', 0, 470, 660, 680, AMBER),
+      box('2 · Picture and damage', 0, 470, 660, 770, AMBER),
       box('3 · Restore', 700, 0, 700, 660, GREEN),
-      box('4 · Check', 700, 700, 1060, 450, VIOLET),
+      box('4 · Check', 700, 700, 1060, 540, VIOLET),
     ],
     notes: [
       ['What this does', [0, 30, 320, 390], `## ${title}
@@ -188,26 +188,26 @@ function compare() {
     ...demoModel(360),
     ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture: 'bee' } }],
     ...chain([['AveragePool', { scale: 4 }, 58]], 20, 690),
-    show('original', 'Original', ['picture', 'image'], [360, 550, 280, 200]),
-    encode(['picture', 'image'], 'operator1', [360, 820, 280, 0]),
+    show('original', 'Original', ['picture', 'image'], [360, 550, 280, 250]),
+    encode(['picture', 'image'], 'operator1', [360, 870, 280, 0]),
   ];
   METHODS.forEach((method, i) => {
     const key = method.toLowerCase();
     const y = 80 + 690 * i;
     nodes.push(
       sampler(key, method, [760, y, 300, PREVIEWED]),
-      save(`${key}_restored`, `${method}: restored`, `compare_${key}`, [key, 'image'], [1120, y, 300, 240]),
-      check(`${key}_check`, [key, 'image'], [1120, y + 320, 300, 0]),
-      show(`${key}_residual`, `${method}: left over`, [`${key}_check`, 'residual'], [1480, y + 200, 300, 200]),
-      report(`${key}_report`, `${key}_check`, [1480, y + 450, 300, 110], `${method}: report`),
+      save(`${key}_restored`, `${method}: restored`, `compare_${key}`, [key, 'image'], [1120, y, 300, 290]),
+      check(`${key}_check`, [key, 'image'], [1120, y + 370, 300, 0]),
+      show(`${key}_residual`, `${method}: left over`, [`${key}_check`, 'residual'], [1480, y + 120, 300, 250]),
+      report(`${key}_report`, `${key}_check`, [1480, y + 440, 300, 120], `${method}: report`),
     );
   });
-  nodes.push(show('measured', 'What was measured', ['encode', 'image'], [360, 1050, 280, 200]));
+  nodes.push(show('measured', 'What was measured', ['encode', 'image'], [360, 1110, 280, 250]));
   return {
     name: 'demo_compare_samplers', nodes,
     groups: [
       box('1 · Model', 340, 0, 320, 420, BLUE),
-      box('2 · Picture and damage', 0, 470, 660, 800, AMBER),
+      box('2 · Picture and damage', 0, 470, 660, 910, AMBER),
       ...METHODS.map((method, i) => box(`3 · Restore with ${method}`, 740, 690 * i, 1060, 660, GREEN)),
     ],
     notes: [
@@ -223,7 +223,7 @@ ${INTRO_DEMO}
 - *seed* of the samplers: other pictures that fit as well
 
 ${LIMITS}`],
-      ['What you see', [0, 1350, 660, 200], `## What you see
+      ['What you see', [0, 1450, 660, 200], `## What you see
 
 - **FlowDPS** pulls every step towards the photo and renews some noise: the best in most cases
 - **FlowChef** is the fastest, and less exact
@@ -250,7 +250,7 @@ function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.0
     ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
     ...chain([operator], 20, 670),
     encode(['picture', 'image'], 'operator1', [360, 550, 280, 0], { noise }),
-    show('original', 'Original', ['picture', 'image'], [360, 780, 280, 200]),
+    show('original', 'Original', ['picture', 'image'], [360, 780, 280, 250]),
     ['noise', 'RandomNoise', [720, 80, 300, 0], { set: { noise_seed: 1, control_after_generate: 'fixed' } }],
     ['guider', guider, [720, basic ? 218 : 198, 300, 0], {
       set: basic ? {} : { cfg: 1.0 },
@@ -261,7 +261,7 @@ function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.0
       set: { preset: 'tuned', step_size: 1.0 },
       from: { measurement: ['encode', 'measurement'], vae: ['prior', 'vae'] },
     }],
-    show('measured', 'What was measured', ['encode', 'image'], [720, 780, 300, 200]),
+    show('measured', 'What was measured', ['encode', 'image'], [720, 780, 300, 250]),
     ['run', 'SamplerCustomAdvanced', [1100, 300, 280, 400], {
       from: {
         noise: ['noise', 'NOISE'], guider: ['guider', 'GUIDER'], sampler: ['sampler', 'sampler'],
@@ -269,15 +269,15 @@ function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.0
       },
     }],
     ['decode', 'VAEDecode', [1440, 300, 240, 0], { from: { samples: ['run', 'output'], vae: ['prior', 'vae'] } }],
-    save('restored', 'Restored', name.replace('demo_', ''), ['decode', 'IMAGE'], [1740, 300, 300, 260]),
+    save('restored', 'Restored', name.replace('demo_', ''), ['decode', 'IMAGE'], [1740, 300, 300, 290]),
   ];
   return {
     name, nodes,
     groups: [
       box('1 · Model', 340, 0, 320, 440, BLUE),
-      box('2 · Picture and damage', 0, 470, 660, 530, AMBER),
+      box('2 · Picture and damage', 0, 470, 660, 580, AMBER),
       box('3 · Noise, guidance, schedule', 700, 0, 340, 440, GREEN),
-      box('4 · Sampler', 700, 470, 340, 530, GREEN),
+      box('4 · Sampler', 700, 470, 340, 580, GREEN),
       box('5 · Restore', 1080, 220, 980, 500, VIOLET),
     ],
     notes: [['What this does', [0, 30, 320, 410], `## ${method} with ComfyUI's own sampling nodes
@@ -326,26 +326,26 @@ function sd3(name, {
     ['negative', 'CLIPTextEncode', [780, 332, 300, 88], {
       title: 'Empty prompt', set: { text: '' }, from: { clip: ['prior', 'clip'] },
     }],
-    ['photo', 'LoadImage', [20, 560, 320, 400], { set: { image: 'example.png' } }],
+    ['photo', 'LoadImage', [20, 560, 320, 440], { set: { image: 'example.png' } }],
     ['size', 'ImageScale', [400, 560, 320, 0], {
       set: { upscale_method: 'lanczos', width, height, crop: 'center' }, from: { image: ['photo', 'IMAGE'] },
     }],
     ['operator1', 'FlowDPS_DegradationOperator', [400, 790, 320, 0], { set: { task, deg_scale: scale } }],
     encode(['size', 'IMAGE'], 'operator1', [780, 760, 300, 0], { mode, vae: true }),
-    show('measured', 'What was measured', ['encode', 'image'], [1140, 880, 300, 290]),
+    show('measured', 'What was measured', ['encode', 'image'], [1140, 880, 300, 350]),
     sampler('restore', 'FlowDPS', [1140, 80, 300, PREVIEWED + 40], { cfg: 2.0, prompts: true }),
     save('restored', 'Restored', name, ['restore', 'image'], [1500, 80, 340, 600]),
     check('check', ['restore', 'image'], [1500, 800, 300, 0]),
-    show('residual', 'What is left over', ['check', 'residual'], [1860, 800, 320, 200]),
-    report('report', 'check', [1860, 1060, 320, 110]),
+    show('residual', 'What is left over', ['check', 'residual'], [1860, 800, 320, 250]),
+    report('report', 'check', [1860, 1110, 320, 120]),
   ];
   return {
     name, nodes,
     groups: [
       box('1 · Model and prompt', 340, 0, 760, 440, BLUE),
-      box(observed ? '2 · Your photo' : '2 · Photo and damage', 0, 480, 1100, 710, AMBER),
+      box(observed ? '2 · Your photo' : '2 · Photo and damage', 0, 480, 1100, 770, AMBER),
       box('3 · Restore', 1120, 0, 740, 700, GREEN),
-      box('4 · Check', 1120, 740, 1080, 450, VIOLET),
+      box('4 · Check', 1120, 740, 1080, 510, VIOLET),
     ],
     notes: [
       ['What this does', [0, 30, 320, 410], `## ${title}
