@@ -13,6 +13,15 @@ from . import comfyui, files
 NONE = "no ComfyUI: set COMFYUI_PATH, or put one at ~/ComfyUI"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Without a ComfyUI all tests are skipped for one reason, which is one line of the summary."""
+    report = yield
+    if report.skipped and NONE in str(report.longrepr):
+        report.longrepr = (str(Path(__file__)), 1, f"Skipped: {NONE}")
+    return report
+
+
 @pytest.fixture(scope="session")
 def comfy_folder() -> Path:
     """The ComfyUI to test with; without one the test is skipped, and counted as such."""

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from .comfyui import Failed
-from .graphs import Problem, demo, recorded, tiny, told, value
+from .graphs import TINY, Problem, demo, recorded, tiny, told, value
 from .test_sampling import NAMES, advanced
 
 every = pytest.mark.parametrize("method", NAMES)
@@ -99,15 +99,38 @@ def fingerprint(server, problem: Problem, after=None):
     return told(server.run(problem.prompt), node)
 
 
+def patched_problem() -> Problem:
+    """One in which there is much to patch: weights cast when needed, and attention in the VAE."""
+    problem = tiny()
+    fp8 = {"unet_name": TINY, "weight_dtype": "fp8_e4m3fn"}
+    problem.model = problem.prompt.add("UNETLoader", **fp8)[0]
+    problem.vae = problem.prompt.test("LoadKL", file="tiny_kl.safetensors")[0]
+    return problem
+
+
 @every
 @pytest.mark.parametrize("how", ["raise", "interrupt", "succeed"])
 def test_no_module_is_left_patched(server, method, how):
     """Loaded modules carry the same attributes before and after, and the next run is the same."""
-    first = tiny()
-    run = first.sampler(method)
-    first.prompt.record(run[0], "before_failure")
-    before = fingerprint(server, first, after=run)
-    broken = tiny()
+    untouched = patched_problem()
+    p = untouched.prompt
+    euler = p.add(
+        "SamplerCustom",
+        model=untouched.model,
+        add_noise=True,
+        noise_seed=1,
+        cfg=1.0,
+        positive=untouched.positive,
+        negative=untouched.negative,
+        sampler=p.add("KSamplerSelect", sampler_name="euler")[0],
+        sigmas=p.ours("Sigmas", steps=1, shift=4.0)[0],
+        latent_image=untouched.measurement[2],
+    )
+    before = fingerprint(server, untouched, p.add("VAEDecode", samples=euler[0], vae=untouched.vae))
+    good = patched_problem()
+    good.prompt.record(good.sampler(method)[0], "before_failure")
+    server.run(good.prompt)
+    broken = patched_problem()
     vae = sabotaged(broken, 2, how)
     broken.prompt.record(broken.sampler(method, vae=vae, seed=77)[0], "never")
     if how == "succeed":
@@ -115,7 +138,7 @@ def test_no_module_is_left_patched(server, method, how):
     else:
         with pytest.raises(Failed, match="interrupted" if how == "interrupt" else "stops here"):
             server.run(broken.prompt)
-    again = tiny()
+    again = patched_problem()
     assert fingerprint(server, again) == before
     # Another name, so that it is not the cache that answers.
     again.prompt.record(again.sampler(method)[0], "after_failure")

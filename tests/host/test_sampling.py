@@ -195,14 +195,16 @@ def test_one_photo_several_restorations(server, method):
 
 
 @every
-@pytest.mark.parametrize("picture", ["small.png", "odd.png"])
-def test_noise_mask_keeps_what_it_leaves_out(server, method, picture):
+@pytest.mark.parametrize(
+    ("picture", "size", "padded", "free"),
+    [("small.png", (64, 64), (64, 64), 4), ("odd.png", (75, 53), (80, 64), 8)],
+)
+def test_noise_mask_keeps_what_it_leaves_out(server, method, picture, size, padded, free):
+    """The mask frees so many columns of latent cells; it is of the picture's size, unpadded."""
     problem = demo(picture)
     p = problem.prompt
     image = p.add("LoadImage", image=picture)
-    width, height = (64, 64) if picture == "small.png" else (75, 53)
-    # Padded to 80 x 64: the latent that covers it is of the measurement's size.
-    padded = (64, 64) if picture == "small.png" else (80, 64)
+    width, height = size
     whole = p.add(
         "ImageScale",
         image=image[0],
@@ -215,7 +217,7 @@ def test_noise_mask_keeps_what_it_leaves_out(server, method, picture):
     mask = p.add(
         "MaskComposite",
         destination=p.add("SolidMask", value=0.0, width=width, height=height)[0],
-        source=p.add("SolidMask", value=1.0, width=32, height=height)[0],
+        source=p.add("SolidMask", value=1.0, width=8 * free, height=height)[0],
         x=0,
         y=0,
         operation="add",
@@ -225,5 +227,5 @@ def test_noise_mask_keeps_what_it_leaves_out(server, method, picture):
     p.record(given[0], "kept")
     server.run(p)
     got, kept = value(server, "masked"), value(server, "kept")
-    torch.testing.assert_close(got[..., 4:], kept[..., 4:], rtol=1e-4, atol=1e-4)
-    assert float((got[..., :4] - kept[..., :4]).abs().mean()) > 0.05
+    torch.testing.assert_close(got[..., free:], kept[..., free:], rtol=1e-4, atol=1e-4)
+    assert float((got[..., :free] - kept[..., :free]).abs().mean()) > 0.05
