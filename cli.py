@@ -113,11 +113,12 @@ def request_of(args: argparse.Namespace) -> Request:
     scale = args.deg_scale
     if scale is None and args.task in DEG_SCALE:
         scale = DEG_SCALE[args.task][kind]
-    settings = preset(args.method, args.preset)
+    recipe = recipe_for_task(args.task, scale, seed=args.seed)
+    settings = preset(args.method, args.preset, same_size=recipe.stride == 1)
     if args.step_size is not None:
         settings = dataclasses.replace(settings, step_size=args.step_size)
     return Request(
-        recipe_for_task(args.task, scale, seed=args.seed),
+        recipe,
         args.method,
         settings,
         args.steps,

@@ -15,7 +15,7 @@ from . import metrics
 from .observation import pad
 from .operators import LinearOperator, Measurement, Recipe, simulate
 from .priors.base import FlowPrior
-from .samplers import METHODS, Settings, published_sigmas, sample
+from .samplers import METHODS, Settings, finish, published_sigmas, sample
 from .samplers.base import Callback
 
 
@@ -180,7 +180,7 @@ def restore(
         callback=callback,
     )
     with torch.no_grad():
-        images = prior.decode(z).float().cpu().clamp(-1, 1)
+        images = finish(prior.decode(z).float(), there, request.settings).cpu().clamp(-1, 1)
     if not bool(images.isfinite().all()):
         raise ValueError(
             "the restoration is not finite: choose a smaller --step-size, or --dtype float32"

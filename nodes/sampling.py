@@ -24,12 +24,15 @@ from ..priors.comfy import (
     sampler_generators,
     stride_of,
 )
-from ..samplers import METHODS, Settings, Step, check_sigmas, preset
+from ..samplers import METHODS, Settings, Step, check_sigmas, finish, preset
+from .kit import from_images, to_images
 
 
-def settings_of(method: str, name: str, step_size: float, inner_steps: int = 0) -> Settings:
+def settings_of(
+    method: str, name: str, observation: Observation, step_size: float, inner_steps: int = 0
+) -> Settings:
     """The preset ``name`` with its step size multiplied, and its inner steps replaced unless 0."""
-    settings = preset(method, name)
+    settings = preset(method, name, same_size=observation.recipe.stride == 1)
     changes: dict[str, Any] = {"step_size": settings.step_size * step_size}
     if inner_steps:
         changes["inner_steps"] = inner_steps
@@ -194,7 +197,9 @@ def restore(
     # Older hosts pass the time axis of a video model on to the VAE of a still one.
     flat = restored[:, :, 0] if vae.latent_dim == 2 and restored.ndim == 5 else restored
     image = vae.decode(flat)
-    image = image.reshape(-1, *image.shape[-3:])[
-        :, : observation.wanted[0], : observation.wanted[1]
-    ]
-    return {**latent, "samples": restored}, image
+    image = image.reshape(-1, *image.shape[-3:])
+    if mask is None:
+        polished = finish(to_images(image), observation.bind(count=len(image)), settings)
+        image = from_images(polished).to(image.device)
+    height, width = observation.wanted
+    return {**latent, "samples": restored}, image[:, :height, :width]

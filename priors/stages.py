@@ -79,8 +79,10 @@ def _residual(block: Any) -> Residual | None:
     for name in ("conv_shortcut", "nin_shortcut"):
         found = getattr(block, name, None)
         shortcut = found if isinstance(found, nn.Module) else shortcut
-    parts = [getattr(block, name, None) for name in ("norm1", "conv1", "norm2", "conv2")]
-    norm1, conv1, norm2, conv2 = parts
+    norm1: Any = getattr(block, "norm1", None)
+    norm2: Any = getattr(block, "norm2", None)
+    conv1: Any = getattr(block, "conv1", None)
+    conv2: Any = getattr(block, "conv2", None)
     if not (isinstance(norm1, nn.GroupNorm) and isinstance(norm2, nn.GroupNorm)):
         return None
     if not (_is_conv(conv1, 3) and _is_conv(conv2, 3)):
@@ -93,7 +95,7 @@ def _residual(block: Any) -> Residual | None:
 
 
 def _upsample(module: Any) -> Upsample | None:
-    conv = getattr(module, "conv", None)
+    conv: Any = getattr(module, "conv", None)
     plain = getattr(module, "norm", None) is None and not getattr(module, "use_conv_transpose", 0)
     return Upsample(conv) if plain and _is_conv(conv, 3) else None
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,8 +70,8 @@ class _Norm:
 
     def settle(self) -> None:
         """Statistics from what was gathered."""
-        mean = self.sums.first / self.sums.count
-        variance = (self.sums.second / self.sums.count - mean**2).clamp(min=0)
+        mean = torch.as_tensor(self.sums.first) / self.sums.count
+        variance = (torch.as_tensor(self.sums.second) / self.sums.count - mean**2).clamp(min=0)
         self.statistics = (mean.float(), (variance + self.eps).rsqrt().float())
         self.sums = _Sums()
 
@@ -200,7 +201,7 @@ class _Block:
     def forward(self, source: _Source) -> Tensor:
         """The block's output, full size."""
         self._measure(source)
-        out: Tensor | None = None
+        out: Any = None
         for a, b in self._strips(source):
             low, high = max(0, a - 1), min(source.height, b + 1)
             if isinstance(self.stage, Head) or self.norm2 is None:
@@ -213,10 +214,8 @@ class _Block:
                 x = source.rows(a, b)
                 y = y + (x if self.stage.shortcut is None else self.stage.shortcut(x))
             if out is None:
-                shape = (len(y), y.shape[1], source.height, source.width)
-                out = y.new_empty(shape)
+                out = y.new_empty(len(y), y.shape[1], source.height, source.width)
             out[:, :, a:b] = y
-        assert out is not None
         return out
 
     def _through(

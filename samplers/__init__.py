@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .base import Callback, Settings, Step, randn_like
+from .base import Callback, Settings, Step, finish, randn_like
 from .flowchef import flowchef
 from .flowdps import flowdps
 from .presets import PRESETS, preset
@@ -82,6 +82,7 @@ __all__ = [
     "Settings",
     "Step",
     "check_sigmas",
+    "finish",
     "flowchef",
     "flowdps",
     "preset",

@@ -19,7 +19,8 @@ class Settings:
     """How a method pulls towards the measurement.
 
     loss: ``norm`` is ‖B(y) − B(A x)‖, as published, with B = A⁺ where A changes the size and Aᵀ
-        elsewhere; ``squared`` is the negative log-likelihood ‖A x − y‖² / 2σₙ².
+        elsewhere; ``residual`` is the same with B = I elsewhere; ``squared`` is the negative
+        log-likelihood ‖A x − y‖² / 2σₙ².
     rule: ``gradient`` moves by ``step_size`` times the gradient; ``adam`` by ``step_size`` (in
         latent standard deviations) times its Adam direction.
     inner_steps: gradient evaluations per noise level (FlowDPS).
@@ -28,17 +29,26 @@ class Settings:
         noisy version; 0 is none.
     decay: power of r that multiplies the Adam step: 0 is one size at every noise level.
     weight: part of the data step that is kept, ``sigma`` as published or ``one`` (FlowDPS).
+    renew: how much of the noise is renewed at every level (FlowDPS): 1 as published, 0 none.
+    polish: standard deviation of what the autoencoder cannot show, for images in [-1, 1]; the
+        decoded image is corrected by the measurement with it (``finish``), 0 is not at all.
     """
 
     step_size: float
-    loss: Literal["norm", "squared"] = "norm"
+    loss: Literal["norm", "residual", "squared"] = "norm"
     rule: Literal["gradient", "adam"] = "gradient"
     inner_steps: int = 3
     anchor: float = 0.0
     decay: float = 0.0
     weight: Literal["sigma", "one"] = "sigma"
+    renew: float = 1.0
+    polish: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.renew <= 1:
+            raise ValueError(f"renew is {self.renew}; expected a number from 0 to 1")
+        if not (math.isfinite(self.polish) and self.polish >= 0):
+            raise ValueError(f"polish is {self.polish}; expected a number of at least 0")
         if not (math.isfinite(self.step_size) and self.step_size >= 0):
             raise ValueError(f"step size is {self.step_size}; expected a number of at least 0")
         if self.inner_steps < 0:
@@ -94,14 +104,16 @@ class DataLoss:
     def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str):
         self.prior, self.measurement, self.kind = prior, measurement, kind
         self.project = back_projection(measurement)
+        if kind == "residual" and measurement.operator.in_shape == measurement.operator.out_shape:
+            self.project = lambda y: y
         self.variance = max(measurement.noise_level, SMALLEST_NOISE) ** 2
-        if kind == "norm":
+        if kind != "squared":
             self.projected = self.project(measurement.y)
 
     def of_images(self, x: Tensor) -> Tensor:
         """Loss of images (N, 3, H, W)."""
         seen = self.measurement.operator.A(x)
-        if self.kind == "norm":
+        if self.kind != "squared":
             return norm(self.projected - self.project(seen))
         return per_sample(seen - self.measurement.y) / (2 * self.variance)
 
@@ -162,6 +174,19 @@ class Descent:
         square = self.square / (1 - b2**self.count)
         size = self.step_size * spread(sigma) ** self.decay
         return -size * mean / (square.sqrt() + 1e-12)
+
+
+@torch.no_grad()
+def finish(x: Tensor, measurement: Measurement, settings: Settings) -> Tensor:
+    """The decoded images x (N, C, H, W), with what the measurement says beyond the autoencoder.
+
+    The clean image is D(z) plus an error of standard deviation τ = ``settings.polish``, so that its
+    mean given y is argmin ‖A x − y‖² / 2σₙ² + ‖x − D(z)‖² / 2τ²: one prox of the operator.
+    """
+    if not (settings.polish and settings.step_size):
+        return x
+    level = max(measurement.noise_level, SMALLEST_NOISE)
+    return measurement.operator.prox(x, measurement.y.to(x), (settings.polish / level) ** 2)
 
 
 def randn_like(z: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

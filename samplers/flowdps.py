@@ -49,9 +49,10 @@ def flowdps(
         z1 = z0 + (z - z0) / s
         zy, value = pull(loss, z0, s, settings, Descent(settings))
         z0 = z0 + (s if settings.weight == "sigma" else 1.0) * (zy - z0)
-        if s_next > 0 and settings.step_size:
+        renewed = settings.renew * (1 - s_next)
+        if s_next > 0 and renewed and settings.step_size:
             fresh = randn_like(z, generators)
-            z1 = math.sqrt(s_next) * z1 + math.sqrt(1 - s_next) * fresh
+            z1 = math.sqrt(1 - renewed) * z1 + math.sqrt(renewed) * fresh
         z = (1 - s_next) * z0 + s_next * z1
         if callback:
             callback(Step(i, total, s, z0, value))

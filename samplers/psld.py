@@ -27,7 +27,7 @@ def psld_loss(
     x = prior.decode(z0)
     seen = measurement.operator.A(x)
     glued = prior.encode(back_projected + x - loss.project(seen), generators)
-    if loss.kind == "norm":
+    if loss.kind != "squared":
         return norm(seen - measurement.y) + GLUE * norm(z0 - glued)
     fit = (seen - measurement.y).flatten(1).square().sum(1) / (2 * loss.variance)
     return fit + GLUE * (z0 - glued).flatten(1).square().sum(1)
