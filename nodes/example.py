@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..images import read_image
 from .kit import from_images, schema
@@ -13,6 +14,15 @@ from .kit import from_images, schema
 # Not "examples": the host serves a folder of that name in place of the workflows.
 FOLDER = Path(__file__).resolve().parents[1] / "pictures"
 PICTURES = sorted(file.stem for file in FOLDER.glob("*.png"))
+
+
+def picture_image(name: str) -> Tensor:
+    """A picture that ships with the pack as the host's IMAGE; ValueError for an unknown name."""
+    if name not in PICTURES:
+        raise ValueError(
+            f"there is no example picture {name!r}; expected one of {', '.join(PICTURES)}"
+        )
+    return from_images(read_image(FOLDER / f"{name}.png")[0])
 
 
 class ExamplePicture(io.ComfyNode):
@@ -41,11 +51,7 @@ class ExamplePicture(io.ComfyNode):
 
     @classmethod
     def execute(cls, picture: str) -> io.NodeOutput:
-        if picture not in PICTURES:
-            raise ValueError(
-                f"there is no example picture {picture!r}; expected one of {', '.join(PICTURES)}"
-            )
-        return io.NodeOutput(from_images(read_image(FOLDER / f"{picture}.png")[0]))
+        return io.NodeOutput(picture_image(picture))
 
 
 NODES: list[type[io.ComfyNode]] = [ExamplePicture]

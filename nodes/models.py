@@ -14,10 +14,13 @@ import comfy.sd
 import comfy.utils
 import folder_paths
 import torch
+import torch.nn.functional as F
 from comfy_api.latest import io
 
+from ..priors.comfy import stride_of
 from ..priors.prune import prune
-from .kit import schema
+from .example import PICTURES, picture_image
+from .kit import schema, to_images
 
 DEMO = "built-in demo prior"
 SAME = "from the checkpoint"
@@ -85,6 +88,24 @@ def without_dead_parts(vae: Any) -> Any:
     if vae.device.type == "cpu":
         network.to(memory_format=torch.channels_last)
     return vae
+
+
+def with_previews(model: Any, vae: Any) -> Any:
+    """Give the demo prior live previews in its own colours.
+
+    Colours as a linear function of its latents, fitted to the pictures that come with the pack: the
+    host's numbers are those of SD3's latents.
+    """
+    pictures = torch.cat([picture_image(name) for name in PICTURES])
+    form = copy.copy(model.model.latent_format)
+    z = form.process_in(vae.encode(pictures)).float().cpu().movedim(1, -1).flatten(0, -2)
+    colours = F.avg_pool2d(to_images(pictures), stride_of(vae)).movedim(1, -1).flatten(0, -2)
+    ones = torch.ones(len(z), 1)
+    fitted = torch.linalg.lstsq(torch.cat([z, ones], 1), colours).solution.tolist()
+    form.latent_rgb_factors, form.latent_rgb_factors_bias = fitted[:-1], fitted[-1]
+    form.taesd_decoder_name = None
+    model.model.latent_format = form
+    return model
 
 
 class LoadFlowPrior(io.ComfyNode):
@@ -156,6 +177,7 @@ class LoadFlowPrior(io.ComfyNode):
         )[:3]
         if checkpoint == DEMO:
             autoencoder = without_dead_parts(autoencoder)
+            model = with_previews(model, autoencoder)
         if diffusion_model != SAME:
             model = comfy.sd.load_diffusion_model(
                 folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+
 import pytest
 import torch
 from comfyui_flowdps.images import read_image
 from comfyui_flowdps.training import data, taesd
+from comfyui_flowdps.training.loop import Run, optimisers
 
 from .conftest import HELD_OUT
 
@@ -93,3 +97,46 @@ def test_the_held_out_pictures_are_there_and_apart():
     for file in test + tune:
         x, notes = read_image(file)
         assert (x.shape, notes) == ((1, 3, 128, 128), [])
+
+
+def tiny_run(folder, minutes=10.0) -> Run:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 4)
+    return Run("tiny", folder, minutes, model, optimisers([model.weight], [model.bias], 0.02, 1e-3))
+
+
+def advance(run: Run, steps: int) -> None:
+    for _ in range(steps):
+        x = torch.randn(8, 4, generator=run.generator)
+        (run.model(x) - 2 * x).square().mean().backward()
+        run.update()
+
+
+def test_training_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch):
+    # A clock that ticks a second a look: the learning rate follows the time used.
+    ticks = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
+    whole = tiny_run(tmp_path / "a")
+    advance(whole, 6)
+    first = tiny_run(tmp_path / "b")
+    advance(first, 3)
+    first.save()
+    advance(first, 1)  # Not saved: a killed process loses it.
+    again = tiny_run(tmp_path / "b")
+    assert "resumed at step 3" in capsys.readouterr().out
+    assert (again.step, again.used) == (3, 3.0)
+    advance(again, 3)
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[key], value)
+        assert torch.equal(again.ema[key], whole.ema[key])
+
+
+def test_training_says_how_long_it_will_take_and_ends(tmp_path, capsys):
+    run = tiny_run(tmp_path, minutes=1e-9)
+    assert run.progress == 0
+    advance(run, 1)
+    assert run.progress == 1
+    run.log(loss=1.23456)
+    assert "step=1" in capsys.readouterr().out
+    (line,) = (tmp_path / "tiny.log.jsonl").read_text().splitlines()
+    assert json.loads(line)["loss"] == 1.2346
