@@ -114,7 +114,7 @@ def request_of(args: argparse.Namespace) -> Request:
     if scale is None and args.task in DEG_SCALE:
         scale = DEG_SCALE[args.task][kind]
     recipe = recipe_for_task(args.task, scale, seed=args.seed)
-    settings = preset(args.method, args.preset, same_size=recipe.stride == 1)
+    settings = preset(args.method, args.preset)
     if args.step_size is not None:
         settings = dataclasses.replace(settings, step_size=args.step_size)
     return Request(

@@ -147,7 +147,7 @@ class _Restore(io.ComfyNode):
         latent: dict[str, Any] | None = None,
         sigmas: Tensor | None = None,
     ) -> io.NodeOutput:
-        settings = settings_of(cls.method, preset, measurement, step_size, inner_steps)
+        settings = settings_of(cls.method, preset, step_size, inner_steps)
         levels = published_sigmas(steps, SHIFT).float() if sigmas is None else sigmas
         return io.NodeOutput(
             *restore(
@@ -202,7 +202,7 @@ class _Object(io.ComfyNode):
         step_size: float,
         inner_steps: int = 0,
     ) -> io.NodeOutput:
-        settings = settings_of(cls.method, preset, measurement, step_size, inner_steps)
+        settings = settings_of(cls.method, preset, step_size, inner_steps)
         return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae))
 
 

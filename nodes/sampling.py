@@ -28,11 +28,9 @@ from ..samplers import METHODS, Settings, Step, check_sigmas, finish, preset
 from .kit import from_images, to_images
 
 
-def settings_of(
-    method: str, name: str, observation: Observation, step_size: float, inner_steps: int = 0
-) -> Settings:
+def settings_of(method: str, name: str, step_size: float, inner_steps: int = 0) -> Settings:
     """The preset ``name`` with its step size multiplied, and its inner steps replaced unless 0."""
-    settings = preset(method, name, same_size=observation.recipe.stride == 1)
+    settings = preset(method, name)
     changes: dict[str, Any] = {"step_size": settings.step_size * step_size}
     if inner_steps:
         changes["inner_steps"] = inner_steps

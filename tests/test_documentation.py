@@ -13,7 +13,6 @@ import pytest
 from comfyui_flowdps.operators import REGISTRY
 from comfyui_flowdps.operators.chain import Chain
 from comfyui_flowdps.samplers import METHODS, PRESETS, Settings
-from comfyui_flowdps.samplers.presets import SAME_SIZE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "web" / "docs"
@@ -152,8 +151,7 @@ def test_methods_settings_and_presets_are_documented():
     fields = [field.name for field in dataclasses.fields(Settings)]
     assert re.findall(r"^- `(\w+)`:", section(text, "Settings"), re.M) == fields
     assert all(set(settings) == set(METHODS) for settings in PRESETS.values())
-    same_size = {f"{name}, same size": settings for name, settings in SAME_SIZE.items()}
-    for name, settings in (PRESETS | same_size).items():
+    for name, settings in PRESETS.items():
         for method, values in settings.items():
             row = [f"`{name}`", method, *(str(getattr(values, field)) for field in fields)]
             assert f"| {' | '.join(row)} |" in text, f"| {' | '.join(row)} |"
