@@ -59,5 +59,9 @@ def chained(recipe: Recipe, before: Recipe | None) -> Recipe:
 
 
 def generators(seed: int, count: int) -> list[torch.Generator]:
-    """One CPU generator per image."""
-    return [torch.Generator().manual_seed((1_000_003 * seed + k) % (1 << 62)) for k in range(count)]
+    """One CPU generator per image, for the noise of measurements.
+
+    Away from the numbers that samplers and the host seed with, so that equal seeds share no noise.
+    """
+    first = 1_000_003 * seed + 104_729 + (1 << 40)
+    return [torch.Generator().manual_seed((first + k) % (1 << 62)) for k in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
@@ -16,6 +17,19 @@ from .graphs import CONTEXT, POOLED, TINY
 LORA = "tiny_lora.safetensors"
 LORA_LAYERS = ("joint_blocks.0.x_block.mlp.fc1", "joint_blocks.1.x_block.attn.qkv")
 HIDDEN, LAYERS, POSITIONS = 128, 2, 8
+SHAPE: dict[str, Any] = {
+    "sample_size": 2 * POSITIONS,
+    "patch_size": 2,
+    "in_channels": 16,
+    "attention_head_dim": 64,
+    "num_attention_heads": HIDDEN // 64,
+    "joint_attention_dim": CONTEXT,
+    "caption_projection_dim": HIDDEN,
+    "pooled_projection_dim": POOLED,
+    "out_channels": 16,
+    "pos_embed_max_size": POSITIONS,
+}
+"""Of the transformer and of its control network."""
 
 
 def _fill(module: torch.nn.Module, seed: int) -> None:
@@ -41,20 +55,9 @@ def pictures(folder: Path, held_out: Path) -> None:
 def _sd3() -> dict[str, Tensor]:
     from diffusers import SD3Transformer2DModel
 
-    model = SD3Transformer2DModel(
-        sample_size=2 * POSITIONS,
-        patch_size=2,
-        in_channels=16,
-        num_layers=LAYERS,
-        attention_head_dim=64,
-        num_attention_heads=HIDDEN // 64,
-        joint_attention_dim=CONTEXT,
-        caption_projection_dim=HIDDEN,
-        pooled_projection_dim=POOLED,
-        out_channels=16,
-        pos_embed_max_size=POSITIONS,
-        qk_norm="rms_norm",
-    ).requires_grad_(False)
+    model = SD3Transformer2DModel(num_layers=LAYERS, qk_norm="rms_norm", **SHAPE).requires_grad_(
+        False
+    )
     _fill(model, 1)
     return {f"model.diffusion_model.{k}": v for k, v in transformer_state(model).items()}
 
@@ -62,19 +65,7 @@ def _sd3() -> dict[str, Tensor]:
 def _control() -> dict[str, Tensor]:
     from diffusers import SD3ControlNetModel
 
-    model = SD3ControlNetModel(
-        sample_size=2 * POSITIONS,
-        patch_size=2,
-        in_channels=16,
-        num_layers=1,
-        attention_head_dim=64,
-        num_attention_heads=HIDDEN // 64,
-        joint_attention_dim=CONTEXT,
-        caption_projection_dim=HIDDEN,
-        pooled_projection_dim=POOLED,
-        out_channels=16,
-        pos_embed_max_size=POSITIONS,
-    ).requires_grad_(False)
+    model = SD3ControlNetModel(num_layers=1, **SHAPE).requires_grad_(False)
     _fill(model, 3)
     return {key: value.contiguous() for key, value in model.state_dict().items()}
 
