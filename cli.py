@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from . import bench, images
 from .operators import TASKS, recipe_for_task
-from .priors.base import FlowPrior
+from .priors.base import FlowPrior, is_out_of_memory
 from .priors.memory import MODES
 from .restoration import Photo, Request, Restored, prepare, restore
 from .samplers import METHODS, PRESETS, preset
@@ -96,8 +96,10 @@ def parser() -> Parser:
         "--memory",
         default="auto",
         choices=["auto", *MODES],
-        help="what the decoder's gradient keeps: the later, the less memory and the more time",
+        help="what the decoder's gradient keeps: the later, the less memory and the more time; tiny"
+        " takes the gradient of a small decoder instead",
     )
+    add("--tiny-vae", metavar="MODEL", help="folder or hub id of the small autoencoder of tiny")
     b = commands.add_parser(
         "bench",
         help="measure all methods on the held-out pictures",
@@ -189,6 +191,8 @@ class Restoring:
             "size": args.size,
             "seed": request.seed,
             "dtype": args.dtype,
+            # Only these change the picture beyond rounding.
+            "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
         }
         self.prior: FlowPrior | None = None
         self.log = Log(args.out)
@@ -209,6 +213,7 @@ class Restoring:
                 cfg=args.cfg,
                 config=args.config,
                 memory=args.memory,
+                tiny=args.tiny_vae,
             )
         return self.prior
 
@@ -336,7 +341,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"flowdps: {error}", file=sys.stderr)
         return 2
-    except torch.cuda.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         print("flowdps: out of memory: choose a smaller --size or --batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

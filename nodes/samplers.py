@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..observation import Observation
+from ..priors.memory import MODES
 from ..samplers import PRESETS, published_sigmas
 from .kit import MeasurementSocket, schema
 from .sampling import restore, sampler_object, settings_of
@@ -58,6 +59,26 @@ def _steps() -> io.Input:
         max=1000,
         tooltip="Noise levels. Below 10 is coarse; 28 as in the paper; above 50 changes little.",
     )
+
+
+def _memory() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "memory",
+            options=["auto", *MODES],
+            default="auto",
+            optional=True,
+            tooltip="What the step towards the photo keeps in memory. auto: the fastest that fits."
+            " full is fastest and needs most; tiled is slowest, needs least and gives the same"
+            " picture; tiny lets tiny_vae guide, a little less exactly.",
+        ),
+        io.Vae.Input(
+            "tiny_vae",
+            optional=True,
+            tooltip="A small VAE of the same family, from Load VAE: taesd3 for SD3. Used when memory"
+            " is tiny, and in auto when nothing else fits; the VAE makes the final picture.",
+        ),
+    ]
 
 
 class _Restore(io.ComfyNode):
@@ -123,6 +144,7 @@ class _Restore(io.ComfyNode):
                     optional=True,
                     tooltip="A schedule of your own, in place of steps and the published schedule.",
                 ),
+                *_memory(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The restoration's latent."),
@@ -146,6 +168,8 @@ class _Restore(io.ComfyNode):
         negative: Any = None,
         latent: dict[str, Any] | None = None,
         sigmas: Tensor | None = None,
+        memory: str = "auto",
+        tiny_vae: Any = None,
     ) -> io.NodeOutput:
         settings = settings_of(cls.method, preset, step_size, inner_steps)
         levels = published_sigmas(steps, SHIFT).float() if sigmas is None else sigmas
@@ -162,6 +186,8 @@ class _Restore(io.ComfyNode):
                 levels,
                 cfg,
                 latent,
+                memory,
+                tiny_vae,
             )
         )
 
@@ -185,6 +211,7 @@ class _Object(io.ComfyNode):
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
                 io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
                 *_guidance(cls.inner),
+                *_memory(),
             ],
             outputs=[
                 io.Sampler.Output(
@@ -201,9 +228,13 @@ class _Object(io.ComfyNode):
         preset: str,
         step_size: float,
         inner_steps: int = 0,
+        memory: str = "auto",
+        tiny_vae: Any = None,
     ) -> io.NodeOutput:
         settings = settings_of(cls.method, preset, step_size, inner_steps)
-        return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae))
+        return io.NodeOutput(
+            sampler_object(cls.method, settings, measurement, vae, memory, tiny_vae)
+        )
 
 
 class FlowDPSSampler(_Restore):

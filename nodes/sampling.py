@@ -20,6 +20,7 @@ from ..priors.comfy import (
     ComfyPrior,
     check_pair,
     check_size,
+    check_memory,
     latent_shape,
     sampler_generators,
     stride_of,
@@ -48,9 +49,15 @@ def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> 
 
 
 def sampler_object(
-    method: str, settings: Settings, observation: Observation, vae: Any
+    method: str,
+    settings: Settings,
+    observation: Observation,
+    vae: Any,
+    memory: str = "auto",
+    tiny_vae: Any = None,
 ) -> comfy.samplers.KSAMPLER:
     """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas."""
+    check_memory(memory, vae, tiny_vae)
 
     def run(
         model: Any,
@@ -71,7 +78,7 @@ def sampler_object(
         with torch.inference_mode(False), torch.no_grad():
             x, levels = x.clone(), sigmas.detach().double().cpu().clone()
             measurement = observation.bind(x.device, len(x))
-            prior = ComfyPrior(model, vae, extra, x)
+            prior = ComfyPrior(model, vae, extra, x, memory, tiny_vae)
             with (
                 prior.session(x.shape, through_model=method == "psld"),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
@@ -145,6 +152,8 @@ def restore(
     sigmas: Tensor,
     cfg: float,
     latent: dict[str, Any] | None = None,
+    memory: str = "auto",
+    tiny_vae: Any = None,
 ) -> tuple[dict[str, Any], Tensor]:
     """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent.
 
@@ -185,7 +194,7 @@ def restore(
     restored = guider.sample(
         noise,
         samples,
-        sampler_object(method, settings, observation, vae),
+        sampler_object(method, settings, observation, vae, memory, tiny_vae),
         sigmas,
         denoise_mask=mask,
         callback=latent_preview.prepare_callback(model, len(sigmas) - 1),

@@ -9,6 +9,14 @@ import torch
 from torch import Tensor
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, on whatever device."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
+
+
 class FlowPrior(Protocol):
     """A latent rectified-flow model with its autoencoder.
 

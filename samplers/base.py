@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..operators import Measurement
-from ..priors.base import FlowPrior
+from ..priors.base import FlowPrior, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def saving_memory(prior: FlowPrior, work: Callable[[], Result]) -> Result:
     while True:
         try:
             return work()
-        except torch.cuda.OutOfMemoryError:
-            if not prior.save_memory():
+        except (RuntimeError, MemoryError) as error:
+            if not (is_out_of_memory(error) and prior.save_memory()):
                 raise
         # Past the handler, which keeps the failed pass alive.
         if torch.cuda.is_available():
