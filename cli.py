@@ -224,7 +224,7 @@ class Restoring:
     def run(self, files: Sequence[Path]) -> int:
         """Restore all files; the exit code."""
         places = outputs(self.args.out, files)
-        waiting: dict[tuple[int, ...], list[tuple[Photo, Path, dict[str, Path], str]]] = {}
+        waiting: dict[tuple[object, ...], list[tuple[Photo, Path, dict[str, Path], str]]] = {}
         total = len(files) * self.request.steps
         with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
             for file, place in zip(files, places, strict=True):
@@ -246,10 +246,11 @@ class Restoring:
                     self.refuse(error)
                     continue
                 photo.notes[:0] = notes
-                group = waiting.setdefault(tuple(photo.padded.shape), [])
+                alike = (photo.size, tuple(photo.padded.shape), photo.recipe)
+                group = waiting.setdefault(alike, [])
                 group.append((photo, file, place, run))
                 if len(group) == self.args.batch:
-                    self.finish(waiting.pop(tuple(photo.padded.shape)))
+                    self.finish(waiting.pop(alike))
             for group in waiting.values():
                 self.finish(group)
         if self.skipped:

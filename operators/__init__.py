@@ -12,6 +12,7 @@ from .gaussian import GaussianBlur
 from .identity import Identity
 from .measurement import Measurement, simulate
 from .motion import MotionBlur
+from .operator import Operator
 
 REGISTRY: dict[str, type[Recipe]] = {
     cls.name: cls for cls in (AveragePool, BicubicDownsample, GaussianBlur, MotionBlur, Identity)
@@ -64,6 +65,7 @@ __all__ = [
     "LinearOperator",
     "Measurement",
     "MotionBlur",
+    "Operator",
     "Recipe",
     "recipe_for_task",
     "recipe_from_dict",
