@@ -17,7 +17,8 @@ from .operator import Operator, Shape
 class Chain(Recipe):
     """``recipes`` one after another, the first one first: blur, then shrink.
 
-    Linear where all of them are; its pseudo-inverse and prox are then iterative. ValueError for an empty chain.
+    Linear where all of them are; its pseudo-inverse and prox are then iterative. ValueError for an
+    empty chain.
     """
 
     recipes: tuple[Recipe, ...]
