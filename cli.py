@@ -29,8 +29,25 @@ SIDE = (128, 768)
 DEG_SCALE: dict[str, tuple[float | None, float | None]] = {
     "sr_avgpool": (4, 12),
     "sr_bicubic": (4, 12),
+    "sr_lanczos": (4, 12),
+    "sr_bilinear": (4, 12),
+    "sr_area": (4, 12),
+    "sr_nearest": (4, 12),
     "deblur_gauss": (19, 61),
     "deblur_motion": (17, 61),
+    "deblur_uni": (5, 9),
+    "deblur_aniso": (19, 61),
+    "deblur_defocus": (4, 12),
+    "deblur_nonuniform": (11, 25),
+    "outpainting": (16, 96),
+    "colorization": (None, None),
+    "interlace": (None, None),
+    "bayer": (None, None),
+    "cs_walshhadamard": (4, 4),
+    "cs_blockbased": (4, 4),
+    "jpeg": (10, 10),
+    "quantise": (4, 4),
+    "clip": (None, None),
     "identity": (None, None),
 }
 PARTS = ("measurement", "restored", "sheet")
@@ -66,7 +83,12 @@ def parser() -> Parser:
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add("--task", default="sr_bicubic", help=f"one of {', '.join(TASKS)}")
-    add("--deg-scale", type=float, help="scale factor, or size of the blur kernel in pixels")
+    add(
+        "--deg-scale",
+        type=float,
+        help="scale factor, size of the blur kernel in pixels, or the task's own number: see"
+        " docs/operators.md",
+    )
     add(
         "--observed",
         action="store_true",
