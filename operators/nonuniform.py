@@ -18,19 +18,52 @@ KINDS = ("defocus", "motion")
 
 
 class Blended(LinearOperator):
-    """A x = Σ mₖ · (hₖ ∗ x), with maps mₖ (K, H, W) that sum to 1 at every pixel."""
+    """A x = Σ mₖ · (hₖ ∗ x), with maps mₖ (K, H, W) that sum to 1 at every pixel.
 
-    def __init__(self, parts: Sequence[LinearOperator], maps: Tensor):
-        super().__init__(parts[0].in_shape, parts[0].out_shape)
-        self._parts, self._maps = parts, maps
+    Every convolution is done only as far around its map as its kernel reaches.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        kernels: Sequence[Tensor],
+        maps: Tensor,
+        boundary: str,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
+        super().__init__(shape, shape)
+        self._parts: list[tuple[slice, slice, Tensor, LinearOperator]] = []
+        for kernel, each in zip(kernels, maps, strict=True):
+            if not bool(each.any()):
+                continue
+            # Beyond the border of the image the parts mirror as the whole does; wrapping needs all.
+            rows = _around(each.amax(1), kernel.shape[0], boundary)
+            columns = _around(each.amax(0), kernel.shape[1], boundary)
+            part = each[rows, columns].to(device, dtype)
+            size = (shape[0], *part.shape)
+            blur = Convolution(size, kernel, boundary, device, dtype)
+            self._parts.append((rows, columns, part, blur))
 
     def _forward(self, x: Tensor) -> Tensor:
-        blurred = [m * part.A(x) for m, part in zip(self._maps, self._parts, strict=True)]
-        return torch.stack(blurred).sum(0)
+        y = torch.zeros_like(x)
+        for rows, columns, part, blur in self._parts:
+            y[..., rows, columns] += part * blur.A(x[..., rows, columns])
+        return y
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        spread = [part.adjoint(m * y) for m, part in zip(self._maps, self._parts, strict=True)]
-        return torch.stack(spread).sum(0)
+        x = torch.zeros_like(y)
+        for rows, columns, part, blur in self._parts:
+            x[..., rows, columns] += blur.adjoint(part * y[..., rows, columns])
+        return x
+
+
+def _around(weights: Tensor, reach: int, boundary: str) -> slice:
+    """Where ``weights`` (n,) are not 0, and ``reach`` further on either side."""
+    if boundary == "periodic":
+        return slice(0, len(weights))
+    where = weights.nonzero()
+    return slice(max(0, int(where.min()) - reach), min(len(weights), int(where.max()) + reach + 1))
 
 
 def hats(place: Tensor, count: int) -> Tensor:
@@ -88,5 +121,5 @@ class NonuniformBlur(Recipe):
         return hats(away / (0.5 * torch.tensor([height, width]).double().norm()), self.count)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        parts = [Convolution(shape, k, self.boundary, device, dtype) for k in self.kernels()]
-        return Blended(parts, self.maps(*shape[1:]).to(device, dtype))
+        maps = self.maps(*shape[1:])
+        return Blended(shape, self.kernels(), maps, self.boundary, device, dtype)

@@ -187,6 +187,17 @@ def test_nonuniform_blur_keeps_constants_and_has_smooth_maps(recipe):
     torch.testing.assert_close(bound(recipe, x).A(x), x)
 
 
+@pytest.mark.parametrize("boundary", ["reflect", "periodic"])
+@pytest.mark.parametrize("kind", ["defocus", "motion"])
+def test_nonuniform_blur_is_the_sum_over_whole_images(kind, boundary):
+    recipe = NonuniformBlur(kind, size=7, count=4, boundary=boundary)
+    x, want = draw(2, 60, 47), 0
+    for kernel, part in zip(recipe.kernels(), recipe.maps(60, 47), strict=True):
+        blur = Kernel.from_tensor(kernel, boundary=boundary)
+        want = want + part * bound(blur, x).A(x)
+    torch.testing.assert_close(bound(recipe, x).A(x), want, rtol=0, atol=1e-6)
+
+
 def test_lens_is_sharp_in_the_middle_and_soft_in_the_corners():
     x = draw(1, 41, 61)
     difference = (bound(NonuniformBlur(size=9, count=3), x).A(x) - x).abs()[0, 0]
