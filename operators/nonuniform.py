@@ -41,7 +41,7 @@ class Blended(LinearOperator):
             rows = _around(each.amax(1), kernel.shape[0], boundary)
             columns = _around(each.amax(0), kernel.shape[1], boundary)
             part = each[rows, columns].to(device, dtype)
-            size = (shape[0], *part.shape)
+            size = (shape[0], part.shape[0], part.shape[1])
             blur = Convolution(size, kernel, boundary, device, dtype)
             self._parts.append((rows, columns, part, blur))
 
