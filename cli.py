@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from tqdm import tqdm
 
 from . import bench, images
@@ -29,8 +28,25 @@ SIDE = (128, 768)
 DEG_SCALE: dict[str, tuple[float | None, float | None]] = {
     "sr_avgpool": (4, 12),
     "sr_bicubic": (4, 12),
+    "sr_lanczos": (4, 12),
+    "sr_bilinear": (4, 12),
+    "sr_area": (4, 12),
+    "sr_nearest": (4, 12),
     "deblur_gauss": (19, 61),
     "deblur_motion": (17, 61),
+    "deblur_uni": (5, 9),
+    "deblur_aniso": (19, 61),
+    "deblur_defocus": (4, 12),
+    "deblur_nonuniform": (11, 25),
+    "outpainting": (16, 96),
+    "colorization": (None, None),
+    "interlace": (None, None),
+    "bayer": (None, None),
+    "cs_walshhadamard": (4, 4),
+    "cs_blockbased": (4, 4),
+    "jpeg": (10, 10),
+    "quantise": (4, 4),
+    "clip": (None, None),
     "identity": (None, None),
 }
 PARTS = ("measurement", "restored", "sheet")
@@ -66,7 +82,12 @@ def parser() -> Parser:
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add("--task", default="sr_bicubic", help=f"one of {', '.join(TASKS)}")
-    add("--deg-scale", type=float, help="scale factor, or size of the blur kernel in pixels")
+    add(
+        "--deg-scale",
+        type=float,
+        help="scale factor, size of the blur kernel in pixels, or the task's own number: see"
+        " docs/operators.md",
+    )
     add(
         "--observed",
         action="store_true",
@@ -229,7 +250,7 @@ class Restoring:
     def run(self, files: Sequence[Path]) -> int:
         """Restore all files; the exit code."""
         places = outputs(self.args.out, files)
-        waiting: dict[tuple[int, ...], list[tuple[Photo, Path, dict[str, Path], str]]] = {}
+        waiting: dict[tuple[object, ...], list[tuple[Photo, Path, dict[str, Path], str]]] = {}
         total = len(files) * self.request.steps
         with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
             for file, place in zip(files, places, strict=True):
@@ -251,10 +272,11 @@ class Restoring:
                     self.refuse(error)
                     continue
                 photo.notes[:0] = notes
-                group = waiting.setdefault(tuple(photo.padded.shape), [])
+                alike = (photo.size, tuple(photo.padded.shape), photo.recipe)
+                group = waiting.setdefault(alike, [])
                 group.append((photo, file, place, run))
                 if len(group) == self.args.batch:
-                    self.finish(waiting.pop(tuple(photo.padded.shape)))
+                    self.finish(waiting.pop(alike))
             for group in waiting.values():
                 self.finish(group)
         if self.skipped:

@@ -75,8 +75,8 @@ def _memory() -> list[io.Input]:
         io.Vae.Input(
             "tiny_vae",
             optional=True,
-            tooltip="A small VAE of the same family, from Load VAE: taesd3 for SD3. Used when memory"
-            " is tiny, and in auto when nothing else fits; the VAE makes the final picture.",
+            tooltip="A small VAE of the same family, from Load VAE: taesd3 for SD3. Used when"
+            " memory is tiny, and in auto when nothing else fits; the VAE makes the final picture.",
         ),
     ]
 

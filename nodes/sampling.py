@@ -18,9 +18,9 @@ from tqdm import tqdm
 from ..observation import Observation
 from ..priors.comfy import (
     ComfyPrior,
+    check_memory,
     check_pair,
     check_size,
-    check_memory,
     latent_shape,
     sampler_generators,
     stride_of,

@@ -5,30 +5,26 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
 
-Shape = tuple[int, int, int]
+from .operator import Composition, Operator, Shape
+
 CG_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
 """Relative residual at which the iterative solvers stop."""
 CG_STEPS = 1000
 
 
-class LinearOperator(ABC):
+class LinearOperator(Operator):
     """A linear map A from images (N, ``in_shape``) to measurements (N, ``out_shape``).
 
     Immutable; both shapes are (C, H, W). Differentiable in every argument, any batch size, no value
     range assumed. Raises ValueError for a tensor of another shape.
     """
 
-    def __init__(self, in_shape: Shape, out_shape: Shape):
-        self.in_shape, self.out_shape = in_shape, out_shape
-
-    def A(self, x: Tensor) -> Tensor:
-        """A x: (N, *in_shape) to (N, *out_shape)."""
-        return self._forward(self._checked(x, self.in_shape, "image"))
+    linear = True
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y, the exact transpose: (N, *out_shape) to (N, *in_shape)."""
@@ -49,20 +45,15 @@ class LinearOperator(ABC):
         z = self._checked(z, self.in_shape, "image")
         return self._prox(z, self._checked(y, self.out_shape, "measurement"), gamma)
 
-    def __matmul__(self, other: LinearOperator) -> Composed:
-        """``(a @ b).A(x)`` is ``a.A(b.A(x))``."""
-        return Composed(self, other)
-
-    def _checked(self, tensor: Tensor, shape: Shape, kind: str) -> Tensor:
-        if tensor.ndim != 4 or tuple(tensor.shape[1:]) != tuple(shape):
-            raise ValueError(
-                f"the {kind} has shape {tuple(tensor.shape)}; this operator expects"
-                f" (N, {', '.join(map(str, shape))}): bind it to the image's size"
-            )
-        return tensor
-
-    @abstractmethod
-    def _forward(self, x: Tensor) -> Tensor: ...
+    @overload
+    def __matmul__(self, other: LinearOperator) -> Composed: ...
+    @overload
+    def __matmul__(self, other: Operator) -> Operator: ...
+    def __matmul__(self, other: Operator) -> Operator:
+        """``(a @ b).A(x)`` is ``a.A(b.A(x))``; linear where both are."""
+        if isinstance(other, LinearOperator):
+            return Composed(self, other)
+        return super().__matmul__(other)
 
     @abstractmethod
     def _adjoint(self, y: Tensor) -> Tensor: ...
@@ -125,20 +116,14 @@ def _cgls(
     return x
 
 
-class Composed(LinearOperator):
-    """The product of two operators; its pseudo-inverse and prox are iterative."""
+class Composed(Composition, LinearOperator):
+    """The product of two linear operators; its pseudo-inverse and prox are iterative."""
+
+    outer: LinearOperator
+    inner: LinearOperator
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator):
-        if outer.in_shape != inner.out_shape:
-            raise ValueError(
-                f"cannot compose: the outer operator takes {outer.in_shape}, the inner one gives"
-                f" {inner.out_shape}; bind the outer one to the inner one's out_shape"
-            )
-        super().__init__(inner.in_shape, outer.out_shape)
-        self.outer, self.inner = outer, inner
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.outer.A(self.inner.A(x))
+        super().__init__(outer, inner)
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return self.inner.adjoint(self.outer.adjoint(y))
@@ -152,18 +137,43 @@ class Recipe(ABC):
     """
 
     name: ClassVar[str]
+    grey: ClassVar[bool] = False
+    """Whether the measurement of a colour image has one channel."""
 
     @property
     def stride(self) -> int:
-        """Both image sides must be multiples of this, and the measurement is smaller by it."""
+        """Both image sides must be multiples of this; the measurement is smaller by it, if no
+        other rule is given by ``seen`` and ``wanted``.
+        """
         return 1
+
+    def seen(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the picture of a measurement of an image, padding left out."""
+        return -(-height // self.stride), -(-width // self.stride)
+
+    def wanted(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the image, given the picture of its measurement."""
+        return height * self.stride, width * self.stride
+
+    def fitted(self, size: tuple[int, int], padded: tuple[int, int]) -> Recipe:
+        """The recipe for an image of ``size`` (height, width) that is padded at the bottom and
+        right to ``padded``. Itself, unless it has to tell the padding from the image.
+        """
+        return self
+
+    def read(self, photo: Tensor) -> Tensor:
+        """The measurement y of which ``photo`` (N, 3, h, w), in [-1, 1], is a picture.
+
+        Raises ValueError for a measurement that no photo shows.
+        """
+        return photo
 
     def bind(
         self,
         shape: tuple[int, ...],
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-    ) -> LinearOperator:
+    ) -> Operator:
         """The operator for images of ``shape`` (C, H, W).
 
         Raises ValueError for an empty shape or one that the stride does not divide.
@@ -180,7 +190,7 @@ class Recipe(ABC):
         return self._bind((channels, height, width), torch.device(device), dtype)
 
     @abstractmethod
-    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator: ...
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> Operator: ...
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values, read back by ``recipe_from_dict``."""

@@ -86,8 +86,8 @@ def check_memory(memory: str, vae: Any, tiny_vae: Any) -> None:
     if tiny_vae is None:
         if memory == "tiny":
             raise ValueError(
-                "memory is tiny and no tiny_vae is connected: connect Load VAE with taesd3 (for SD3;"
-                " its two files belong into models/vae_approx), or choose tiled"
+                "memory is tiny and no tiny_vae is connected: connect Load VAE with taesd3 (for"
+                " SD3; its two files belong into models/vae_approx), or choose tiled"
             )
         return
     if getattr(tiny_vae, "first_stage_model", None) is None:

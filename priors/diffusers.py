@@ -65,7 +65,7 @@ class DiffusersPrior:
                 "memory is tiny and there is no tiny autoencoder: name one (madebyollin/taesd3 is"
                 " SD3's), or choose tiled"
             )
-        self._tiny = None if tiny is None else tiny.requires_grad_(False).eval()
+        self._tiny: Any = None if tiny is None else tiny.requires_grad_(False).eval()
         blocks = [*transformer_blocks(self.transformer), *encoder_blocks(self.autoencoder.encoder)]
         self.guidance = Guidance(self.autoencoder, tiny=self._tiny, blocks=blocks)
         self.memory = memory

@@ -50,8 +50,8 @@ class Guidance:
 
     Use as a context manager around all passes; everything is left as it was found. A pass that
     needs no gradient is the decoder's own. ``tiny`` is the autoencoder of that mode, whose decoder
-    works in strips; the prior must ask ``small`` which of both decodes. ``blocks`` of other networks
-    on the gradient's way are checkpointed in every mode but ``full``.
+    works in strips; the prior must ask ``small`` which of both decodes. ``blocks`` of other
+    networks on the gradient's way are checkpointed in every mode but ``full``.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Guidance:
         self.mode = self.take(mode)
 
     def small(self, z: Tensor) -> bool:
-        """Whether the tiny autoencoder decodes the latents z: its mode, and a gradient is wanted."""
+        """Whether the tiny autoencoder decodes z: in its mode, where a gradient is wanted."""
         return self.mode == "tiny" and z.requires_grad and torch.is_grad_enabled()
 
     def take(self, mode: str) -> str:

@@ -51,7 +51,7 @@ class Segment:
 
     def strips(self, x: Tensor, strip_bytes: int) -> Iterator[tuple[int, int, int, int]]:
         """(first, last) row of each strip of the input x, without and with its margin."""
-        width = max((m.out_channels for m in self.layers.modules() if isinstance(m, nn.Conv2d)))
+        width = max(m.out_channels for m in self.layers.modules() if isinstance(m, nn.Conv2d))
         row = len(x) * width * x.shape[3] * self.scale**2 * x.element_size()
         height, rows = x.shape[2], max(1, self.margin, strip_bytes // row)
         for a in range(0, height, rows):

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from ..operators import Measurement
+from ..operators import LinearOperator, Measurement
 from ..priors.base import FlowPrior, is_out_of_memory
 
 
@@ -93,8 +93,12 @@ def norm(values: Tensor) -> Tensor:
 
 
 def back_projection(measurement: Measurement) -> Callable[[Tensor], Tensor]:
-    """B of the published loss: A⁺ for super-resolution (A changes the size), Aᵀ for deblurring."""
+    """B of the published loss: A⁺ for super-resolution (A changes the size), Aᵀ for deblurring,
+    and the identity for what is not linear.
+    """
     operator = measurement.operator
+    if not isinstance(operator, LinearOperator):
+        return lambda y: y
     return operator.adjoint if operator.in_shape == operator.out_shape else operator.pinv
 
 
@@ -182,11 +186,13 @@ def finish(x: Tensor, measurement: Measurement, settings: Settings) -> Tensor:
 
     The clean image is D(z) plus an error of standard deviation τ = ``settings.polish``, so that its
     mean given y is argmin ‖A x − y‖² / 2σₙ² + ‖x − D(z)‖² / 2τ²: one prox of the operator.
+    Where the operator is not linear, x is returned as it is.
     """
-    if not (settings.polish and settings.step_size):
+    operator = measurement.operator
+    if not (settings.polish and settings.step_size and isinstance(operator, LinearOperator)):
         return x
     level = max(measurement.noise_level, SMALLEST_NOISE)
-    return measurement.operator.prox(x, measurement.y.to(x), (settings.polish / level) ** 2)
+    return operator.prox(x, measurement.y.to(x), (settings.polish / level) ** 2)
 
 
 def randn_like(z: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

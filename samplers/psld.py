@@ -69,6 +69,12 @@ def psld(
     """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved along the
     gradient with respect to the noisy latents, through decoder, encoder and network.
     """
+    operator = measurement.operator
+    if not operator.linear and operator.in_shape != operator.out_shape:
+        raise ValueError(
+            f"psld needs a linear operator, or one that keeps the image's shape; this one turns"
+            f" {operator.in_shape} into {operator.out_shape}: choose flowdps or flowchef"
+        )
     loss, descent = DataLoss(prior, measurement, settings.loss), Descent(settings)
     back_projected = loss.project(measurement.y)
     total = len(sigmas) - 1

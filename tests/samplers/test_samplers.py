@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from comfyui_flowdps.operators import AveragePool, GaussianBlur, Identity, Measurement
+from comfyui_flowdps.operators import (
+    AveragePool,
+    Chain,
+    Clip,
+    GaussianBlur,
+    Identity,
+    Jpeg,
+    Measurement,
+    Quantise,
+)
 from comfyui_flowdps.samplers import (
     METHODS,
     PRESETS,
@@ -345,3 +354,32 @@ def test_bad_settings_are_named():
         preset("flowdps", "best")
     with pytest.raises(ValueError, match="steps is 0"):
         published_sigmas(0)
+
+
+NONLINEAR = [Jpeg(30, "4:4:4"), Quantise(5), Clip(-0.5, 0.5)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("recipe", NONLINEAR, ids=lambda r: r.name)
+def test_what_is_not_linear_is_followed_all_the_same(method, recipe):
+    measurement = problem(recipe, 2, size=(8, 8), noise=0.05)
+    settings = preset(method, "tuned")
+    loss = DataLoss(GaussianPrior(), measurement, "squared")
+    pulled = loss(run(method, measurement, settings, steps=24))
+    free = loss(run(method, measurement, replace(settings, step_size=0.0), steps=24))
+    assert bool((pulled < 0.5 * free).all())
+
+
+def test_what_is_not_linear_is_compared_as_it_is_and_not_polished():
+    measurement = problem(Clip(-0.4, 0.4), 2)
+    x = torch.linspace(-1, 1, measurement.y.numel(), dtype=torch.float64).view_as(measurement.y)
+    want = (measurement.operator.A(x) - measurement.y).flatten(1).norm(dim=1)
+    torch.testing.assert_close(DataLoss(CurvedPrior(), measurement, "norm").of_images(x), want)
+    assert finish(x, measurement, Settings(1.0, polish=0.1)) is x
+
+
+def test_psld_refuses_what_it_cannot_glue():
+    measurement = problem(Chain((AveragePool(2), Clip())), size=(4, 6))
+    with pytest.raises(ValueError, match=r"psld needs a linear operator.*choose flowdps"):
+        run("psld", measurement, Settings(1.0))
+    run("flowdps", measurement, Settings(1.0), steps=2)

@@ -312,8 +312,7 @@ class Randomness(_Fresh):
         found = nodes.NODE_CLASS_MAPPINGS
         before = torch.get_rng_state()
         for task in ours("operators").TASKS:
-            size = 5 if "blur" in task else 1
-            (operator,) = found["FlowDPS_DegradationOperator"].execute(task, size, 3).args
+            (operator,) = found["FlowDPS_DegradationOperator"].execute(task, 5, 3).args
             found["FlowDPS_EncodeMeasurement"].execute(image, operator, "simulate", 0.1, 7)
         used = not torch.equal(before, torch.get_rng_state())
         return {"ui": {"text": [json.dumps(used)]}}
