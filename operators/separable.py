@@ -9,6 +9,8 @@ from .base import LinearOperator, Shape
 
 CUTOFF = {torch.float32: 1e-5, torch.float64: 1e-11}
 """Singular values below this part of the largest count as zero in the pseudo-inverse."""
+BLOCK = 64
+"""Rows of a matrix that are multiplied at a time."""
 
 
 def mirrored(index: Tensor, size: int, boundary: str) -> Tensor:
@@ -29,6 +31,51 @@ def banded(taps: Tensor, first: Tensor, size: int, boundary: str) -> Tensor:
     )
 
 
+class Matrix:
+    """A matrix (m, n), multiplied in blocks of rows without the columns where a block is zero.
+
+    ``part`` is how much of m n multiplications is left.
+    """
+
+    def __init__(self, matrix: Tensor, device: torch.device, dtype: torch.dtype):
+        self.shape = matrix.shape
+        blocks: list[tuple[slice, Tensor]] = []
+        for rows in matrix.split(BLOCK):
+            used = rows.any(0).nonzero()
+            low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+            blocks.append((slice(low, high), rows[:, low:high].to(device, dtype)))
+        self.part = sum(b.numel() for _, b in blocks) / matrix.numel()
+        if self.part > 0.5:
+            self.part, blocks = 1.0, [(slice(0, matrix.shape[1]), matrix.to(device, dtype))]
+        self._blocks = blocks
+
+    def left(self, x: Tensor) -> Tensor:
+        """M x: (..., n, k) to (..., m, k)."""
+        parts = [block @ x[..., columns, :] for columns, block in self._blocks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+
+    def right(self, x: Tensor) -> Tensor:
+        """x Mᵀ: (..., k, n) to (..., k, m)."""
+        parts = [x[..., columns] @ block.mT for columns, block in self._blocks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+class Pair:
+    """x to H x Wᵀ, in the order of fewer multiplications, which are ``count`` for one channel."""
+
+    def __init__(self, rows: Matrix, columns: Matrix):
+        self.rows, self.columns = rows, columns
+        (h, height), (w, width) = rows.shape, columns.shape
+        left, right = rows.part * h * height, columns.part * w * width
+        self.rows_first = left * width + right * h <= right * height + left * w
+        self.count = min(left * width + right * h, right * height + left * w)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.rows_first:
+            return self.columns.right(self.rows.left(x))
+        return self.rows.left(self.columns.right(x))
+
+
 class Separable(LinearOperator):
     """A x = H x Wᵀ for every channel, with ``rows`` H (h, H) and ``columns`` W (w, W) in float64.
 
@@ -41,28 +88,57 @@ class Separable(LinearOperator):
     ):
         in_shape: Shape = (channels, rows.shape[1], columns.shape[1])
         super().__init__(in_shape, (channels, rows.shape[0], columns.shape[0]))
+
+        def pair(rows: Tensor, columns: Tensor) -> Pair:
+            return Pair(Matrix(rows, device, dtype), Matrix(columns, device, dtype))
+
         u, s, vt = torch.linalg.svd(rows, full_matrices=False)
         p, t, qt = torch.linalg.svd(columns, full_matrices=False)
         values = s[:, None] * t
         kept = values > CUTOFF.get(dtype, 1e-3) * values.max()
-        inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
-        moved = [m.to(device, dtype) for m in (rows, columns, u, vt, p, qt, values, inverse)]
-        self._rows, self._columns, self._u, self._vt, self._p, self._qt = moved[:6]
-        self._values, self._inverse = moved[6:]
+        self._values = values.to(device, dtype)
+        # y in left singular vectors, x in right ones, and x from them.
+        self._of_y, self._of_x, self._to_x = pair(u.mT, p.mT), pair(vt, qt), pair(vt.mT, qt.mT)
+        self._across, self._back = pair(rows, columns), pair(rows.mT, columns.mT)
+        both = pair(rows.mT @ rows, columns.mT @ columns)
+        self._both = both if both.count < self._across.count + self._back.count else None
+        self._inverse = self._kept = self._inverse_pair = self._seen = None
+        self._injective = False
+        if not bool(kept.all()):
+            self._inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0).to(
+                device, dtype
+            )
+            self._kept = kept.to(device, dtype)
+            return
+        self._inverse_pair = pair((vt.mT / s) @ u.mT, (qt.mT / t) @ p.mT)
+        _, height, width = in_shape
+        self._injective = values.shape == (height, width)
+        if height * width * (height + width) < self._of_x.count + self._to_x.count:
+            self._seen = pair(vt.mT @ vt, qt.mT @ qt)
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self._rows @ x @ self._columns.mT
+        return self._across(x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self._rows.mT @ y @ self._columns
+        return self._back(y)
 
-    def _spectral(self, y: Tensor, filter_: Tensor) -> Tensor:
-        return self._vt.mT @ (filter_ * (self._u.mT @ y @ self._p)) @ self._qt
+    def _normal(self, x: Tensor) -> Tensor:
+        return self._both(x) if self._both else self._back(self._across(x))
 
     def _pinv(self, y: Tensor) -> Tensor:
-        return self._spectral(y, self._inverse)
+        if self._inverse_pair:
+            return self._inverse_pair(y)
+        return self._to_x(self._inverse * self._of_y(y))
+
+    def _projection(self, x: Tensor) -> Tensor:
+        if self._injective:
+            return x.clone()
+        if self._seen:
+            return self._seen(x)
+        seen = self._of_x(x)
+        return self._to_x(seen if self._kept is None else self._kept * seen)
 
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         # x = z + γ Aᵀ (I + γ A Aᵀ)⁻¹ (y − A z), diagonal in the singular vectors.
         shrunk = gamma * self._values / (1 + gamma * self._values.square())
-        return z + self._spectral(y - self._forward(z), shrunk)
+        return z + self._to_x(shrunk * self._of_y(y - self._forward(z)))

@@ -103,18 +103,22 @@ class DataLoss:
 
     def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str):
         self.prior, self.measurement, self.kind = prior, measurement, kind
-        self.project = back_projection(measurement)
-        if kind == "residual" and measurement.operator.in_shape == measurement.operator.out_shape:
-            self.project = lambda y: y
+        operator = measurement.operator
+        self.project, self._back_projected = back_projection(measurement), operator.projection
+        if operator.in_shape == operator.out_shape:
+            self._back_projected = operator.normal
+            if kind == "residual":
+                self.project, self._back_projected = lambda y: y, operator.A
         self.variance = max(measurement.noise_level, SMALLEST_NOISE) ** 2
         if kind != "squared":
             self.projected = self.project(measurement.y)
 
     def of_images(self, x: Tensor) -> Tensor:
         """Loss of images (N, 3, H, W)."""
-        seen = self.measurement.operator.A(x)
         if self.kind != "squared":
-            return norm(self.projected - self.project(seen))
+            # B A x in one operator: A⁺A or AᵀA.
+            return norm(self.projected - self._back_projected(x))
+        seen = self.measurement.operator.A(x)
         return per_sample(seen - self.measurement.y) / (2 * self.variance)
 
     def __call__(self, z: Tensor) -> Tensor:
