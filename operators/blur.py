@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Map, Shape
-from .separable import CUTOFF, Matrix, Pair, banded, mirrored
+from .separable import CUTOFF, Matrix, Pair, banded
 
 
 def fast_length(n: int) -> int:
@@ -51,43 +51,82 @@ class _Fourier:
 
 class _Cosine:
     """What convolution with a kernel that is even along both axes is diagonal in, when the image is
-    mirrored (half-sample): the cosine transform of type II (Makhoul 1980: by a real FFT).
+    mirrored (half-sample): the cosine transform of type II, by one FFT (Makhoul 1980).
 
-    An axis of n coefficients X is kept as the pairs (X[k], −X[n − k]), k = 0 … n // 2.
+    Of the coefficients X, row i and column k < W // 2 + 1 hold X[i, k] − 1j X[i, W − k].
     """
 
     def __init__(self, height: int, width: int, device: torch.device, dtype: torch.dtype):
         self.size = (height, width)
-        # The even pixels, then the odd ones backwards.
-        orders = [torch.cat([_upto(n)[::2], _upto(n)[1::2].flip(0)]).long() for n in self.size]
-        self._order = [order.to(device) for order in orders]
-        self._place = [order.argsort().to(device) for order in orders]
+        rows, columns = (
+            torch.exp(_upto(k) * (-0.5j * math.pi / n))
+            for k, n in ((height, height), (width // 2 + 1, width))
+        )
         complex_type = torch.complex128 if dtype == torch.float64 else torch.complex64
-        turns = [torch.exp(_upto(n // 2 + 1) * (-0.5j * math.pi / n)) for n in self.size]
-        self._turn = [t.to(device, complex_type) for t in (turns[0][:, None], turns[1])]
+        self._turn = (rows[:, None] * columns).to(device, complex_type)
+        self._opposite = (-torch.arange(height) % height).to(device)
 
     def response(self, kernel: Tensor) -> Tensor:
-        """Eigenvalues of the convolution with ``kernel``, of odd sizes, centred."""
-        waves, pairs = [], []
-        for n, k in zip(self.size, kernel.shape, strict=True):
-            waves.append(torch.cos(math.pi / n * _upto(n)[:, None] * (_upto(k) - k // 2)))
-            half = torch.arange(n // 2 + 1)
-            pairs.append(torch.stack([half, -half % n], 1))
-        values = waves[0] @ kernel @ waves[1].mT
-        return values[pairs[0][:, None], pairs[1].view(1, -1, 1)]
+        """Eigenvalues of the convolution with ``kernel``, of odd sizes, centred, for the real and
+        the imaginary part of every coefficient.
+        """
+        rows, columns = (
+            torch.cos(math.pi / n * _upto(n)[:, None] * (_upto(k) - k // 2))
+            for n, k in zip(self.size, kernel.shape, strict=True)
+        )
+        values = rows @ kernel @ columns.mT
+        half = torch.arange(self.size[1] // 2 + 1)
+        return torch.stack([values[:, half], values[:, -half % self.size[1]]], -1)
 
     def there(self, x: Tensor) -> Tensor:
-        x = x.index_select(-1, self._order[1]).index_select(-2, self._order[0])
-        x = torch.view_as_real(torch.fft.rfft(x) * self._turn[1]).flatten(-2)
-        return torch.view_as_real(torch.fft.rfft(x, dim=-2) * self._turn[0])
+        for dim in (-1, -2):
+            even, odd = _every_second(x, dim)
+            x = torch.cat([even, odd.flip(dim)], dim)
+        spectrum = torch.fft.rfft2(x).mul_(self._turn)
+        result = torch.add(spectrum, spectrum.index_select(-2, self._opposite), alpha=1j)
+        result[..., 0, :] = 2 * spectrum[..., 0, :]
+        return torch.view_as_real(result)
 
     def back(self, spectrum: Tensor) -> Tensor:
-        height, width = self.size
-        x = torch.view_as_complex(spectrum) * self._turn[0].conj()
-        x = torch.fft.irfft(x, height, dim=-2).contiguous()
-        x = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-        x = torch.fft.irfft(x * self._turn[1].conj(), width)
-        return x.index_select(-2, self._place[0]).index_select(-1, self._place[1])
+        spectrum = torch.view_as_complex(spectrum)
+        turned = torch.sub(spectrum, spectrum.index_select(-2, self._opposite), alpha=1j)
+        turned[..., 0, :] = spectrum[..., 0, :]
+        x = torch.fft.irfft2(turned.mul_(self._turn.conj() / 2), s=self.size)
+        for dim in (-2, -1):
+            # Alternate the halves again, with one more of the first where the size is odd.
+            n = x.shape[dim]
+            result = torch.empty_like(x)
+            even, odd = _every_second(result, dim)
+            even.copy_(x.narrow(dim, 0, even.shape[dim]))
+            odd.copy_(x.narrow(dim, n - n // 2, n // 2).flip(dim))
+            x = result
+        return x
+
+
+def _every_second(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Views of the elements with even and with odd index."""
+    return (x[..., ::2], x[..., 1::2]) if dim == -1 else (x[..., ::2, :], x[..., 1::2, :])
+
+
+def extend(x: Tensor, before: int, after: int, dim: int) -> Tensor:
+    """``x`` with ``before`` and ``after`` elements of its half-sample reflection along ``dim``."""
+    n = x.shape[dim]
+    b, a = min(before, n), min(after, n)
+    ends = x.narrow(dim, 0, b).flip(dim), x.narrow(dim, n - a, a).flip(dim)
+    x = torch.cat([ends[0], x, ends[1]], dim)
+    return x if (b, a) == (before, after) else extend(x, before - b, after - a, dim)
+
+
+def fold(y: Tensor, before: int, after: int, dim: int) -> Tensor:
+    """The transpose of ``extend``."""
+    n = y.shape[dim] - before - after
+    b, a = min(before, n), min(after, n)
+    if (b, a) != (before, after):
+        y = fold(y, before - b, after - a, dim)
+    x = y.narrow(dim, b, n).clone()
+    x.narrow(dim, 0, b).add_(y.narrow(dim, 0, b).flip(dim))
+    x.narrow(dim, n - a, a).add_(y.narrow(dim, b + n, a).flip(dim))
+    return x
 
 
 class Convolution(LinearOperator):
@@ -125,12 +164,8 @@ class Convolution(LinearOperator):
         if self._exact:
             return
         # Output i reads inputs i + c − k for taps k: kernel // 2 after it, the rest before it.
-        before = (kh - 1 - kh // 2, kw - 1 - kw // 2)
-        self._index = [
-            mirrored(torch.arange(n + k - 1) - b, n, boundary).to(device)
-            for n, k, b in zip((height, width), (kh, kw), before, strict=True)
-        ]
-        self._size = tuple(fast_length(len(index)) for index in self._index)
+        self._reach = [(k - 1 - k // 2, k // 2) for k in (kh, kw)]
+        self._size = tuple(fast_length(n + k - 1) for n, k in ((height, kh), (width, kw)))
         canvas = torch.zeros(self._size, dtype=torch.float64)
         # Position j of the extended image is kh − 1 ahead of output j: shift the kernel back.
         canvas[:kh, :kw] = kernel
@@ -141,19 +176,23 @@ class Convolution(LinearOperator):
         if self._exact:
             return self._diagonal.back(self._diagonal.there(x).mul_(self._response))
         _, height, width = self.in_shape
-        x = x.index_select(-1, self._index[1]).index_select(-2, self._index[0])
-        spectrum = torch.fft.rfft2(x, s=self._size).mul_(self._extended)
+        # What is beyond the kernel's reach meets zeros.
+        for dim in (-1, -2):
+            before = self._reach[dim][0]
+            x = extend(x, before, self._size[dim] - x.shape[dim] - before, dim)
+        spectrum = torch.fft.rfft2(x).mul_(self._extended)
         return torch.fft.irfft2(spectrum, s=self._size)[..., :height, :width]
 
     def _adjoint(self, y: Tensor) -> Tensor:
         if self._exact:
             return self._diagonal.back(self._diagonal.there(y).mul_(self._response.conj()))
         _, height, width = self.in_shape
-        rows, columns = self._index
         spectrum = torch.fft.rfft2(y, s=self._size).mul_(self._extended.conj())
-        x = torch.fft.irfft2(spectrum, s=self._size)[..., : len(rows), : len(columns)]
-        x = x.new_zeros(*x.shape[:-2], height, len(columns)).index_add(-2, rows, x)
-        return x.new_zeros(*x.shape[:-1], width).index_add(-1, columns, x)
+        x = torch.fft.irfft2(spectrum, s=self._size)
+        for dim, n in ((-2, height), (-1, width)):
+            before, after = self._reach[dim]
+            x = fold(x.narrow(dim, 0, n + before + after), before, after, dim)
+        return x
 
     def _normal(self, x: Tensor) -> Tensor:
         if not self._exact:
