@@ -124,17 +124,9 @@ class LinearOperator(ABC):
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         # With d = x − z: (I + γ AᵀA) d = γ Aᵀ(y − A z), and the system is symmetric.
         def solve(right: Tensor) -> Tensor:
-            return _cg(
-                lambda d: torch.add(d, self._normal(d), alpha=gamma),
-                right,
-                self._preconditioner(gamma),
-            )
+            return _cg(lambda d: torch.add(d, self._normal(d), alpha=gamma), right)
 
         return z + linear(gamma * self._adjoint(y - self._forward(z)), solve, solve)
-
-    def _preconditioner(self, gamma: float) -> Map | None:
-        """A positive definite map near (I + γ AᵀA)⁻¹ that is cheap, if there is one."""
-        return None
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -146,26 +138,23 @@ def _divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b > 0, a / torch.where(b > 0, b, 1.0), 0.0)
 
 
-def _cg(matrix: Map, right: Tensor, preconditioner: Map | None = None) -> Tensor:
+def _cg(matrix: Map, right: Tensor) -> Tensor:
     """Conjugate gradients for a positive definite ``matrix``, every sample on its own."""
-    x, r = torch.zeros_like(right), right.clone()
-    goal = _dot(r, r) * CG_TOLERANCE.get(right.dtype, 1e-3) ** 2
-    p: Tensor | None = None
-    rho = goal
+    x, r, p = torch.zeros_like(right), right.clone(), right.clone()
+    rho = _dot(r, r)
+    goal = rho * CG_TOLERANCE.get(right.dtype, 1e-3) ** 2
     for _ in range(CG_STEPS):
-        residual = _dot(r, r)
-        active = residual > goal
+        active = rho > goal
         if not bool(active.any()):
             break
-        s = r if preconditioner is None else preconditioner(r)
-        new = residual if s is r else _dot(s, r)
-        # A finished sample keeps its x, since its steps are 0.
-        p = s.clone() if p is None else p.mul_(_divide(new, rho)).add_(s)
-        rho = new
         q = matrix(p)
+        # A finished sample keeps its x, since its steps are 0.
         alpha = torch.where(active, _divide(rho, _dot(p, q)), 0.0)
         x.addcmul_(alpha, p)
         r.addcmul_(alpha, q, value=-1)
+        new = _dot(r, r)
+        p.mul_(_divide(new, rho)).add_(r)
+        rho = new
     return x
 
 

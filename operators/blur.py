@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Map, Shape
+from .base import LinearOperator, Shape
 from .separable import CUTOFF, Matrix, Pair, banded
 
 
@@ -63,7 +64,8 @@ class _Cosine:
             for k, n in ((height, height), (width // 2 + 1, width))
         )
         complex_type = torch.complex128 if dtype == torch.float64 else torch.complex64
-        self._turn = (rows[:, None] * columns).to(device, complex_type)
+        # Half of it there and half of it back.
+        self._turn = (math.sqrt(0.5) * rows[:, None] * columns).to(device, complex_type)
         self._opposite = (-torch.arange(height) % height).to(device)
 
     def response(self, kernel: Tensor) -> Tensor:
@@ -79,10 +81,10 @@ class _Cosine:
         return torch.stack([values[:, half], values[:, -half % self.size[1]]], -1)
 
     def there(self, x: Tensor) -> Tensor:
-        for dim in (-1, -2):
-            even, odd = _every_second(x, dim)
-            x = torch.cat([even, odd.flip(dim)], dim)
-        spectrum = torch.fft.rfft2(x).mul_(self._turn)
+        shuffled = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for quarter, pixels, flipped in _quarters(shuffled, x):
+            quarter.copy_(pixels.flip(flipped))
+        spectrum = torch.fft.rfft2(shuffled).mul_(self._turn)
         result = torch.add(spectrum, spectrum.index_select(-2, self._opposite), alpha=1j)
         result[..., 0, :] = 2 * spectrum[..., 0, :]
         return torch.view_as_real(result)
@@ -91,21 +93,24 @@ class _Cosine:
         spectrum = torch.view_as_complex(spectrum)
         turned = torch.sub(spectrum, spectrum.index_select(-2, self._opposite), alpha=1j)
         turned[..., 0, :] = spectrum[..., 0, :]
-        x = torch.fft.irfft2(turned.mul_(self._turn.conj() / 2), s=self.size)
-        for dim in (-2, -1):
-            # Alternate the halves again, with one more of the first where the size is odd.
-            n = x.shape[dim]
-            result = torch.empty_like(x)
-            even, odd = _every_second(result, dim)
-            even.copy_(x.narrow(dim, 0, even.shape[dim]))
-            odd.copy_(x.narrow(dim, n - n // 2, n // 2).flip(dim))
-            x = result
+        shuffled = torch.fft.irfft2(turned.mul_(self._turn.conj()), s=self.size)
+        x = torch.empty_like(shuffled, memory_format=torch.contiguous_format)
+        for quarter, pixels, flipped in _quarters(shuffled, x):
+            pixels.copy_(quarter.flip(flipped))
         return x
 
 
-def _every_second(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Views of the elements with even and with odd index."""
-    return (x[..., ::2], x[..., 1::2]) if dim == -1 else (x[..., ::2, :], x[..., 1::2, :])
+def _quarters(shuffled: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+    """Views of an image whose rows and columns are first the even ones and then the odd ones
+    backwards, the views of ``x`` that belong to them, and the axes that run backwards.
+    """
+    above, left = (n - n // 2 for n in x.shape[-2:])
+    for odd_row in (0, 1):
+        rows = slice(above, None) if odd_row else slice(above)
+        for odd_column in (0, 1):
+            columns = slice(left, None) if odd_column else slice(left)
+            flipped = [-2] * odd_row + [-1] * odd_column
+            yield shuffled[..., rows, columns], x[..., odd_row::2, odd_column::2], flipped
 
 
 def extend(x: Tensor, before: int, after: int, dim: int) -> Tensor:
@@ -223,11 +228,6 @@ class Convolution(LinearOperator):
         shrunk = self._response.conj() * (gamma / (1 + gamma * self._power))
         return self._diagonal.back(spectrum + change.mul_(shrunk))
 
-    def _preconditioner(self, gamma: float) -> Map | None:
-        # The same with a periodic border.
-        weight = 1 / (1 + gamma * self._power)
-        return lambda r: self._diagonal.back(self._diagonal.there(r).mul_(weight))
-
 
 class SeparableConvolution(Convolution):
     """Convolution with the kernel ``rows`` ⊗ ``columns``: A and its adjoint by two products with
@@ -249,9 +249,9 @@ class SeparableConvolution(Convolution):
             banded(taps.flip(0), torch.arange(n) - (len(taps) - 1 - len(taps) // 2), n, boundary)
             for taps, n in zip((rows, columns), shape[1:], strict=True)
         ]
-        self._across, self._back = (
-            Pair(*(Matrix(m, device, dtype) for m in pair))
-            for pair in (matrices, [m.mT for m in matrices])
+        transposed, both = [m.mT for m in matrices], [m.mT @ m for m in matrices]
+        self._across, self._back, self._both = (
+            Pair(*(Matrix(m, device, dtype) for m in pair)) for pair in (matrices, transposed, both)
         )
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -259,3 +259,8 @@ class SeparableConvolution(Convolution):
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return self._back(y)
+
+    def _normal(self, x: Tensor) -> Tensor:
+        if self._both.count < self._across.count + self._back.count:
+            return self._both(x)
+        return self._back(self._across(x))
