@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from .base import LinearOperator, Shape
 from .separable import CUTOFF, Matrix, Pair, banded
+
+AT_ONCE = 2**22
+"""Pixels that are transformed at a time: larger images one channel after another."""
+
+
+def in_parts(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """``function(*images)``, which treats every channel alike, on as many channels as are needed
+    for ``AT_ONCE`` pixels: in little memory, and faster than on all of a large image.
+    """
+    n, channels, height, width = images[0].shape
+    count = max(1, AT_ONCE // (height * width))
+    if n * channels <= count:
+        return function(*images)
+    planes = [x.reshape(-1, 1, height, width).split(count) for x in images]
+    result = images[0].new_empty(n * channels, 1, height, width)
+    for i, parts in enumerate(zip(*planes, strict=True)):
+        result[i * count : (i + 1) * count] = function(*parts)
+    return result.view(n, channels, height, width)
 
 
 def fast_length(n: int) -> int:
@@ -152,21 +170,22 @@ class Convolution(LinearOperator):
         even = kh % 2 == kw % 2 == 1 and all(
             torch.allclose(kernel, kernel.flip(axis), rtol=1e-14, atol=0) for axis in (0, 1)
         )
-        self._diagonal = _Fourier(height, width)
-        response = self._diagonal.response(kernel)
-        if boundary == "reflect" and even:
-            self._diagonal = _Cosine(height, width, device, dtype)
-            response = self._diagonal.response(kernel)
-        single = torch.float64 if dtype == torch.float64 else torch.float32
-        power = response.abs().square()
-        self._cutoff = CUTOFF.get(dtype, 1e-3) ** 2 * float(power.max())
-        self._regular = bool((power > self._cutoff).all())
-        self._power = power.to(device, single)
-        self._response = response.to(
-            device, single.to_complex() if response.is_complex() else single
+        double = dtype == torch.float64
+        real, half = (
+            (torch.float64, torch.complex128) if double else (torch.float32, torch.complex64)
         )
         self._exact = boundary == "periodic" or even
         if self._exact:
+            if boundary == "periodic":
+                self._diagonal = _Fourier(height, width)
+            else:
+                self._diagonal = _Cosine(height, width, device, dtype)
+            response = self._diagonal.response(kernel)
+            power = response.abs().square()
+            self._cutoff = CUTOFF.get(dtype, 1e-3) ** 2 * float(power.max())
+            self._regular = bool((power > self._cutoff).all())
+            self._response = response.to(device, half if response.is_complex() else real)
+            self._power = power.to(device, real)
             return
         # Output i reads inputs i + c − k for taps k: kernel // 2 after it, the rest before it.
         self._reach = [(k - 1 - k // 2, k // 2) for k in (kh, kw)]
@@ -174,23 +193,30 @@ class Convolution(LinearOperator):
         canvas = torch.zeros(self._size, dtype=torch.float64)
         # Position j of the extended image is kh − 1 ahead of output j: shift the kernel back.
         canvas[:kh, :kw] = kernel
-        canvas = canvas.roll((1 - kh, 1 - kw), (0, 1))
-        self._extended = torch.fft.rfft2(canvas).to(device, self._response.dtype)
+        self._extended = torch.fft.rfft2(canvas.roll((1 - kh, 1 - kw), (0, 1))).to(device, half)
+
+    def _filtered(self, x: Tensor, factor: Tensor) -> Tensor:
+        there, back = self._diagonal.there, self._diagonal.back
+        return in_parts(lambda x: back(there(x).mul_(factor)), x)
 
     def _forward(self, x: Tensor) -> Tensor:
+        return self._filtered(x, self._response) if self._exact else in_parts(self._mirrored, x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
         if self._exact:
-            return self._diagonal.back(self._diagonal.there(x).mul_(self._response))
+            return self._filtered(y, self._response.conj())
+        return in_parts(self._mirrored_adjoint, y)
+
+    def _mirrored(self, x: Tensor) -> Tensor:
         _, height, width = self.in_shape
-        # What is beyond the kernel's reach meets zeros.
+        # Extended up to the length of the FFT; what the kernel does not reach does not matter.
         for dim in (-1, -2):
             before = self._reach[dim][0]
             x = extend(x, before, self._size[dim] - x.shape[dim] - before, dim)
         spectrum = torch.fft.rfft2(x).mul_(self._extended)
         return torch.fft.irfft2(spectrum, s=self._size)[..., :height, :width]
 
-    def _adjoint(self, y: Tensor) -> Tensor:
-        if self._exact:
-            return self._diagonal.back(self._diagonal.there(y).mul_(self._response.conj()))
+    def _mirrored_adjoint(self, y: Tensor) -> Tensor:
         _, height, width = self.in_shape
         spectrum = torch.fft.rfft2(y, s=self._size).mul_(self._extended.conj())
         x = torch.fft.irfft2(spectrum, s=self._size)
@@ -200,9 +226,9 @@ class Convolution(LinearOperator):
         return x
 
     def _normal(self, x: Tensor) -> Tensor:
-        if not self._exact:
-            return super()._normal(x)
-        return self._diagonal.back(self._diagonal.there(x).mul_(self._power))
+        if self._exact:
+            return self._filtered(x, self._power)
+        return in_parts(lambda x: self._mirrored_adjoint(self._mirrored(x)), x)
 
     def _kept(self) -> Tensor:
         return self._power > self._cutoff
@@ -210,23 +236,26 @@ class Convolution(LinearOperator):
     def _projection(self, x: Tensor) -> Tensor:
         if not self._exact:
             return super()._projection(x)
-        if self._regular:
-            return x.clone()
-        return self._diagonal.back(self._diagonal.there(x).mul_(self._kept()))
+        return x.clone() if self._regular else self._filtered(x, self._kept())
 
     def _pinv(self, y: Tensor) -> Tensor:
         if not self._exact:
             return super()._pinv(y)
         inverse = torch.where(self._kept(), self._response.conj() / self._power, 0.0)
-        return self._diagonal.back(self._diagonal.there(y).mul_(inverse))
+        return self._filtered(y, inverse)
 
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         if not self._exact:
             return super()._prox(z, y, gamma)
-        spectrum = self._diagonal.there(z)
-        change = self._diagonal.there(y) - spectrum * self._response
+        z, y = torch.broadcast_tensors(z, y)
         shrunk = self._response.conj() * (gamma / (1 + gamma * self._power))
-        return self._diagonal.back(spectrum + change.mul_(shrunk))
+
+        def moved(z: Tensor, y: Tensor) -> Tensor:
+            spectrum = self._diagonal.there(z)
+            change = self._diagonal.there(y) - spectrum * self._response
+            return self._diagonal.back(spectrum + change.mul_(shrunk))
+
+        return in_parts(moved, z, y)
 
 
 class SeparableConvolution(Convolution):

@@ -120,19 +120,17 @@ class Separable(LinearOperator):
         self._across, self._back = pair(rows, columns), pair(rows.mT, columns.mT)
         both = pair(rows.mT @ rows, columns.mT @ columns)
         self._both = both if both.count < self._across.count + self._back.count else None
-        self._inverse = self._kept = self._inverse_pair = self._seen = None
+        # Where something is dropped, the filters of singular values; elsewhere the inverse itself.
+        self._inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0).to(device, dtype)
+        self._kept = kept.to(device, dtype)
+        self._inverse_pair = self._seen = None
         self._injective = False
-        if not bool(kept.all()):
-            self._inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0).to(
-                device, dtype
-            )
-            self._kept = kept.to(device, dtype)
-            return
-        self._inverse_pair = pair((vt.mT / s) @ u.mT, (qt.mT / t) @ p.mT)
-        _, height, width = in_shape
-        self._injective = values.shape == (height, width)
-        if height * width * (height + width) < self._of_x.count + self._to_x.count:
-            self._seen = pair(vt.mT @ vt, qt.mT @ qt)
+        if bool(kept.all()):
+            self._inverse_pair = pair((vt.mT / s) @ u.mT, (qt.mT / t) @ p.mT)
+            _, height, width = in_shape
+            self._injective = values.shape == (height, width)
+            if height * width * (height + width) < self._of_x.count + self._to_x.count:
+                self._seen = pair(vt.mT @ vt, qt.mT @ qt)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._across(x)
@@ -153,8 +151,7 @@ class Separable(LinearOperator):
             return x.clone()
         if self._seen:
             return self._seen(x)
-        seen = self._of_x(x)
-        return self._to_x(seen if self._kept is None else self._kept * seen)
+        return self._to_x(self._kept * self._of_x(x))
 
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         # x = z + γ Aᵀ (I + γ A Aᵀ)⁻¹ (y − A z), diagonal in the singular vectors.
