@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .base import LinearOperator, Shape
@@ -200,7 +201,9 @@ class Convolution(LinearOperator):
         return in_parts(lambda x: back(there(x).mul_(factor)), x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self._filtered(x, self._response) if self._exact else in_parts(self._mirrored, x)
+        if self._exact:
+            return self._filtered(x, self._response)
+        return in_parts(lambda x: self._mirrored(x).contiguous(), x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
         if self._exact:
@@ -258,9 +261,11 @@ class Convolution(LinearOperator):
         return in_parts(moved, z, y)
 
 
-class SeparableConvolution(Convolution):
-    """Convolution with the kernel ``rows`` ⊗ ``columns``: A and its adjoint by two products with
-    banded matrices, the rest as in ``Convolution``.
+class EvenConvolution(Convolution):
+    """Convolution with ``rows`` ⊗ ``columns``, both of odd length and even about their centres.
+
+    A, which is its own transpose, is two products with banded matrices where this is faster than
+    the transform; the rest is as in ``Convolution``.
     """
 
     def __init__(
@@ -273,23 +278,33 @@ class SeparableConvolution(Convolution):
         dtype: torch.dtype,
     ):
         super().__init__(shape, rows[:, None] * columns, boundary, device, dtype)
-        # Row i of a matrix holds the taps backwards.
-        matrices = [
-            banded(taps.flip(0), torch.arange(n) - (len(taps) - 1 - len(taps) // 2), n, boundary)
-            for taps, n in zip((rows, columns), shape[1:], strict=True)
-        ]
-        transposed, both = [m.mT for m in matrices], [m.mT @ m for m in matrices]
-        self._across, self._back, self._both = (
-            Pair(*(Matrix(m, device, dtype) for m in pair)) for pair in (matrices, transposed, both)
+        alike = shape[1] == shape[2] and torch.equal(rows, columns)
+
+        def pair(*kernels: Tensor) -> Pair:
+            made: list[Matrix] = []
+            for taps, n in zip(kernels, shape[1:], strict=True):
+                if not (made and alike):
+                    matrix = banded(taps, torch.arange(n) - len(taps) // 2, n, boundary)
+                    made.append(Matrix(matrix, device, dtype))
+            return Pair(made[0], made[-1])
+
+        kernels = [rows.double(), columns.double()]
+        self._across = pair(*kernels)
+        # A square is the convolution with the kernel's autocorrelation, at either border.
+        self._square = pair(
+            *(F.conv1d(h[None, None], h[None, None], padding=len(h) - 1)[0, 0] for h in kernels)
         )
 
+    def _product(self, pair: Pair) -> bool:
+        """Whether ``pair`` beats the transform, which the narrow bands of large images do."""
+        limit = 0.25 if isinstance(self._diagonal, _Fourier) else 0.5
+        return max(pair.rows.part, pair.columns.part) < limit
+
     def _forward(self, x: Tensor) -> Tensor:
-        return self._across(x)
+        return self._across(x) if self._product(self._across) else super()._forward(x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self._back(y)
+        return self._forward(y)
 
     def _normal(self, x: Tensor) -> Tensor:
-        if self._both.count < self._across.count + self._back.count:
-            return self._both(x)
-        return self._back(self._across(x))
+        return self._square(x) if self._product(self._square) else super()._normal(x)

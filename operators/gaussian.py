@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .blur import SeparableConvolution
+from .blur import EvenConvolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,4 +44,4 @@ class GaussianBlur(Recipe):
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
         taps = self.taps()
-        return SeparableConvolution(shape, taps, taps, self.boundary, device, dtype)
+        return EvenConvolution(shape, taps, taps, self.boundary, device, dtype)

@@ -42,11 +42,11 @@ class Matrix:
 
     def __init__(self, matrix: Tensor, device: torch.device, dtype: torch.dtype):
         self.shape = matrix.shape
-        negligible = torch.finfo(dtype).eps ** 2 * matrix.abs().max()
-        matrix = torch.where(matrix.abs() > negligible, matrix, 0.0)
-        blocks = [
-            [(columns, rows[:, columns]) for columns in _used(rows)] for rows in matrix.split(BLOCK)
-        ]
+        negligible = torch.finfo(dtype).eps ** 2 * float(matrix.abs().max())
+        blocks = []
+        for rows in matrix.split(BLOCK):
+            rows = torch.where(rows.abs() > negligible, rows, 0.0)
+            blocks.append([(columns, rows[:, columns]) for columns in _used(rows)])
         self.part = sum(piece.numel() for block in blocks for _, piece in block) / matrix.numel()
         if self.part > 0.5:
             self.part, blocks = 1.0, [[(slice(0, matrix.shape[1]), matrix)]]
@@ -107,30 +107,38 @@ class Separable(LinearOperator):
         in_shape: Shape = (channels, rows.shape[1], columns.shape[1])
         super().__init__(in_shape, (channels, rows.shape[0], columns.shape[0]))
 
-        def pair(rows: Tensor, columns: Tensor) -> Pair:
-            return Pair(Matrix(rows, device, dtype), Matrix(columns, device, dtype))
+        # For each axis the matrix and its singular values; once where the axes are alike.
+        axes = [(rows, *torch.linalg.svd(rows, full_matrices=False))]
+        same = rows.shape == columns.shape and torch.equal(rows, columns)
+        axes.append(axes[0] if same else (columns, *torch.linalg.svd(columns, full_matrices=False)))
 
-        u, s, vt = torch.linalg.svd(rows, full_matrices=False)
-        p, t, qt = torch.linalg.svd(columns, full_matrices=False)
-        values = s[:, None] * t
+        def pair(of_axis: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Pair:
+            first = Matrix(of_axis(*axes[0]), device, dtype)
+            return Pair(first, first if same else Matrix(of_axis(*axes[1]), device, dtype))
+
+        values = axes[0][2][:, None] * axes[1][2]
         kept = values > CUTOFF.get(dtype, 1e-3) * values.max()
         self._values = values.to(device, dtype)
         # y in left singular vectors, x in right ones, and x from them.
-        self._of_y, self._of_x, self._to_x = pair(u.mT, p.mT), pair(vt, qt), pair(vt.mT, qt.mT)
-        self._across, self._back = pair(rows, columns), pair(rows.mT, columns.mT)
-        both = pair(rows.mT @ rows, columns.mT @ columns)
-        self._both = both if both.count < self._across.count + self._back.count else None
+        self._of_y = pair(lambda a, u, s, vt: u.mT)
+        self._of_x = pair(lambda a, u, s, vt: vt)
+        self._to_x = pair(lambda a, u, s, vt: vt.mT)
+        self._across, self._back = pair(lambda a, *_: a), pair(lambda a, *_: a.mT)
+        self._both = None
+        if min(h - n for h, n in zip(self.out_shape[1:], in_shape[1:], strict=True)) >= 0:
+            both = pair(lambda a, *_: a.mT @ a)
+            self._both = both if both.count < self._across.count + self._back.count else None
         # Where something is dropped, the filters of singular values; elsewhere the inverse itself.
         self._inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0).to(device, dtype)
         self._kept = kept.to(device, dtype)
         self._inverse_pair = self._seen = None
         self._injective = False
         if bool(kept.all()):
-            self._inverse_pair = pair((vt.mT / s) @ u.mT, (qt.mT / t) @ p.mT)
+            self._inverse_pair = pair(lambda a, u, s, vt: (vt.mT / s) @ u.mT)
             _, height, width = in_shape
             self._injective = values.shape == (height, width)
             if height * width * (height + width) < self._of_x.count + self._to_x.count:
-                self._seen = pair(vt.mT @ vt, qt.mT @ qt)
+                self._seen = pair(lambda a, u, s, vt: vt.mT @ vt)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._across(x)
