@@ -70,7 +70,7 @@ class Case:
 def cases(steps: int) -> list[Case]:
     """Our operators, with deepinv's where it is installed."""
     gauss, motion = GaussianBlur(TAPS, SIGMA), MotionBlur(TAPS)
-    made = [
+    listed = [
         Case(f"average pool x{SCALE}", AveragePool(SCALE)),
         Case(f"bicubic x{SCALE}", BicubicDownsample(SCALE)),
         Case(f"Gaussian {TAPS}, reflect", gauss),
@@ -81,7 +81,7 @@ def cases(steps: int) -> list[Case]:
     try:
         from deepinv.physics import Blur, BlurFFT, Downsampling
     except ImportError:
-        return made
+        return listed
     solver: dict[str, Any] = {"max_iter": steps, "tol": 0.0, "implicit_backward_solver": False}
     taps = gauss.taps().float()
     kernels = [(taps[:, None] * taps)[None, None], motion.kernel().float()[None, None]]
@@ -90,19 +90,21 @@ def cases(steps: int) -> list[Case]:
     def down(filter_: Any, padding: str) -> Callable[[int], Any]:
         return lambda n: Downsampling((3, n, n), filter_, SCALE, padding=padding, **solver)
 
-    made[0].rival = Rival(
+    listed[0].rival = Rival(
         down(box, "valid"), ("A⁺",), down(box, "circular"), 0, "its prox is of the periodic box"
     )
-    made[1].rival = Rival(
+    listed[1].rival = Rival(
         down("bicubic", "reflect"), ("A⁺",), down("bicubic", "circular"), 5, "its prox is periodic"
     )
     for first, kernel in zip((2, 4), kernels, strict=True):
-        made[first].rival = Rival(
+        listed[first].rival = Rival(
             lambda n, kernel=kernel: Blur(kernel, "reflect", use_fft=True, **solver),
             ("A⁺", "prox"),
         )
-        made[first + 1].rival = Rival(lambda n, kernel=kernel: BlurFFT((3, n, n), kernel), border=0)
-    return made
+        listed[first + 1].rival = Rival(
+            lambda n, kernel=kernel: BlurFFT((3, n, n), kernel), border=0
+        )
+    return listed
 
 
 @contextmanager
@@ -118,54 +120,69 @@ def steps_of_ours(count: int) -> Iterator[None]:
         base.CG_TOLERANCE.update(kept[1])
 
 
-def seconds(*functions: Callable[[], Any], repeat: int, budget: float = 8.0) -> list[float]:
-    """Median seconds of every function, in turn, after one unmeasured call; fewer repetitions
-    where they would take more than ``budget`` seconds.
+Race = list[tuple[float, int]]
+
+
+def race(*functions: Callable[[], Any], repeat: int, budget: float = 6.0) -> Race:
+    """Median seconds and peak bytes of every function. They take turns, after a first call each
+    whose bytes are counted; one that takes more than half of ``budget`` seconds is called once.
     """
-    taken: list[list[float]] = [[] for _ in functions]
+    first: Race = []
     for function in functions:
-        start = time.perf_counter()
-        function()
-        if (first := time.perf_counter() - start) > budget / 4:
-            taken[functions.index(function)].append(first)
+        gc.collect()
+        with Counter() as counter:
+            start = time.perf_counter()
+            function()
+            first.append((time.perf_counter() - start, counter.peak))
+    taken: list[list[float]] = [[] for _ in functions]
     started = time.perf_counter()
-    for _ in range(repeat):
-        if all(taken) and time.perf_counter() - started > budget:
+    for turn in range(repeat):
+        if turn and time.perf_counter() - started > budget:
             break
-        for function, times in zip(functions, taken, strict=True):
-            if times and times[0] > budget / 4:
+        for function, times, (before, _) in zip(functions, taken, first, strict=True):
+            if before > budget / 2:
+                times.append(before)
                 continue
             start = time.perf_counter()
             function()
             times.append(time.perf_counter() - start)
-    return [statistics.median(times) for times in taken]
+    return [(statistics.median(t), p) for t, (_, p) in zip(taken, first, strict=True)]
 
 
-def peak(function: Callable[[], Any]) -> int:
+def made(make: Callable[[], Any]) -> tuple[Any, int]:
+    """What ``make`` makes, and the bytes that it holds."""
     gc.collect()
     with Counter() as counter:
-        function()
-    return counter.peak
+        result = make()
+        gc.collect()
+    return result, counter.live
 
 
-def ours(operator: LinearOperator, x: Tensor, y: Tensor) -> dict[str, Callable[[], Tensor]]:
-    z = 1 - x
-    return {
-        "A": lambda: operator.A(x),
-        "Aᵀ": lambda: operator.adjoint(y),
-        "A⁺": lambda: operator.pinv(y),
-        "prox": lambda: operator.prox(z, y, GAMMA),
-    }
+def ours(operator: LinearOperator, x: Tensor, z: Tensor, y: Tensor) -> list[Callable[[], Tensor]]:
+    return [
+        lambda: operator.A(x),
+        lambda: operator.adjoint(y),
+        lambda: operator.pinv(y),
+        lambda: operator.prox(z, y, GAMMA),
+    ]
 
 
-def theirs(physics: Any, for_prox: Any, x: Tensor, y: Tensor) -> dict[str, Callable[[], Tensor]]:
-    z = 1 - x
-    return {
-        "A": lambda: physics.A(x),
-        "Aᵀ": lambda: physics.A_adjoint(y),
-        "A⁺": lambda: physics.A_dagger(y),
-        "prox": lambda: for_prox.prox_l2(z, y, GAMMA),
-    }
+def theirs(
+    physics: Any, for_prox: Any, x: Tensor, z: Tensor, y: Tensor
+) -> list[Callable[[], Tensor]]:
+    return [
+        lambda: physics.A(x),
+        lambda: physics.A_adjoint(y),
+        lambda: physics.A_dagger(y),
+        lambda: for_prox.prox_l2(z, y, GAMMA),
+    ]
+
+
+def problem(case: Case, shape: tuple[int, int, int]) -> tuple[LinearOperator, int, list[Tensor]]:
+    """The operator, its bytes, and x, z, y."""
+    x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    operator, held = made(lambda: case.recipe.bind(shape))
+    return operator, held, [x, 1 - x, operator.A(x)]
 
 
 def inside(a: Tensor, border: int) -> Tensor:
@@ -176,41 +193,31 @@ def measure(case: Case, size: int, repeat: int) -> list[str]:
     """The cells of one row."""
     size -= size % SCALE
     shape = (3, size, size)
-    x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-    operator = case.recipe.bind(shape)
-    y = operator.A(x)
-    mine = {"bind": lambda: case.recipe.bind(shape), **ours(operator, x, y)}
-    rival, other, differs, note = case.rival, {}, "–", ""
+    operator, held, images = problem(case, shape)
+    runs = [[lambda: case.recipe.bind(shape), *ours(operator, *images)]]
+    helds, rival, differs, note = [held], case.rival, "–", ""
     if rival is not None:
-        make, for_prox = rival.make, rival.prox or rival.make
-        physics = make(size)
-        other = {
-            "bind": lambda: make(size),
-            **theirs(physics, for_prox(size), x, y),
-        }
-        got, want = (inside(a, rival.border) for a in (other["A"](), y))
+        make, x, y = rival.make, images[0], images[2]
+        physics, held = made(lambda: make(size))
+        for_prox = physics if rival.prox is None else rival.prox(size)
+        runs.append([lambda: make(size), *theirs(physics, for_prox, *images)])
+        helds.append(held)
+        got, want = (inside(a, rival.border) for a in (physics.A(x), y))
         differs = f"{float((got - want).abs().max() / want.abs().max()):.0e}"
         note = rival.note
-    cells = [f"{case.name}, {size}"]
-    for part in PARTS:
-        pair = [f[part] for f in (mine, other) if f]
-        times = seconds(*pair, repeat=repeat)
-        cell = f"{times[0] * 1e3:.1f}" + ("*" if part in case.iterative else "")
+    cells, peaks = [f"{case.name}, {size}"], []
+    for part, *pair in zip(PARTS, *runs, strict=True):
+        results = race(*pair, repeat=repeat)
+        cell = f"{results[0][0] * 1e3:.1f}" + ("*" if part in case.iterative else "")
         if rival is not None:
             more = "≥" if part in rival.iterative and part not in case.iterative else ""
-            cell += f" ({more}{times[1] / times[0]:.1f})"
+            cell += f" ({more}{results[1][0] / results[0][0]:.1f})"
         cells.append(cell)
-
-    def everything(make: Callable[[], Any], operations: Callable[[Any], dict]) -> int:
-        def run(part: str) -> None:
-            operations(make())[part]()
-
-        return max(peak(lambda part=part: run(part)) for part in PARTS[1:])
-
-    memory = [everything(lambda: case.recipe.bind(shape), lambda o: ours(o, x, y))]
+        if part != "bind":
+            peaks.append([peak for _, peak in results])
+    memory = [held + max(each) for held, each in zip(helds, zip(*peaks, strict=True), strict=True)]
     cells.append(f"{memory[0] / 1e6:.1f}")
     if rival is not None:
-        memory.append(everything(lambda: rival.make(size), lambda p: theirs(p, p, x, y)))
         cells[-1] += f" ({memory[1] / memory[0]:.1f})"
     return [*cells, differs, note]
 
@@ -219,9 +226,7 @@ def measure_dense(case: Case, size: int, repeat: int) -> list[str]:
     """The same against the SVD of the whole matrix of one channel."""
     size -= size % SCALE
     shape = (1, size, size)
-    x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-    operator = case.recipe.bind(shape)
-    y = operator.A(x)
+    operator, held, images = problem(case, shape)
 
     def build() -> tuple[Tensor, Tensor, Tensor]:
         basis = torch.eye(size * size).view(-1, *shape)
@@ -232,30 +237,26 @@ def measure_dense(case: Case, size: int, repeat: int) -> list[str]:
     built = time.perf_counter() - start
     kept = s > 1e-5 * s[0]
     inverse = torch.where(kept, 1 / torch.where(kept, s, 1.0), 0.0)
-    a, b = x.flatten(), y.flatten()
-    z = 1 - a
-    dense: dict[str, Callable[[], Tensor]] = {
-        "A": lambda: u @ (s * (vt @ a)),
-        "Aᵀ": lambda: vt.T @ (s * (u.T @ b)),
-        "A⁺": lambda: vt.T @ (inverse * (u.T @ b)),
-        "prox": lambda: z + vt.T @ (GAMMA * s / (1 + GAMMA * s**2) * (u.T @ b - s * (vt @ z))),
-    }
-    mine = ours(operator, x, y)
-    (bind,) = seconds(lambda: case.recipe.bind(shape), repeat=repeat)
-    cells = [f"{case.name}, {size}, one channel, against the dense SVD"]
+    a, z, b = (image.flatten() for image in images)
+    dense: list[Callable[[], Tensor]] = [
+        lambda: u @ (s * (vt @ a)),
+        lambda: vt.T @ (s * (u.T @ b)),
+        lambda: vt.T @ (inverse * (u.T @ b)),
+        lambda: z + vt.T @ (GAMMA * s / (1 + GAMMA * s**2) * (u.T @ b - s * (vt @ z))),
+    ]
+    ((bind, _),) = race(lambda: case.recipe.bind(shape), repeat=repeat)
+    cells = [f"{case.name}, {size}, one channel, the dense SVD"]
     cells.append(f"{bind * 1e3:.1f} ({built / bind:.0f})")
-    for part in PARTS[1:]:
-        times = seconds(mine[part], dense[part], repeat=repeat)
-        cells.append(
-            f"{times[0] * 1e3:.2f}{'*' if part in case.iterative else ''}"
-            f" ({times[1] / times[0]:.1f})"
-        )
-    memory = max(
-        peak(lambda part=part: ours(case.recipe.bind(shape), x, y)[part]()) for part in PARTS[1:]
-    )
-    held = sum(t.numel() * t.element_size() for t in (u, s, vt))
-    cells.append(f"{memory / 1e6:.1f} ({held / memory:.0f})")
-    differs = float((dense["A"]() - b).abs().max() / b.abs().max())
+    peaks = []
+    for part, *pair in zip(PARTS[1:], ours(operator, *images), dense, strict=True):
+        (mine, peak), (other, _) = race(*pair, repeat=repeat)
+        peaks.append(peak)
+        mark = "*" if part in case.iterative else ""
+        cells.append(f"{mine * 1e3:.2f}{mark} ({other / mine:.1f})")
+    memory = held + max(peaks)
+    whole = sum(t.numel() * t.element_size() for t in (u, s, vt))
+    cells.append(f"{memory / 1e6:.1f} ({whole / memory:.0f})")
+    differs = float((dense[0]() - b).abs().max() / b.abs().max())
     return [*cells, f"{differs:.0e}", ""]
 
 

@@ -38,7 +38,9 @@ class _AveragePool(LinearOperator):
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         # A Aᵀ = I / d²
         change = (y - self._forward(z)) * (gamma / (self._scale**2 + gamma))
-        return (self._blocks(z) + change[..., :, None, :, None]).flatten(-2).flatten(-3, -2)
+        x = z.clone(memory_format=torch.contiguous_format)
+        self._blocks(x).add_(change[..., :, None, :, None])
+        return x
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from .base import LinearOperator, Shape
 from .separable import CUTOFF, Matrix, Pair, banded
 
-AT_ONCE = 2**22
+AT_ONCE = 2**20
 """Pixels that are transformed at a time: larger images one channel after another."""
 
 
@@ -95,9 +95,9 @@ class _Cosine:
             torch.cos(math.pi / n * _upto(n)[:, None] * (_upto(k) - k // 2))
             for n, k in zip(self.size, kernel.shape, strict=True)
         )
-        values = rows @ kernel @ columns.mT
         half = torch.arange(self.size[1] // 2 + 1)
-        return torch.stack([values[:, half], values[:, -half % self.size[1]]], -1)
+        pairs = torch.stack([half, -half % self.size[1]], -1)
+        return (rows @ kernel @ columns[pairs.flatten()].mT).unflatten(-1, (-1, 2))
 
     def there(self, x: Tensor) -> Tensor:
         shuffled = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -182,7 +182,7 @@ class Convolution(LinearOperator):
             else:
                 self._diagonal = _Cosine(height, width, device, dtype)
             response = self._diagonal.response(kernel)
-            power = response.abs().square()
+            power = (response * response.conj()).real
             self._cutoff = CUTOFF.get(dtype, 1e-3) ** 2 * float(power.max())
             self._regular = bool((power > self._cutoff).all())
             self._response = response.to(device, half if response.is_complex() else real)

@@ -42,14 +42,19 @@ class Matrix:
 
     def __init__(self, matrix: Tensor, device: torch.device, dtype: torch.dtype):
         self.shape = matrix.shape
-        negligible = torch.finfo(dtype).eps ** 2 * float(matrix.abs().max())
-        blocks = []
-        for rows in matrix.split(BLOCK):
-            rows = torch.where(rows.abs() > negligible, rows, 0.0)
-            blocks.append([(columns, rows[:, columns]) for columns in _used(rows)])
-        self.part = sum(piece.numel() for block in blocks for _, piece in block) / matrix.numel()
-        if self.part > 0.5:
-            self.part, blocks = 1.0, [[(slice(0, matrix.shape[1]), matrix)]]
+        smallest, largest = (float(end) for end in matrix.aminmax())
+        negligible = torch.finfo(dtype).eps ** 2 * max(-smallest, largest)
+        matrix = torch.where(matrix.abs() > negligible, matrix, 0.0)
+        blocks = [[(slice(0, matrix.shape[1]), matrix)]]
+        self.part = 1.0
+        if int(matrix.count_nonzero()) < matrix.numel() / 2:
+            banded = [
+                [(columns, rows[:, columns]) for columns in _used(rows)]
+                for rows in matrix.split(BLOCK)
+            ]
+            part = sum(piece.numel() for block in banded for _, piece in block) / matrix.numel()
+            if part < 0.5:
+                self.part, blocks = part, banded
         self._blocks = [
             [(columns, piece.to(device, dtype)) for columns, piece in block] for block in blocks
         ]
@@ -72,10 +77,12 @@ class Matrix:
 
 def _used(rows: Tensor) -> list[slice]:
     """The columns that are not all zero, as one run, or two around the widest gap."""
-    used = rows.any(0).nonzero().flatten().tolist() or [0]
-    gap = max(range(len(used)), key=lambda i: used[i] - used[max(i - 1, 0)])
-    runs = [used] if used[gap] - used[max(gap - 1, 0)] <= BLOCK else [used[:gap], used[gap:]]
-    return [slice(run[0], run[-1] + 1) for run in runs]
+    used = rows.any(0).nonzero().flatten()
+    if len(used) < 2:
+        used = used.repeat(2) if len(used) else used.new_zeros(2)
+    gap = int(used.diff().argmax()) + 1
+    runs = (used[:gap], used[gap:]) if used[gap] - used[gap - 1] > BLOCK else (used,)
+    return [slice(int(run[0]), int(run[-1]) + 1) for run in runs]
 
 
 class Pair:
