@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..operators import LinearOperator, Measurement
+from ..operators import LinearOperator, Measurement, Operator
 from ..priors.base import FlowPrior, is_out_of_memory
 
 
@@ -92,14 +93,21 @@ def norm(values: Tensor) -> Tensor:
     return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
 
 
-def back_projection(measurement: Measurement) -> Callable[[Tensor], Tensor]:
-    """B of the published loss: A⁺ for super-resolution (A changes the size), Aᵀ for deblurring,
-    and the identity for what is not linear.
+Map = Callable[[Tensor], Tensor]
+
+
+def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:
+    """B of the loss ``kind``, and B A as one operator.
+
+    A⁺ for super-resolution (A changes the size), Aᵀ for deblurring, and the identity for what is
+    not linear and, in the loss ``residual``, for deblurring.
     """
-    operator = measurement.operator
-    if not isinstance(operator, LinearOperator):
-        return lambda y: y
-    return operator.adjoint if operator.in_shape == operator.out_shape else operator.pinv
+    same = operator.in_shape == operator.out_shape
+    if not isinstance(operator, LinearOperator) or (same and kind == "residual"):
+        return lambda y: y, operator.A
+    if same:
+        return operator.adjoint, operator.normal
+    return operator.pinv, operator.projection
 
 
 class DataLoss:
@@ -107,18 +115,19 @@ class DataLoss:
 
     def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str):
         self.prior, self.measurement, self.kind = prior, measurement, kind
-        self.project = back_projection(measurement)
-        if kind == "residual" and measurement.operator.in_shape == measurement.operator.out_shape:
-            self.project = lambda y: y
+        self.project, self._projected_A = back_projection(measurement.operator, kind)
         self.variance = max(measurement.noise_level, SMALLEST_NOISE) ** 2
-        if kind != "squared":
-            self.projected = self.project(measurement.y)
+
+    @cached_property
+    def projected(self) -> Tensor:
+        """B y, computed once."""
+        return self.project(self.measurement.y)
 
     def of_images(self, x: Tensor) -> Tensor:
         """Loss of images (N, 3, H, W)."""
-        seen = self.measurement.operator.A(x)
         if self.kind != "squared":
-            return norm(self.projected - self.project(seen))
+            return norm(self.projected - self._projected_A(x))
+        seen = self.measurement.operator.A(x)
         return per_sample(seen - self.measurement.y) / (2 * self.variance)
 
     def __call__(self, z: Tensor) -> Tensor:

@@ -548,10 +548,9 @@ class Gradient(_Fresh):
                     value, gradient = loss.gradient(x)
                     written["reference"] = reference
                 else:
-                    back = loss.project(there.y)
 
                     def at(z: Tensor) -> Tensor:
-                        return psld_loss(loss, back, prior.denoise(z, sigma), None)
+                        return psld_loss(loss, prior.denoise(z, sigma), None)
 
                     with torch.enable_grad():
                         z = x.clone().requires_grad_()
