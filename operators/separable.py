@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -60,19 +61,34 @@ class Matrix:
         ]
 
     def left(self, x: Tensor) -> Tensor:
-        """M x: (..., n, k) to (..., m, k)."""
-        return self._joined(lambda columns, piece: piece @ x[..., columns, :], -2)
+        """M x: (N, C, n, k) to (N, C, m, k)."""
+        planes = x.flatten(0, 1)
+
+        def product(columns: slice, piece: Tensor) -> Tensor:
+            # matmul would copy x transposed.
+            return torch.bmm(piece.expand(len(planes), -1, -1), planes[:, columns])
+
+        return self._joined(planes, product, -2).unflatten(0, x.shape[:2])
 
     def right(self, x: Tensor) -> Tensor:
-        """x Mᵀ: (..., k, n) to (..., k, m)."""
-        return self._joined(lambda columns, piece: x[..., columns] @ piece.mT, -1)
+        """x Mᵀ: (N, C, k, n) to (N, C, k, m)."""
+        return self._joined(x, lambda columns, piece: x[..., columns] @ piece.mT, -1)
 
-    def _joined(self, product: Callable[[slice, Tensor], Tensor], dim: int) -> Tensor:
-        parts = []
-        for block in self._blocks:
-            first, *rest = (product(*piece) for piece in block)
-            parts.append(sum(rest, first))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+    def _joined(self, x: Tensor, product: Callable[[slice, Tensor], Tensor], dim: int) -> Tensor:
+        parts = (
+            functools.reduce(torch.add, (product(*piece) for piece in block))
+            for block in self._blocks
+        )
+        if len(self._blocks) == 1:
+            return next(parts)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return torch.cat(list(parts), dim)
+        shape = list(x.shape)
+        shape[dim] = self.shape[0]
+        result = x.new_empty(shape)
+        for target, part in zip(result.split(BLOCK, dim), parts, strict=True):
+            target.copy_(part)
+        return result
 
 
 def _used(rows: Tensor) -> list[slice]:
@@ -171,4 +187,4 @@ class Separable(LinearOperator):
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         # x = z + γ Aᵀ (I + γ A Aᵀ)⁻¹ (y − A z), diagonal in the singular vectors.
         shrunk = gamma * self._values / (1 + gamma * self._values.square())
-        return z + self._to_x(shrunk * self._of_y(y - self._forward(z)))
+        return self._to_x(shrunk * self._of_y(y - self._forward(z))).add_(z)

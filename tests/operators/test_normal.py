@@ -232,11 +232,15 @@ def test_fast_lengths():
 def test_blocks_of_a_band_are_the_matrix(boundary):
     taps = torch.ones(5).double()
     matrix = banded(taps, torch.arange(300) - 2, 300, boundary)
-    x = draw((300, 7), 1, count=2)
+    x = draw((3, 300, 7), 1, count=2)
     made = Matrix(matrix, CPU, torch.float64)
     assert made.part < 0.5
     torch.testing.assert_close(made.left(x), matrix @ x)
     torch.testing.assert_close(made.right(x.mT), x.mT @ matrix.mT)
+    x.requires_grad_()
+    y = draw((3, 300, 7), 2)
+    (gradient,) = torch.autograd.grad((made.left(x) * y).sum(), x)
+    torch.testing.assert_close(gradient, matrix.T @ y)
 
 
 def test_the_cheaper_order_is_taken():
