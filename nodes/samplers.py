@@ -50,6 +50,20 @@ def _guidance(inner: bool) -> list[io.Input]:
     return inputs
 
 
+def _tile_size() -> io.Input:
+    return io.Int.Input(
+        "tile_size",
+        default=0,
+        min=0,
+        max=4096,
+        step=64,
+        optional=True,
+        tooltip="For large pictures: side in pixels of the overlapping tiles in which model and VAE"
+        " see it. 0 chooses: whole up to 1.5 megapixels, else 1024. Smaller takes less memory;"
+        " larger shows the model more at once; the measurement stays one.",
+    )
+
+
 def _steps() -> io.Input:
     return io.Int.Input(
         "steps",
@@ -123,6 +137,7 @@ class _Restore(io.ComfyNode):
                     optional=True,
                     tooltip="A schedule of your own, in place of steps and the published schedule.",
                 ),
+                _tile_size(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The restoration's latent."),
@@ -146,6 +161,7 @@ class _Restore(io.ComfyNode):
         negative: Any = None,
         latent: dict[str, Any] | None = None,
         sigmas: Tensor | None = None,
+        tile_size: int = 0,
     ) -> io.NodeOutput:
         settings = settings_of(cls.method, preset, step_size, inner_steps)
         levels = published_sigmas(steps, SHIFT).float() if sigmas is None else sigmas
@@ -162,6 +178,7 @@ class _Restore(io.ComfyNode):
                 levels,
                 cfg,
                 latent,
+                tile_size,
             )
         )
 
@@ -185,6 +202,7 @@ class _Object(io.ComfyNode):
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
                 io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
                 *_guidance(cls.inner),
+                _tile_size(),
             ],
             outputs=[
                 io.Sampler.Output(
@@ -201,9 +219,10 @@ class _Object(io.ComfyNode):
         preset: str,
         step_size: float,
         inner_steps: int = 0,
+        tile_size: int = 0,
     ) -> io.NodeOutput:
         settings = settings_of(cls.method, preset, step_size, inner_steps)
-        return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae))
+        return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae, tile_size))
 
 
 class FlowDPSSampler(_Restore):

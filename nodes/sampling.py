@@ -19,11 +19,12 @@ from ..observation import Observation
 from ..priors.comfy import (
     ComfyPrior,
     check_pair,
-    check_size,
     latent_shape,
     sampler_generators,
     stride_of,
+    tile_of,
 )
+from ..priors.tiles import TiledPrior
 from ..samplers import METHODS, Settings, Step, check_sigmas, finish, preset
 from .kit import from_images, to_images
 
@@ -48,9 +49,12 @@ def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> 
 
 
 def sampler_object(
-    method: str, settings: Settings, observation: Observation, vae: Any
+    method: str, settings: Settings, observation: Observation, vae: Any, tile_size: int = 0
 ) -> comfy.samplers.KSAMPLER:
-    """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas."""
+    """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas.
+
+    tile_size: side in pixels of the tiles in which MODEL and VAE see a large image; 0 is automatic.
+    """
 
     def run(
         model: Any,
@@ -62,8 +66,8 @@ def sampler_object(
     ) -> Tensor:
         extra = extra_args or {}
         check_pair(model.inner_model.model_patcher, vae)
-        check_size(model.inner_model.model_patcher, x.shape)
         check_latent(observation, vae, tuple(x.shape))
+        tile = tile_of(model.inner_model.model_patcher, vae, x.shape, tile_size)
         if len(sigmas) < 2:
             return x
         check_sigmas(sigmas)
@@ -73,7 +77,7 @@ def sampler_object(
             measurement = observation.bind(x.device, len(x))
             prior = ComfyPrior(model, vae, extra, x)
             with (
-                prior.session(x.shape, through_model=method == "psld"),
+                prior.session(x.shape, method == "psld", tile),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
             ):
 
@@ -84,7 +88,7 @@ def sampler_object(
                         callback({**seen, "x": step.denoised, "denoised": step.denoised})
 
                 z = METHODS[method](
-                    prior,
+                    TiledPrior(prior, tile) if tile else prior,
                     x,
                     levels,
                     measurement,
@@ -145,11 +149,12 @@ def restore(
     sigmas: Tensor,
     cfg: float,
     latent: dict[str, Any] | None = None,
+    tile_size: int = 0,
 ) -> tuple[dict[str, Any], Tensor]:
     """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent.
 
     Everything that can be wrong is found before the first pass. ``negative`` may be None: then
-    there is no guidance, whatever ``cfg`` is.
+    there is no guidance, whatever ``cfg`` is. ``tile_size`` is as in :func:`sampler_object`.
     """
     check_pair(model, vae)
     height, width = observation.size
@@ -167,7 +172,7 @@ def restore(
             " the VAE of the same model family"
         )
     check_latent(observation, vae, tuple(samples.shape))
-    check_size(model, samples.shape)
+    tile_of(model, vae, samples.shape, tile_size)
     observation.bind(count=len(samples))
     mask = latent.get("noise_mask")
     if mask is not None:
@@ -185,7 +190,7 @@ def restore(
     restored = guider.sample(
         noise,
         samples,
-        sampler_object(method, settings, observation, vae),
+        sampler_object(method, settings, observation, vae, tile_size),
         sigmas,
         denoise_mask=mask,
         callback=latent_preview.prepare_callback(model, len(sigmas) - 1),

@@ -138,18 +138,21 @@ class DiffusersPrior:
         """
         if generators is not None and len(generators) != len(x):
             raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
+        mean, deviation = self.moments(x)
+        if generators is None or deviation is None:
+            return mean
+        noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+        return mean + deviation * noise.to(x)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and standard deviation of the latents of images; None without a posterior."""
         encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
         self.passes["encoder"] += 1
         if not hasattr(encoded, "latent_dist"):
-            raw = encoded.latents.to(x)
-        else:
-            posterior = encoded.latent_dist
-            raw = posterior.mean.to(x)
-            if generators is not None:
-                shape = raw.shape[1:]
-                noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
-                raw = raw + posterior.std.to(x) * noise.to(x)
-        return (raw - self._offset) / self._factor
+            return (encoded.latents.to(x) - self._offset) / self._factor, None
+        posterior = encoded.latent_dist
+        mean = (posterior.mean.to(x) - self._offset) / self._factor
+        return mean, posterior.std.to(x) / self._factor
 
 
 @contextlib.contextmanager
