@@ -162,11 +162,7 @@ class TiledPrior:
             )
         self.latent_channels, self.stride = inner.latent_channels, inner.stride
         self.device, self.dtype = inner.device, inner.dtype
-
-    @property
-    def passes(self) -> dict[str, int]:
-        """Batched calls so far, every tile by itself."""
-        return self.inner.passes
+        self.passes = inner.passes
 
     def tiles(self, height: int, width: int) -> list[Tile]:
         """The tiles of latents of so many cells, row by row."""
