@@ -15,7 +15,7 @@ from . import metrics
 from .observation import pad
 from .operators import LinearOperator, Measurement, Recipe, simulate
 from .priors.base import FlowPrior
-from .priors.tiles import side_of, tiled
+from .priors.tiles import tile_side, tiled
 from .samplers import METHODS, Settings, finish, published_sigmas, sample
 from .samplers.base import Callback
 
@@ -137,7 +137,7 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
         )
     height, width = (n * shrink for n in padded.shape[2:])
     try:
-        side = side_of(height, width, getattr(prior, "largest", math.inf), request.tile)
+        side = tile_side(prior, height, width, request.tile)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if side:

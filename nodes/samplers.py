@@ -59,8 +59,8 @@ def _tile_size() -> io.Input:
         step=64,
         optional=True,
         tooltip="For large pictures: side in pixels of the overlapping tiles in which model and VAE"
-        " see it. 0 chooses: whole up to 1.5 megapixels, else 1024. Smaller takes less memory;"
-        " larger shows the model more at once; the measurement stays one.",
+        " see it. 0 chooses: whole up to 1.5 megapixels, else 1024 (192 for the demo prior)."
+        " Smaller takes less memory; larger shows the model more at once.",
     )
 
 

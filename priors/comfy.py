@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from .gradients import differentiable, normal
 from .memory import Guidance
 from .regions import Hints, controls_of, cut_conditions
-from .tiles import Tile, cells_of, side_of
+from .tiles import SIDE, Tile, cells_of, side_of
 
 GRADIENT = 2.7
 """Memory of a pass with its gradient, as a multiple of what the host expects of a pass without."""
+USUAL = "flowdps_usual_side"
+"""Attachment of a ModelPatcher: side in pixels of what the model was trained for, if not 1024."""
 WHOLE_IMAGES = 12
 """Float32 tensors of the whole image's size that a guided step in tiles holds."""
 
@@ -94,7 +96,8 @@ def tile_of(model: Any, vae: Any, shape: Sequence[int], tile: int = 0) -> int:
     """
     stride = stride_of(vae)
     height, width = (n * stride for n in shape[-2:])
-    side = side_of(height, width, positions(model) * stride, tile)
+    usual = model.get_attachment(USUAL) or SIDE
+    side = side_of(height, width, positions(model) * stride, tile, usual)
     return cells_of(side, stride) if side else 0
 
 

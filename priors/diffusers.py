@@ -17,6 +17,7 @@ from torch import Tensor
 from .checkpoint import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
 from .memory import MODES, Guidance
 from .prune import prune
+from .tiles import DEMO_SIDE, SIDE
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -62,6 +63,8 @@ class DiffusersPrior:
         self._patch: int = transformer.config["patch_size"]
         self.largest: int = transformer.config["pos_embed_max_size"] * self._patch * self.stride
         """Longest side of an image in pixels for which the model has positions."""
+        self.usual = SIDE
+        """Side in pixels of what the model was trained for."""
         if self.autoencoder.config["latent_channels"] != self.latent_channels:
             raise ValueError(
                 f"the autoencoder has {self.autoencoder.config['latent_channels']} latent channels"
@@ -409,6 +412,9 @@ def load_prior(
                 f"the text encoders give vectors of {context.shape[-1]} and {pooled.shape[-1]}, the"
                 f" transformer expects {wide[0]} and {wide[1]}: they belong to different models"
             )
-    return DiffusersPrior(
+    prior = DiffusersPrior(
         transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1, memory
     )
+    if path == DEMO_PRIOR:
+        prior.usual = DEMO_SIDE
+    return prior

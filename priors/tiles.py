@@ -21,10 +21,12 @@ from .base import FlowPrior
 
 LARGEST = 4096
 """Longest side of an image in pixels."""
-WHOLE = 1024 * 1536
-"""Pixels up to which an image is one tile, where nothing else is asked for."""
 SIDE = 1024
-"""Side of a tile in pixels, where nothing else is asked for."""
+"""Side in pixels of the images that large models were trained for."""
+DEMO_SIDE = 192
+"""The same for the demo prior, which was trained at 128: there it still does well."""
+WHOLE = 1.5
+"""Largest image that is left whole, in squares of that side."""
 SMALLEST = 64
 """Least side of a tile in pixels."""
 
@@ -238,12 +240,15 @@ class TiledPrior:
         return self.inner.save_memory()
 
 
-def side_of(height: int, width: int, largest: float = math.inf, tile: int = 0) -> int:
+def side_of(
+    height: int, width: int, largest: float = math.inf, tile: int = 0, usual: int = SIDE
+) -> int:
     """Side in pixels of the tiles of an image of ``height`` x ``width`` pixels; 0 if it is one.
 
     largest: longest side in pixels for which the model has positions.
-    tile: the side that is asked for; 0 leaves images of up to 1.5 megapixels whole where the model
-        has positions for them, and cuts others into tiles of 1024 pixels, or of what it has.
+    tile: the side that is asked for; 0 leaves images of up to 1.5 squares of ``usual`` whole where
+        the model has positions for them, and cuts others into tiles of ``usual`` or of what it has.
+    usual: side in pixels of what the model was trained for.
 
     Raises ValueError for an image above 4096 pixels a side, and for a tile that does not serve.
     """
@@ -259,9 +264,9 @@ def side_of(height: int, width: int, largest: float = math.inf, tile: int = 0) -
         )
     if tile:
         return tile if max(height, width) > tile else 0
-    if height * width <= WHOLE and max(height, width) <= largest:
+    if height * width <= WHOLE * usual**2 and max(height, width) <= largest:
         return 0
-    return int(min(SIDE, largest))
+    return int(min(usual, largest))
 
 
 def cells_of(side: int, stride: int) -> int:
@@ -269,10 +274,16 @@ def cells_of(side: int, stride: int) -> int:
     return max(2, side // stride // 2 * 2)
 
 
+def tile_side(prior: FlowPrior, height: int, width: int, tile: int = 0) -> int:
+    """:func:`side_of` with what ``prior`` says of itself: ``largest`` and ``usual``, if it does."""
+    largest, usual = getattr(prior, "largest", math.inf), getattr(prior, "usual", SIDE)
+    return side_of(height, width, largest, tile, usual)
+
+
 def tiled(prior: FlowPrior, height: int, width: int, tile: int = 0) -> FlowPrior:
     """``prior`` in tiles for images of ``height`` x ``width`` pixels, or itself where one serves.
 
     ``tile`` is a side in pixels, 0 for automatic, as in :func:`side_of`, which raises ValueError.
     """
-    side = side_of(height, width, getattr(prior, "largest", math.inf), tile)
+    side = tile_side(prior, height, width, tile)
     return TiledPrior(prior, cells_of(side, prior.stride)) if side else prior

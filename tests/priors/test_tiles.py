@@ -7,11 +7,14 @@ import math
 import re
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from comfyui_flowdps.images import read_image
 from comfyui_flowdps.operators import AveragePool, GaussianBlur, simulate
+from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.tiles import (
     TiledPrior,
     cells_of,
@@ -398,3 +401,38 @@ def test_tiles_are_even_in_cells():
         TiledPrior(Convolutions(), 8, 8)
     with pytest.raises(ValueError, match="the image is 41x40"):
         TiledPrior(Convolutions(), 8).encode(normal(1, 1, 3, 41, 40))
+
+
+def test_no_seams():
+    """The error of a restoration jumps no more across the borders of tiles than elsewhere; tiles
+    that only touch would be seen."""
+    prior = load_prior(device="cpu", dtype="float32")
+    file = sorted((Path(__file__).parents[1] / "data/heldout/test").glob("*.png"))[9]
+    clean, _ = read_image(file)
+    clean = F.interpolate(clean, (168, 168), mode="bicubic", antialias=True).clamp(-1, 1)
+    operator = AveragePool(4).bind((3, 168, 168))
+    measurement = simulate(clean, operator, 0.1, gens(1))
+    settings = preset("flowchef", "tuned")
+    ratios = []
+    for overlap in (None, 0):
+        guided = TiledPrior(prior, 9, overlap)
+        z = sample(
+            "flowchef",
+            guided,
+            measurement,
+            sigmas=published_sigmas(6),
+            settings=settings,
+            generators=gens(1),
+        )
+        with torch.no_grad():
+            error = guided.decode(z) - clean
+        first = starts(21, 9, guided.overlap)
+        edges = {8 * n for s in first for n in (s, s + 9) if 0 < n < 21}
+        at = torch.tensor([k in edges for k in range(1, 168)])
+        across, down = (error.diff(dim=axis).abs().mean((0, 1, 5 - axis)) for axis in (3, 2))
+        ratios.append(
+            float((across[at].mean() + down[at].mean()) / (across[~at].mean() + down[~at].mean()))
+        )
+    print(ratios)
+    assert ratios[0] < 1.1
+    assert ratios[1] > 1.3
