@@ -346,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"flowdps: {error}", file=sys.stderr)
         return 2
     except torch.cuda.OutOfMemoryError:
-        print("flowdps: out of memory: choose a smaller --size or --batch", file=sys.stderr)
+        print("flowdps: out of memory: choose a smaller --tile, --size or --batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("flowdps: stopped; what is finished is kept, run it again to go on", file=sys.stderr)

@@ -436,3 +436,15 @@ def test_no_seams():
     print(ratios)
     assert ratios[0] < 1.1
     assert ratios[1] > 1.3
+
+
+def test_a_variational_autoencoder_draws_one_field(pipeline):
+    """What generators add to the mean is the same noise in any tiles, times the deviation."""
+    prior = load_prior(pipeline.folder, device="cpu", dtype="float32")
+    x = normal(8, 1, 3, 32, 48).float().clamp(-1, 1)
+    stride = prior.stride
+    noise = torch.randn(16, 32 // stride, 48 // stride, generator=gens(1)[0])
+    for tile in (4, 8, 64):
+        guided = TiledPrior(prior, tile)
+        added = guided.encode(x, gens(1)) - guided.encode(x)
+        assert float((added / noise).min()) > 0, "a deviation is positive"
