@@ -237,3 +237,25 @@ def test_cancel_stops_within_one_tile(server, method):
     with pytest.raises(Failed, match="interrupted"):
         server.run(problem.prompt)
     assert decodings(server) == 3
+
+
+@every
+def test_the_memory_that_is_asked_for_is_that_of_a_tile(server, method):
+    """Of a picture of a tile's size, and a dozen tensors of the whole image's."""
+    asked = {}
+    for name, picture, size in (
+        ("tile", "small.png", 0),
+        ("tiles", "large.png", 64),
+        ("whole", "large.png", 0),
+    ):
+        problem = demo(picture)
+        p = problem.prompt
+        watched = p.test(
+            "Watch", sampler=problem.object(method, tile_size=size)[0], name=f"asked_{name}"
+        )
+        p.record(advanced(problem, watched, steps=1)[0], "asked_answer")
+        server.run(p)
+        asked[name] = float(recorded(server, f"asked_{name}")["asked"])
+    image = 4 * 3 * 160 * 112
+    assert asked["tile"] < asked["tiles"] < asked["tile"] + 15 * image
+    assert asked["tiles"] < 0.7 * asked["whole"]

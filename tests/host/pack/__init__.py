@@ -270,7 +270,8 @@ class LoadWanVAE(_Test):
 
 
 class Watch(_Fresh):
-    """The same SAMPLER, which writes down each step, and whether it used torch's own generator."""
+    """The same SAMPLER, which writes down each step, whether it used torch's own generator, and for
+    how much memory it asked the host first."""
 
     RETURN_TYPES = ("SAMPLER",)
 
@@ -288,8 +289,19 @@ class Watch(_Fresh):
                 if tell is not None:
                     tell(step)
 
+            load, asked = comfy.model_management.load_models_gpu, []
+
+            def listening(models: Any, memory_required: float = 0, **more: Any) -> Any:
+                asked.append(float(memory_required))
+                return load(models, memory_required=memory_required, **more)
+
             before = torch.get_rng_state()
-            answer = sampler.sampler_function(model, x, sigmas, callback=callback, **given)
+            comfy.model_management.load_models_gpu = listening
+            try:
+                answer = sampler.sampler_function(model, x, sigmas, callback=callback, **given)
+            finally:
+                comfy.model_management.load_models_gpu = load
+            seen["asked"] = torch.tensor(asked[0])
             untouched = torch.equal(before, torch.get_rng_state())
             _write(name, {**seen, "answer": answer, "rng_untouched": torch.tensor(untouched)})
             return answer
