@@ -110,6 +110,13 @@ def parser() -> Parser:
     add("--cfg", type=float, default=2.0, help="weight of the prompt")
     add("--seed", type=int, default=0, help="the same seed gives the same pictures")
     add("--size", type=size, metavar="HxW", help="size of the restoration; default: see README")
+    add(
+        "--tile",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="side of the tiles in which the model sees a large image; 0: automatic",
+    )
     add("--device", default="auto", help="cpu, cuda, mps or auto")
     add("--dtype", default="auto", help="float32, float16, bfloat16 or auto")
     add("--batch", type=int, default=1, help="photos of one size to restore at once")
@@ -150,6 +157,7 @@ def request_of(args: argparse.Namespace) -> Request:
         args.size,
         SIDE[kind],
         args.observed,
+        args.tile,
     )
 
 
@@ -210,6 +218,7 @@ class Restoring:
             "negative": args.negative,
             "cfg": args.cfg,
             "size": args.size,
+            "tile": args.tile,
             "seed": request.seed,
             "dtype": args.dtype,
             # Only these change the picture beyond rounding.
@@ -366,7 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        print("flowdps: out of memory: choose a smaller --size or --batch", file=sys.stderr)
+        print("flowdps: out of memory: choose a smaller --tile, --size or --batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("flowdps: stopped; what is finished is kept, run it again to go on", file=sys.stderr)

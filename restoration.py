@@ -15,6 +15,7 @@ from . import metrics
 from .observation import CHANNELS, pad_to, up_to
 from .operators import Measurement, Operator, Recipe, simulate
 from .priors.base import FlowPrior
+from .priors.tiles import tile_side, tiled
 from .samplers import METHODS, Settings, finish, published_sigmas, sample
 from .samplers.base import Callback
 
@@ -27,6 +28,7 @@ class Request:
     size: (height, width) of the restoration; None keeps the photo's proportions and shrinks a clean
         photo until its shorter side is ``side`` pixels. Nothing is enlarged for None.
     noise: standard deviation of the measurement's noise, for images in [-1, 1].
+    tile: side in pixels of the tiles in which the model sees a large image; 0 is automatic.
 
     Raises ValueError for values that make no sense.
     """
@@ -40,6 +42,7 @@ class Request:
     size: tuple[int, int] | None = None
     side: int = 128
     observed: bool = False
+    tile: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -115,7 +118,7 @@ def cover(x: Tensor, height: int, width: int) -> Tensor:
 def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
     """Fit the photo ``x`` (1, 3, H, W) in [-1, 1] to request and model.
 
-    Raises ValueError for a photo that is larger than the model takes.
+    Raises ValueError for a photo above 4096 pixels a side, and for tiles that do not serve.
     """
     given, notes, recipe = tuple(x.shape[2:]), [], request.recipe
     if request.size:
@@ -137,12 +140,12 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
             f"mirrored at the edges from {x.shape[2]}x{x.shape[3]} to"
             f" {padded.shape[2]}x{padded.shape[3]} while it is restored"
         )
-    largest = getattr(prior, "largest", math.inf)
-    if max(size) > largest:
-        raise ValueError(
-            f"{name} would become {size[0]}x{size[1]} pixels; this model takes at most {largest} a"
-            " side: choose a smaller --size"
-        )
+    try:
+        side = tile_side(prior, *size, request.tile)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if side:
+        notes.append(f"{size[0]}x{size[1]} in tiles of {side}")
     return Photo(name, x, padded, size, recipe, notes)
 
 
@@ -163,6 +166,7 @@ def restore(
     Raises ValueError where the model's answer is not finite.
     """
     recipe, shape = photos[0].recipe, (CHANNELS, *photos[0].size)
+    prior = tiled(prior, *photos[0].size, request.tile)
     operator = recipe.bind(shape)
     measurement = measure(photos, request, operator)
     there = Measurement(

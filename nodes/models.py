@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from ..priors.comfy import stride_of
+from ..priors.comfy import USUAL, stride_of
 from ..priors.prune import prune
+from ..priors.tiles import DEMO_SIDE
 from .example import PICTURES, picture_image
 from .kit import schema, to_images
 
@@ -178,6 +179,7 @@ class LoadFlowPrior(io.ComfyNode):
         if checkpoint == DEMO:
             autoencoder = without_dead_parts(autoencoder)
             model = with_previews(model, autoencoder)
+            model.set_attachments(USUAL, DEMO_SIDE)
         if diffusion_model != SAME:
             model = comfy.sd.load_diffusion_model(
                 folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)

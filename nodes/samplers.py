@@ -12,7 +12,7 @@ from ..observation import Observation
 from ..priors.memory import MODES
 from ..samplers import PRESETS, published_sigmas
 from .kit import MeasurementSocket, schema
-from .sampling import restore, sampler_object, settings_of
+from .sampling import Limits, restore, sampler_object, settings_of
 
 SHIFT = 4.0
 """Of the published schedule."""
@@ -49,6 +49,20 @@ def _guidance(inner: bool) -> list[io.Input]:
             )
         )
     return inputs
+
+
+def _tile_size() -> io.Input:
+    return io.Int.Input(
+        "tile_size",
+        default=0,
+        min=0,
+        max=4096,
+        step=64,
+        optional=True,
+        tooltip="For large pictures: side in pixels of the overlapping tiles in which model and VAE"
+        " see it. 0 chooses: whole up to 1.5 megapixels, else 1024 (192 for the demo prior)."
+        " Smaller takes less memory; larger shows the model more at once.",
+    )
 
 
 def _steps() -> io.Input:
@@ -144,6 +158,7 @@ class _Restore(io.ComfyNode):
                     optional=True,
                     tooltip="A schedule of your own, in place of steps and the published schedule.",
                 ),
+                _tile_size(),
                 *_memory(),
             ],
             outputs=[
@@ -168,6 +183,7 @@ class _Restore(io.ComfyNode):
         negative: Any = None,
         latent: dict[str, Any] | None = None,
         sigmas: Tensor | None = None,
+        tile_size: int = 0,
         memory: str = "auto",
         tiny_vae: Any = None,
     ) -> io.NodeOutput:
@@ -186,8 +202,7 @@ class _Restore(io.ComfyNode):
                 levels,
                 cfg,
                 latent,
-                memory,
-                tiny_vae,
+                Limits(tile_size, memory, tiny_vae),
             )
         )
 
@@ -211,6 +226,7 @@ class _Object(io.ComfyNode):
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
                 io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
                 *_guidance(cls.inner),
+                _tile_size(),
                 *_memory(),
             ],
             outputs=[
@@ -228,13 +244,13 @@ class _Object(io.ComfyNode):
         preset: str,
         step_size: float,
         inner_steps: int = 0,
+        tile_size: int = 0,
         memory: str = "auto",
         tiny_vae: Any = None,
     ) -> io.NodeOutput:
         settings = settings_of(cls.method, preset, step_size, inner_steps)
-        return io.NodeOutput(
-            sampler_object(cls.method, settings, measurement, vae, memory, tiny_vae)
-        )
+        limits = Limits(tile_size, memory, tiny_vae)
+        return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae, limits))
 
 
 class FlowDPSSampler(_Restore):

@@ -20,11 +20,12 @@ from ..priors.comfy import (
     ComfyPrior,
     check_memory,
     check_pair,
-    check_size,
     latent_shape,
     sampler_generators,
     stride_of,
+    tile_of,
 )
+from ..priors.tiles import TiledPrior
 from ..samplers import METHODS, Settings, Step, check_sigmas, finish, preset
 from .kit import from_images, to_images
 
@@ -48,16 +49,28 @@ def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> 
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a run may take.
+
+    tile_size: side in pixels of the tiles in which MODEL and VAE see a large image; 0 is automatic.
+    memory: mode of the decoder's gradient, or auto; tiny_vae: the VAE of mode tiny.
+    """
+
+    tile_size: int = 0
+    memory: str = "auto"
+    tiny_vae: Any = None
+
+
 def sampler_object(
     method: str,
     settings: Settings,
     observation: Observation,
     vae: Any,
-    memory: str = "auto",
-    tiny_vae: Any = None,
+    limits: Limits = Limits(),
 ) -> comfy.samplers.KSAMPLER:
     """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas."""
-    check_memory(memory, vae, tiny_vae)
+    check_memory(limits.memory, vae, limits.tiny_vae)
 
     def run(
         model: Any,
@@ -69,8 +82,8 @@ def sampler_object(
     ) -> Tensor:
         extra = extra_args or {}
         check_pair(model.inner_model.model_patcher, vae)
-        check_size(model.inner_model.model_patcher, x.shape)
         check_latent(observation, vae, tuple(x.shape))
+        tile = tile_of(model.inner_model.model_patcher, vae, x.shape, limits.tile_size)
         if len(sigmas) < 2:
             return x
         check_sigmas(sigmas)
@@ -78,9 +91,9 @@ def sampler_object(
         with torch.inference_mode(False), torch.no_grad():
             x, levels = x.clone(), sigmas.detach().double().cpu().clone()
             measurement = observation.bind(x.device, len(x))
-            prior = ComfyPrior(model, vae, extra, x, memory, tiny_vae)
+            prior = ComfyPrior(model, vae, extra, x, limits.memory, limits.tiny_vae)
             with (
-                prior.session(x.shape, through_model=method == "psld"),
+                prior.session(x.shape, method == "psld", tile),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
             ):
 
@@ -91,7 +104,7 @@ def sampler_object(
                         callback({**seen, "x": step.denoised, "denoised": step.denoised})
 
                 z = METHODS[method](
-                    prior,
+                    TiledPrior(prior, tile) if tile else prior,
                     x,
                     levels,
                     measurement,
@@ -152,8 +165,7 @@ def restore(
     sigmas: Tensor,
     cfg: float,
     latent: dict[str, Any] | None = None,
-    memory: str = "auto",
-    tiny_vae: Any = None,
+    limits: Limits = Limits(),
 ) -> tuple[dict[str, Any], Tensor]:
     """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent.
 
@@ -176,7 +188,7 @@ def restore(
             " the VAE of the same model family"
         )
     check_latent(observation, vae, tuple(samples.shape))
-    check_size(model, samples.shape)
+    tile_of(model, vae, samples.shape, limits.tile_size)
     observation.bind(count=len(samples))
     mask = latent.get("noise_mask")
     if mask is not None:
@@ -194,7 +206,7 @@ def restore(
     restored = guider.sample(
         noise,
         samples,
-        sampler_object(method, settings, observation, vae, memory, tiny_vae),
+        sampler_object(method, settings, observation, vae, limits),
         sigmas,
         denoise_mask=mask,
         callback=latent_preview.prepare_callback(model, len(sigmas) - 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,16 +13,23 @@ from typing import Any
 import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.model_sampling
+import comfy.utils
 import torch
 from torch import Tensor, nn
 
 from .checkpointing import encoder_blocks, transformer_blocks
 from .gradients import differentiable, normal
 from .memory import MODES, Guidance
+from .regions import Hints, controls_of, cut_conditions
+from .tiles import SIDE, Tile, cells_of, side_of
 
 FULL, KEPT = (6.5, 1.8), (1.3, 0.8)
 """Memory of a gradient pass of transformer and encoder, as multiples of what the host expects of a
 pass without: with everything kept, and with block inputs only (``benchmarks/memory.py``, SD3)."""
+USUAL = "flowdps_usual_side"
+"""Attachment of a ModelPatcher: side in pixels of what the model was trained for, if not 1024."""
+WHOLE_IMAGES = 12
+"""Float32 tensors of the whole image's size that a guided step in tiles holds."""
 
 
 def _encoder(autoencoder: Any) -> nn.Module:
@@ -100,19 +108,27 @@ def check_memory(memory: str, vae: Any, tiny_vae: Any) -> None:
         )
 
 
-def check_size(model: Any, shape: Sequence[int]) -> None:
-    """ValueError where latents of ``shape`` have more cells than MODEL has positions for."""
+def positions(model: Any) -> float:
+    """Latent cells a side that MODEL has positions for; infinity where it has no list of them."""
     network = model.model.diffusion_model
     most = getattr(network, "pos_embed_max_size", None)
     embedder = getattr(network, "x_embedder", None)
     if most is None or getattr(network, "pos_embed", None) is None or embedder is None:
-        return
-    patch = embedder.patch_size[0]
-    if max(shape[-2:]) > most * patch:
-        raise ValueError(
-            f"the latent is {shape[-1]}x{shape[-2]} cells and this MODEL has positions for at most"
-            f" {most * patch}x{most * patch}: scale the picture down"
-        )
+        return math.inf
+    return most * embedder.patch_size[0]
+
+
+def tile_of(model: Any, vae: Any, shape: Sequence[int], tile: int = 0) -> int:
+    """Side in cells of the tiles for latents of ``shape``; 0 where one pass takes them all.
+
+    tile: the side in pixels that is asked for, 0 for automatic. Raises ValueError as
+    :func:`~comfyui_flowdps.priors.tiles.side_of` does.
+    """
+    stride = stride_of(vae)
+    height, width = (n * stride for n in shape[-2:])
+    usual = model.get_attachment(USUAL) or SIDE
+    side = side_of(height, width, positions(model) * stride, tile, usual)
+    return cells_of(side, stride) if side else 0
 
 
 class ComfyPrior:
@@ -148,15 +164,22 @@ class ComfyPrior:
         self.guidance = Guidance(vae.first_stage_model, tiny=tiny)
         mask = self.extra_args.get("denoise_mask")
         self._mask = None if mask is None else mask.clone()
+        self._hints = Hints(_resize)
 
     @contextlib.contextmanager
-    def session(self, shape: Sequence[int], through_model: bool) -> Iterator[None]:
+    def session(self, shape: Sequence[int], through_model: bool, tile: int = 0) -> Iterator[None]:
         """Everything that the passes of one run on latents of ``shape`` need: memory, and modules
         that have gradients.
 
-        ``through_model``: the gradient also passes through MODEL, as PSLD's does.
+        ``through_model``: the gradient also passes through MODEL, as PSLD's does. ``tile``: side of
+        the tiles in cells, if there are any.
         """
-        self._load(shape, through_model)
+        if tile:
+            one = (*shape[:-2], *(min(n, tile) for n in shape[-2:]))
+            pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
+            self._load(one, through_model, WHOLE_IMAGES * 3 * 4 * pixels)
+        else:
+            self._load(shape, through_model)
         modules: list[nn.Module] = [self.vae.first_stage_model]
         if self.tiny_vae is not None:
             modules.append(self.tiny_vae.first_stage_model)
@@ -172,7 +195,28 @@ class ComfyPrior:
             stack.enter_context(self.guidance())
             yield
 
-    def _load(self, shape: Sequence[int], through_model: bool) -> None:
+    @contextlib.contextmanager
+    def within(self, tile: Tile) -> Iterator[None]:
+        """While this lasts, every pass is one of ``tile``: all that is spatial is cut to it."""
+        held, mask, args = vars(self.model).copy(), self._mask, self.extra_args
+        conds = self.guider.conds
+        try:
+            self.guider.conds = cut_conditions(conds, tile)
+            if mask is not None:
+                self._mask = tile.of(mask)
+                self.extra_args = {**args, "denoise_mask": tile.of(args["denoise_mask"])}
+            for name in ("noise", "latent_image"):
+                if isinstance(held.get(name), Tensor):
+                    setattr(self.model, name, tile.of(held[name]))
+            with self._hints.within(controls_of(conds), tile):
+                yield
+        finally:
+            self.guider.conds, self._mask, self.extra_args = conds, mask, args
+            for name in ("noise", "latent_image"):
+                if name in held:
+                    setattr(self.model, name, held[name])
+
+    def _load(self, shape: Sequence[int], through_model: bool, also_used: float = 0.0) -> None:
         """Ask the host for the memory of a guided step, model and autoencoder both in place."""
         vae, one = self.vae, (1, *shape[1:])
         pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
@@ -181,6 +225,7 @@ class ComfyPrior:
         memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
         if self.memory != "auto":
             memory = self.guidance.needs(self.guidance.take(self.memory), pixels, size)
+        memory += also_used
         kept = more = 0.0
         if through_model:
             image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
@@ -197,7 +242,7 @@ class ComfyPrior:
         comfy.model_management.load_models_gpu(patchers, memory_required=memory)
         if self.memory == "auto":
             free = comfy.model_management.get_free_memory(vae.device)
-            self.guidance.choose(pixels, size, 0.9 * free, (more, kept))
+            self.guidance.choose(pixels, size, 0.9 * free - also_used, (more, kept))
 
     def save_memory(self) -> bool:
         """Use less memory for the decoder's gradient; False where it takes the least already."""
@@ -259,6 +304,11 @@ class ComfyPrior:
             pixels = pixels.unsqueeze(2)
         z = self._format.process_in(self.vae.first_stage_model.encode(pixels).to(x))
         return z.unsqueeze(2) if self._video and z.ndim == 4 else z
+
+
+def _resize(picture: Tensor, width: int, height: int, algorithm: str) -> Tensor:
+    """As the host fits the picture of a control network."""
+    return comfy.utils.common_upscale(picture, width, height, algorithm, "center")
 
 
 @contextlib.contextmanager

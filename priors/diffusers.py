@@ -20,6 +20,7 @@ from .checkpoint import Autoencoder, Checkpoint, check_sd3, load_autoencoder, lo
 from .checkpointing import encoder_blocks, transformer_blocks
 from .memory import MODES, Guidance, free_memory
 from .prune import prune
+from .tiles import DEMO_SIDE, SIDE
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -79,6 +80,8 @@ class DiffusersPrior:
         self._patch: int = transformer.config["patch_size"]
         self.largest: int = transformer.config["pos_embed_max_size"] * self._patch * self.stride
         """Longest side of an image in pixels for which the model has positions."""
+        self.usual = SIDE
+        """Side in pixels of what the model was trained for."""
         if self.autoencoder.config["latent_channels"] != self.latent_channels:
             raise ValueError(
                 f"the autoencoder has {self.autoencoder.config['latent_channels']} latent channels"
@@ -170,19 +173,22 @@ class DiffusersPrior:
         """
         if generators is not None and len(generators) != len(x):
             raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
+        mean, deviation = self.moments(x)
+        if generators is None or deviation is None:
+            return mean
+        noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+        return mean + deviation * noise.to(x)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and standard deviation of the latents of images; None without a posterior."""
         with self.guidance():
             encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
         self.passes["encoder"] += 1
         if not hasattr(encoded, "latent_dist"):
-            raw = encoded.latents.to(x)
-        else:
-            posterior = encoded.latent_dist
-            raw = posterior.mean.to(x)
-            if generators is not None:
-                shape = raw.shape[1:]
-                noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
-                raw = raw + posterior.std.to(x) * noise.to(x)
-        return (raw - self._offset) / self._factor
+            return (encoded.latents.to(x) - self._offset) / self._factor, None
+        posterior = encoded.latent_dist
+        mean = (posterior.mean.to(x) - self._offset) / self._factor
+        return mean, posterior.std.to(x) / self._factor
 
 
 @contextlib.contextmanager
@@ -471,6 +477,9 @@ def load_prior(
                 f"the text encoders give vectors of {context.shape[-1]} and {pooled.shape[-1]}, the"
                 f" transformer expects {wide[0]} and {wide[1]}: they belong to different models"
             )
-    return DiffusersPrior(
+    prior = DiffusersPrior(
         transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1, memory, small
     )
+    if path == DEMO_PRIOR:
+        prior.usual = DEMO_SIDE
+    return prior

@@ -42,13 +42,15 @@ def _fill(module: torch.nn.Module, seed: int) -> None:
 
 
 def pictures(folder: Path, held_out: Path) -> None:
-    """small.png 64x64, odd.png 75x53, other.png 64x64 of something else, wide.png 96x64."""
+    """small.png 64x64, odd.png 75x53, wide.png 96x64, and large.png 160x112, for tiles; other.png
+    64x64 of something else."""
     folder.mkdir(parents=True, exist_ok=True)
     files = sorted(held_out.glob("*.png"))
     one, other = (Image.open(f).convert("RGB") for f in (files[9], files[4]))
     one.resize((64, 64), Image.Resampling.BICUBIC).save(folder / "small.png")
     one.resize((75, 53), Image.Resampling.BICUBIC).save(folder / "odd.png")
     one.resize((96, 64), Image.Resampling.BICUBIC).save(folder / "wide.png")
+    one.resize((160, 112), Image.Resampling.BICUBIC).save(folder / "large.png")
     other.resize((64, 64), Image.Resampling.BICUBIC).save(folder / "other.png")
 
 

@@ -20,7 +20,7 @@ def wan_file(server) -> str:
     return "wan.safetensors"
 
 
-def wan(file: str, autoencoder: str, method: str) -> Problem:
+def wan(file: str, autoencoder: str, picture: str = "small.png") -> Problem:
     p = Prompt()
     model = p.add("UNETLoader", unet_name=file, weight_dtype="default")
     if autoencoder == "Wan":
@@ -28,7 +28,7 @@ def wan(file: str, autoencoder: str, method: str) -> Problem:
     else:
         vae = p.ours("LoadFlowPrior", checkpoint="built-in demo prior", shift=4.0)[2]
     text = p.ours("EmptyConditioning", model=model[0], tokens=2)
-    measurement = measured(p, "small.png", vae=vae)
+    measurement = measured(p, picture, vae=vae)
     return Problem(p, model[0], vae, text[0], measurement)
 
 
@@ -48,7 +48,7 @@ def test_sd3_of_two_cell_patches(server, method, loader):
 @pytest.mark.parametrize("autoencoder", ["TAESD", "Wan"])
 def test_wan_with_a_time_axis(server, wan_file, method, autoencoder):
     """A video model restores a picture as a video of one frame."""
-    problem = wan(wan_file, autoencoder, method)
+    problem = wan(wan_file, autoencoder)
     run, free = problem.sampler(method), problem.sampler(method, step_size=0.0)
     p = problem.prompt
     for node, name in ((run, "wan"), (free, "wan_free")):
@@ -65,7 +65,7 @@ def test_wan_with_a_time_axis(server, wan_file, method, autoencoder):
 @pytest.mark.parametrize("through", ["decoder", "model"])
 def test_wan_gradients(server, wan_file, through):
     """Through Wan's own decoder against a plain copy; through MODEL against the loss's slope."""
-    problem = wan(wan_file, "Wan", "PSLD")
+    problem = wan(wan_file, "Wan")
     p = problem.prompt
     latent = p.add("EmptyHunyuanLatentVideo", width=64, height=64, length=1, batch_size=1)
     p.test(
@@ -181,3 +181,21 @@ def test_guidance(server, method):
     assert torch.equal(alone, value(server, "no_negative"))
     torch.testing.assert_close(alone, value(server, "one"), rtol=1e-4, atol=1e-4)
     assert float((alone - value(server, "two")).abs().max()) > 1e-2
+
+
+@every
+@pytest.mark.parametrize("autoencoder", ["TAESD", "Wan"])
+def test_wan_in_tiles(server, wan_file, method, autoencoder):
+    """Tiles keep the time axis, through decoder, encoder and model."""
+    problem = wan(wan_file, autoencoder, "wide.png")
+    p = problem.prompt
+    for name, size in (("whole", 0), ("tiles", 64)):
+        run = problem.sampler(method, tile_size=size, steps=2)
+        p.record(run[0], f"wan_{name}")
+        p.record(run[1], f"wan_{name}_image")
+    server.run(p)
+    whole, tiles = value(server, "wan_whole"), value(server, "wan_tiles")
+    assert tiles.shape == (1, 16, 1, 8, 12)
+    assert value(server, "wan_tiles_image").shape == (1, 64, 96, 3)
+    assert bool(tiles.isfinite().all())
+    assert float((tiles - whole).abs().mean()) > 1e-4

@@ -270,7 +270,8 @@ class LoadWanVAE(_Test):
 
 
 class Watch(_Fresh):
-    """The same SAMPLER, which writes down each step, and whether it used torch's own generator."""
+    """The same SAMPLER, which writes down each step, whether it used torch's own generator, and for
+    how much memory it asked the host first."""
 
     RETURN_TYPES = ("SAMPLER",)
 
@@ -288,8 +289,19 @@ class Watch(_Fresh):
                 if tell is not None:
                     tell(step)
 
+            load, asked = comfy.model_management.load_models_gpu, []
+
+            def listening(models: Any, memory_required: float = 0, **more: Any) -> Any:
+                asked.append(float(memory_required))
+                return load(models, memory_required=memory_required, **more)
+
             before = torch.get_rng_state()
-            answer = sampler.sampler_function(model, x, sigmas, callback=callback, **given)
+            comfy.model_management.load_models_gpu = listening
+            try:
+                answer = sampler.sampler_function(model, x, sigmas, callback=callback, **given)
+            finally:
+                comfy.model_management.load_models_gpu = load
+            seen["asked"] = torch.tensor(asked[0])
             untouched = torch.equal(before, torch.get_rng_state())
             _write(name, {**seen, "answer": answer, "rng_untouched": torch.tensor(untouched)})
             return answer
@@ -574,6 +586,83 @@ class Gradient(_Fresh):
         return {"ui": {"text": [json.dumps(float(written["loss"].sum()))]}}
 
 
+class TilePass(_Fresh):
+    """Write what one pass of our prior makes of one tile, and the gradients of it.
+
+    ``tile`` and ``whole`` are JSON lists of cells: top, left, height, width; height, width. The
+    latent is of the whole, of which the pass takes its part; or, with ``alone``, everything given
+    is of the tile already. The noise is a part of the same noise either way.
+    """
+
+    OUTPUT_NODE = True
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {
+            "model": ("MODEL",),
+            "vae": ("VAE",),
+            "positive": ("CONDITIONING",),
+            "negative": ("CONDITIONING",),
+            "latent": ("LATENT",),
+            "tile": TEXT,
+            "whole": TEXT,
+            "alone": ("BOOLEAN", {"default": False}),
+            "name": TEXT,
+        }
+
+    def run(
+        self,
+        model: Any,
+        vae: Any,
+        positive: Any,
+        negative: Any,
+        latent: dict[str, Any],
+        tile: str,
+        whole: str,
+        alone: bool,
+        name: str,
+    ) -> dict[str, Any]:
+        place = ours("priors.tiles").Tile(*json.loads(tile), tuple(json.loads(whole)))
+        written: dict[str, Tensor] = {}
+
+        def function(denoiser: Any, x: Tensor, sigmas: Tensor, **given: Any) -> Tensor:
+            sigma = float(sigmas[0])
+            with torch.inference_mode(False), torch.no_grad():
+                prior = ours("priors.comfy").ComfyPrior(denoiser, vae, given["extra_args"], x)
+                with contextlib.ExitStack() as stack:
+                    stack.enter_context(prior.session(x.shape, through_model=True))
+                    z = x.clone() if alone else place.of(x).clone()
+                    if not alone:
+                        stack.enter_context(prior.within(place))
+                    written["denoised"] = prior.denoise(z, sigma)
+                    with torch.enable_grad():
+                        at = z.requires_grad_()
+                        z0 = prior.denoise(at, sigma)
+                        (written["slope"],) = torch.autograd.grad(z0.square().sum(), at)
+                        (written["decoded"],) = torch.autograd.grad(
+                            prior.decode(at).square().sum(), at
+                        )
+            return x
+
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(3.0)
+        samples = latent["samples"]
+        shape = (*samples.shape[:-2], *place.whole)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(11))
+        sampler = comfy.samplers.KSAMPLER(function)
+        guider.sample(
+            place.of(noise) if alone else noise,
+            samples,
+            sampler,
+            torch.tensor([0.8, 0.0]),
+            denoise_mask=latent.get("noise_mask"),
+            seed=11,
+        )
+        _write(name, written)
+        return {"ui": {"text": ["done"]}}
+
+
 class Weights(_Test):
     """Write the weights that the host holds of MODEL and VAE, in float32."""
 
@@ -610,6 +699,7 @@ NODE_CLASS_MAPPINGS = {
         Count,
         Attributes,
         Gradient,
+        TilePass,
         Weights,
     )
 }
