@@ -28,7 +28,7 @@ def wiener(measurement: Measurement, strength: float) -> Tensor:
 
     Wiener's filter for a white image spectrum (Tikhonov): one prox of the operator.
     """
-    operator, y = measurement.operator, measurement.y
+    operator, y = measurement.linear, measurement.y
     mean = y.mean((2, 3), keepdim=True).expand(len(y), *operator.in_shape)
     return operator.prox(mean.contiguous(), y, 1 / strength)
 
@@ -57,7 +57,7 @@ def total_variation(measurement: Measurement, strength: float, iterations: int =
 
     The data term enters by its exact prox; ``strength`` is λ on the scale of images in [-1, 1].
     """
-    operator, y = measurement.operator, measurement.y
+    operator, y = measurement.linear, measurement.y
     x = operator.prox(y.new_zeros(len(y), *operator.in_shape) + y.mean((2, 3), True), y, 100.0)
     # tau * sigma * 8 ≤ 1 for the norm of the gradient. The dual variable is at most λ long and a
     # picture changes by some tenths: steps in this proportion converge fastest.
@@ -85,7 +85,7 @@ def latent_fit(
     Starts at the encoding of A⁺y (of y, for a blur), takes ``passes`` steps whose size falls to
     zero by a cosine, and is pulled towards zero, the mean of all latents, with weight ``pull``.
     """
-    operator, y = measurement.operator, measurement.y
+    operator, y = measurement.linear, measurement.y
     blurred = operator.in_shape == operator.out_shape
     with torch.no_grad():
         z = prior.encode(y if blurred else operator.pinv(y))

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from tqdm import tqdm
 
 from . import bench, images
 from .operators import TASKS, recipe_for_task
-from .priors.base import FlowPrior
+from .priors.base import FlowPrior, is_out_of_memory
 from .priors.memory import MODES
 from .restoration import Photo, Request, Restored, prepare, restore
 from .samplers import METHODS, PRESETS, preset
@@ -29,8 +28,25 @@ SIDE = (128, 768)
 DEG_SCALE: dict[str, tuple[float | None, float | None]] = {
     "sr_avgpool": (4, 12),
     "sr_bicubic": (4, 12),
+    "sr_lanczos": (4, 12),
+    "sr_bilinear": (4, 12),
+    "sr_area": (4, 12),
+    "sr_nearest": (4, 12),
     "deblur_gauss": (19, 61),
     "deblur_motion": (17, 61),
+    "deblur_uni": (5, 9),
+    "deblur_aniso": (19, 61),
+    "deblur_defocus": (4, 12),
+    "deblur_nonuniform": (11, 25),
+    "outpainting": (16, 96),
+    "colorization": (None, None),
+    "interlace": (None, None),
+    "bayer": (None, None),
+    "cs_walshhadamard": (4, 4),
+    "cs_blockbased": (4, 4),
+    "jpeg": (10, 10),
+    "quantise": (4, 4),
+    "clip": (None, None),
     "identity": (None, None),
 }
 PARTS = ("measurement", "restored", "sheet")
@@ -66,7 +82,12 @@ def parser() -> Parser:
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add("--task", default="sr_bicubic", help=f"one of {', '.join(TASKS)}")
-    add("--deg-scale", type=float, help="scale factor, or size of the blur kernel in pixels")
+    add(
+        "--deg-scale",
+        type=float,
+        help="scale factor, size of the blur kernel in pixels, or the task's own number: see"
+        " docs/operators.md",
+    )
     add(
         "--observed",
         action="store_true",
@@ -103,8 +124,10 @@ def parser() -> Parser:
         "--memory",
         default="auto",
         choices=["auto", *MODES],
-        help="what the decoder's gradient keeps: the later, the less memory and the more time",
+        help="what the decoder's gradient keeps: the later, the less memory and the more time; tiny"
+        " takes the gradient of a small decoder instead",
     )
+    add("--tiny-vae", metavar="MODEL", help="folder or hub id of the small autoencoder of tiny")
     b = commands.add_parser(
         "bench",
         help="measure all methods on the held-out pictures",
@@ -198,6 +221,8 @@ class Restoring:
             "tile": args.tile,
             "seed": request.seed,
             "dtype": args.dtype,
+            # Only these change the picture beyond rounding.
+            "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
         }
         self.prior: FlowPrior | None = None
         self.log = Log(args.out)
@@ -218,6 +243,7 @@ class Restoring:
                 cfg=args.cfg,
                 config=args.config,
                 memory=args.memory,
+                tiny=args.tiny_vae,
             )
         return self.prior
 
@@ -233,7 +259,7 @@ class Restoring:
     def run(self, files: Sequence[Path]) -> int:
         """Restore all files; the exit code."""
         places = outputs(self.args.out, files)
-        waiting: dict[tuple[int, ...], list[tuple[Photo, Path, dict[str, Path], str]]] = {}
+        waiting: dict[tuple[object, ...], list[tuple[Photo, Path, dict[str, Path], str]]] = {}
         total = len(files) * self.request.steps
         with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
             for file, place in zip(files, places, strict=True):
@@ -255,10 +281,11 @@ class Restoring:
                     self.refuse(error)
                     continue
                 photo.notes[:0] = notes
-                group = waiting.setdefault(tuple(photo.padded.shape), [])
+                alike = (photo.size, tuple(photo.padded.shape), photo.recipe)
+                group = waiting.setdefault(alike, [])
                 group.append((photo, file, place, run))
                 if len(group) == self.args.batch:
-                    self.finish(waiting.pop(tuple(photo.padded.shape)))
+                    self.finish(waiting.pop(alike))
             for group in waiting.values():
                 self.finish(group)
         if self.skipped:
@@ -304,6 +331,7 @@ class Restoring:
                 **self.settings,
                 "device": str(self.load().device),
                 "batch": self.args.batch,
+                "work": result.work,
                 "notes": photo.notes,
                 "run": run,
             }
@@ -345,7 +373,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"flowdps: {error}", file=sys.stderr)
         return 2
-    except torch.cuda.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         print("flowdps: out of memory: choose a smaller --tile, --size or --batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

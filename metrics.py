@@ -53,7 +53,8 @@ def ssim(x: Tensor, clean: Tensor) -> float:
 
 @torch.no_grad()
 def residual_ratio(x: Tensor, measurement: Measurement) -> float | None:
-    """Root mean square of ``A x − y`` over the noise level; None without noise.
+    """Root mean square of ``A x − y``, where it was measured, over the noise level; None without
+    noise.
 
     About 1 is what the noise explains; below, the noise was fitted; above, the measurement was
     not. x is (N, 3, H, W) in [-1, 1], taken as it is.
@@ -62,4 +63,6 @@ def residual_ratio(x: Tensor, measurement: Measurement) -> float | None:
         return None
     y = measurement.y
     residual = measurement.operator.A(x.to(y)) - y
+    if (measured := measurement.operator.measured) is not None:
+        residual = residual[measured.expand_as(residual)]
     return float(residual.square().mean().sqrt()) / measurement.noise_level

@@ -12,6 +12,14 @@ from torch import Tensor
 
 from .operators import Measurement, Recipe, simulate
 
+CHANNELS = 3
+
+
+def up_to(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The least (height, width) of at least ``size`` that ``multiple`` divides."""
+    height, width = (-(-n // multiple) * multiple for n in size)
+    return height, width
+
 
 def pad_to(x: Tensor, height: int, width: int) -> Tensor:
     """Mirror ``x`` (N, C, H, W) at the bottom and right to at least ``height`` x ``width``."""
@@ -26,29 +34,23 @@ def pad_to(x: Tensor, height: int, width: int) -> Tensor:
 
 def pad(x: Tensor, multiple: int) -> Tensor:
     """Mirror ``x`` (N, C, H, W) at the bottom and right until ``multiple`` divides both sides."""
-    height, width = (-(-n // multiple) * multiple for n in x.shape[2:])
-    return pad_to(x, height, width)
+    return pad_to(x, *up_to((x.shape[2], x.shape[3]), multiple))
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen, and how: ``y`` (N, 3, h, w) in [-1, 1] on the CPU, with its padding.
+    """What was seen, and how: ``y`` (N, *operator's out_shape) on the CPU, with its padding.
 
-    ``wanted`` is (height, width) of the restoration without padding, which lies at the top left;
-    ``noise_level`` is the standard deviation of the noise for images in [-1, 1].
+    ``wanted`` is (height, width) of the restoration without padding, which lies at the top left,
+    ``size`` with it; ``noise_level`` is the standard deviation of the noise for images in [-1, 1].
     """
 
     recipe: Recipe
     y: Tensor
     noise_level: float
     wanted: tuple[int, int]
+    size: tuple[int, int]
     simulated: bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the restoration with its padding."""
-        height, width = self.y.shape[2:]
-        return height * self.recipe.stride, width * self.recipe.stride
 
     @property
     def padded(self) -> bool:
@@ -57,9 +59,31 @@ class Observation:
 
     @property
     def seen(self) -> Tensor:
-        """``y`` without padding."""
-        height, width = (-(-n // self.recipe.stride) for n in self.wanted)
-        return self.y[..., :height, :width]
+        """The picture (N, 3, h, w) of ``y``, without padding."""
+        return self.picture(self.y)
+
+    def picture(self, y: Tensor) -> Tensor:
+        """The picture (N, 3, h, w) of a measurement like ``y``, without padding."""
+        height, width = self.recipe.seen(*self.wanted)
+        fitted = self.recipe.fitted(self.wanted, self.size)
+        if tuple(y.shape[1:]) != (CHANNELS, *fitted.seen(*self.size)):
+            y = fitted.bind((CHANNELS, *self.size)).picture(y)
+        return y[..., :height, :width]
+
+    def residual(self, x: Tensor) -> tuple[Tensor, float]:
+        """``A x − y`` of images x (N, 3, *size): its picture, as ``picture`` gives it, and its root
+        mean square where something was measured.
+        """
+        there = self.bind(count=len(x))
+        difference = there.operator.A(x) - there.y
+        picture, measured = self.picture(difference), there.operator.measured
+        if difference.shape[2:] == there.operator.picture(difference).shape[2:]:
+            height, width = picture.shape[2:]
+            difference = difference[..., :height, :width]
+            measured = None if measured is None else measured[..., :height, :width]
+        if measured is not None:
+            difference = difference[measured.expand_as(difference)]
+        return picture, float(difference.square().mean().sqrt())
 
     def crop(self, x: Tensor) -> Tensor:
         """The restoration (N, 3, H, W) without padding."""
@@ -77,7 +101,8 @@ class Observation:
                 f"the measurement holds {len(y)} images and {count} samples are asked for;"
                 " expected as many, or one image"
             )
-        operator = self.recipe.bind((y.shape[1], *self.size), device)
+        recipe = self.recipe.fitted(self.wanted, self.size)
+        operator = recipe.bind((CHANNELS, *self.size), device)
         y = y.to(device, torch.float32).expand(count, *y.shape[1:])
         return Measurement(y, operator, self.noise_level, self.simulated)
 
@@ -87,10 +112,11 @@ def observed(x: Tensor, recipe: Recipe, noise_level: float, multiple: int) -> Ob
 
     ``multiple`` must divide both sides of the restoration; x is mirrored at its edges for that.
     """
-    stride = recipe.stride
-    wanted = (x.shape[2] * stride, x.shape[3] * stride)
-    y = pad(x, math.lcm(multiple, stride) // stride)
-    return Observation(recipe, y, noise_level, wanted, simulated=False)
+    wanted = recipe.wanted(x.shape[2], x.shape[3])
+    size = up_to(wanted, math.lcm(multiple, recipe.stride))
+    fitted = recipe.fitted(wanted, size)
+    y = fitted.read(pad_to(x, *fitted.seen(*size)))
+    return Observation(recipe, y, noise_level, wanted, size, simulated=False)
 
 
 def degraded(
@@ -106,5 +132,7 @@ def degraded(
     """
     wanted = (x.shape[2], x.shape[3])
     x = pad(x, math.lcm(multiple, recipe.stride))
-    y = simulate(x, recipe.bind(tuple(x.shape[1:])), noise_level, generators).y
-    return Observation(recipe, y, noise_level, wanted, simulated=True)
+    size = (x.shape[2], x.shape[3])
+    operator = recipe.fitted(wanted, size).bind(tuple(x.shape[1:]))
+    y = simulate(x, operator, noise_level, generators).y
+    return Observation(recipe, y, noise_level, wanted, size, simulated=True)

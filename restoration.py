@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import metrics
-from .observation import pad
-from .operators import LinearOperator, Measurement, Recipe, simulate
+from .observation import CHANNELS, pad_to, up_to
+from .operators import Measurement, Operator, Recipe, simulate
 from .priors.base import FlowPrior
 from .priors.tiles import tile_side, tiled
-from .samplers import METHODS, Settings, finish, published_sigmas, sample
+from .samplers import METHODS, Settings, Work, finish, published_sigmas, sample
 from .samplers.base import Callback
 
 
@@ -67,13 +67,15 @@ class Request:
 class Photo:
     """A photo at the model's size: ``pixels`` (1, 3, h, w), clean or as it was observed.
 
-    ``notes`` say what was done to it. ``padded`` is the same with sides that model and operator
-    divide.
+    ``notes`` say what was done to it. ``padded`` is the same with the sides that belong to a
+    restoration of ``size``, which model and operator divide; ``recipe`` fits that size.
     """
 
     name: str
     pixels: Tensor
     padded: Tensor
+    size: tuple[int, int]
+    recipe: Recipe
     notes: list[str] = field(default_factory=list)
 
 
@@ -81,7 +83,8 @@ class Photo:
 class Restored:
     """One result; images are (1, 3, h, w), the restoration clamped to [-1, 1].
 
-    ``psnr`` and ``ssim`` are None without a clean image, ``residual_ratio`` without noise.
+    ``psnr`` and ``ssim`` are None without a clean image, ``residual_ratio`` without noise. ``work``
+    counts the passes of the whole batch, as ``Work.counted`` does.
     """
 
     measurement: Tensor
@@ -90,6 +93,7 @@ class Restored:
     psnr: float | None
     ssim: float | None
     residual_ratio: float | None
+    work: dict[str, int]
 
 
 def generator(seed: int, name: str, purpose: str) -> torch.Generator:
@@ -118,10 +122,9 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
 
     Raises ValueError for a photo above 4096 pixels a side, and for tiles that do not serve.
     """
-    given, notes = tuple(x.shape[2:]), []
-    shrink = request.recipe.stride if request.observed else 1
+    given, notes, recipe = tuple(x.shape[2:]), [], request.recipe
     if request.size:
-        height, width = (n // shrink for n in request.size)
+        height, width = recipe.seen(*request.size) if request.observed else request.size
         if (height, width) != given:
             x = cover(x, height, width)
             notes.append(f"{given[0]}x{given[1]} resized and cut to {height}x{width}")
@@ -129,27 +132,30 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
         zoom = request.side / min(given)
         x = resize(x, round(given[0] * zoom), round(given[1] * zoom))
         notes.append(f"{given[0]}x{given[1]} shrunk to {x.shape[2]}x{x.shape[3]}")
-    padded = pad(x, math.lcm(prior.stride, request.recipe.stride) // shrink)
+    wanted = (x.shape[2], x.shape[3])
+    wanted = recipe.wanted(*wanted) if request.observed else wanted
+    size = up_to(wanted, math.lcm(prior.stride, recipe.stride))
+    recipe = recipe.fitted(wanted, size)
+    padded = pad_to(x, *(recipe.seen(*size) if request.observed else size))
     if padded.shape != x.shape:
         notes.append(
             f"mirrored at the edges from {x.shape[2]}x{x.shape[3]} to"
             f" {padded.shape[2]}x{padded.shape[3]} while it is restored"
         )
-    height, width = (n * shrink for n in padded.shape[2:])
     try:
-        side = tile_side(prior, height, width, request.tile)
+        side = tile_side(prior, *size, request.tile)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if side:
-        notes.append(f"{height}x{width} in tiles of {side}")
-    return Photo(name, x, padded, notes)
+        notes.append(f"{size[0]}x{size[1]} in tiles of {side}")
+    return Photo(name, x, padded, size, recipe, notes)
 
 
-def measure(photos: Sequence[Photo], request: Request, operator: LinearOperator) -> Measurement:
+def measure(photos: Sequence[Photo], request: Request, operator: Operator) -> Measurement:
     """The measurement of photos of one size, each with its own noise."""
     pixels = torch.cat([photo.padded for photo in photos])
     if request.observed:
-        return Measurement(pixels, operator, request.noise, simulated=False)
+        return Measurement(photos[0].recipe.read(pixels), operator, request.noise, simulated=False)
     noise = [generator(request.seed, photo.name, "noise") for photo in photos]
     return simulate(pixels, operator, request.noise, noise)
 
@@ -157,56 +163,61 @@ def measure(photos: Sequence[Photo], request: Request, operator: LinearOperator)
 def restore(
     photos: Sequence[Photo], request: Request, prior: FlowPrior, callback: Callback | None = None
 ) -> list[Restored]:
-    """Restore photos whose ``padded`` have one size, in one batch; the batch changes no result.
+    """Restore photos of one ``size`` and ``recipe``, in one batch; the batch changes no result.
 
     Raises ValueError where the model's answer is not finite.
     """
-    shrink = request.recipe.stride
-    height, width = photos[0].padded.shape[2:]
-    if request.observed:
-        height, width = height * shrink, width * shrink
-    prior = tiled(prior, height, width, request.tile)
-    operator = request.recipe.bind((3, height, width))
+    recipe, shape = photos[0].recipe, (CHANNELS, *photos[0].size)
+    prior = tiled(prior, *photos[0].size, request.tile)
+    operator = recipe.bind(shape)
     measurement = measure(photos, request, operator)
     there = Measurement(
         measurement.y.to(prior.device),
-        request.recipe.bind((3, height, width), prior.device),
+        recipe.bind(shape, prior.device),
         request.noise,
         measurement.simulated,
     )
+    work = Work(prior, there)
     z = sample(
         request.method,
         prior,
-        there,
+        work.measurement,
         sigmas=published_sigmas(request.steps),
         settings=request.settings,
         generators=[generator(request.seed, photo.name, "sampling") for photo in photos],
         callback=callback,
     )
     with torch.no_grad():
-        images = finish(prior.decode(z).float(), there, request.settings).cpu().clamp(-1, 1)
+        images = finish(prior.decode(z).float(), work.measurement, request.settings)
+    images, counted = images.cpu().clamp(-1, 1), work.counted()
     if not bool(images.isfinite().all()):
         raise ValueError(
             "the restoration is not finite: choose a smaller --step-size, or --dtype float32"
         )
     return [
-        _judge(photo, images[k : k + 1], measurement.y[k : k + 1], request, operator)
+        _judge(photo, images[k : k + 1], measurement.y[k : k + 1], request, operator, counted)
         for k, photo in enumerate(photos)
     ]
 
 
 def _judge(
-    photo: Photo, image: Tensor, y: Tensor, request: Request, operator: LinearOperator
+    photo: Photo,
+    image: Tensor,
+    y: Tensor,
+    request: Request,
+    operator: Operator,
+    work: dict[str, int],
 ) -> Restored:
     """Cut the padding off, and compare."""
-    shrink = request.recipe.stride
     ratio = metrics.residual_ratio(image, Measurement(y, operator, request.noise))
     height, width = photo.pixels.shape[2:]
     if request.observed:
-        image = image[..., : height * shrink, : width * shrink]
-        return Restored(photo.pixels, image, None, None, None, ratio)
+        height, width = request.recipe.wanted(height, width)
+        image = image[..., :height, :width]
+        return Restored(photo.pixels, image, None, None, None, ratio, work)
     image = image[..., :height, :width]
-    y = y[..., : -(-height // shrink), : -(-width // shrink)]
+    tall, wide = request.recipe.seen(height, width)
+    y = operator.picture(y)[..., :tall, :wide]
     clean = photo.pixels
     scores = metrics.psnr(image, clean), metrics.ssim(image, clean)
-    return Restored(y, image, clean, *scores, ratio)
+    return Restored(y, image, clean, *scores, ratio, work)

@@ -1,10 +1,10 @@
-"""Bytes of tensors that live at the peak of decoding and its gradient, for SD3's autoencoder.
+"""Bytes of tensors that live at the peak of a gradient pass, for SD3's networks.
 
-``python benchmarks/memory.py [--sizes 768 1024] [--dtype float16] [--check]``. Nothing is computed:
-the tensors are fake, their storages are counted as they come and go, so that the numbers are exact
-and the same on every machine. Weights (the same in every mode) are not counted, nor is what a
-kernel takes for itself. ``--check`` runs one small decoding for real and compares the count with
-the growth of the process's resident memory.
+``python benchmarks/memory.py [--sizes 768 1024 2048] [--dtype float16] [--check]``. Nothing is
+computed: the tensors are fake, their storages are counted as they come and go, so that the numbers
+are exact and the same on every machine. Weights (the same in every mode) are not counted, nor is
+what a kernel takes for itself. ``--check`` runs one small decoding for real and compares the count
+with the growth of the process's resident memory.
 """
 
 from __future__ import annotations
@@ -12,37 +12,20 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from comfyui_flowdps.priors.memory import MODES, Guidance
+from comfyui_flowdps.benchmarks.counting import Counter
+from comfyui_flowdps.priors.checkpointing import (
+    checkpointed,
+    encoder_blocks,
+    transformer_blocks,
+)
+from comfyui_flowdps.priors.memory import Guidance
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-
-class Counter(TorchDispatchMode):
-    """Bytes of the storages made while it is active, now and at most."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self.known: dict[int, int] = {}
-
-    def _drop(self, key: int) -> None:
-        self.live -= self.known.pop(key, 0)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor) and id(leaf.untyped_storage()) not in self.known:
-                storage = leaf.untyped_storage()
-                self.known[id(storage)] = storage.nbytes()
-                self.live += storage.nbytes()
-                weakref.finalize(storage, self._drop, id(storage))
-        self.peak = max(self.peak, self.live)
-        return result
+MODES = ("no gradient", "full", "checkpointed", "tiled", "tiny")
 
 
 def autoencoder() -> Any:
@@ -61,29 +44,87 @@ def autoencoder() -> Any:
     return model.eval().requires_grad_(False)
 
 
-def guided(model: Any, size: int, mode: str | None, dtype: torch.dtype) -> int:
-    """Peak bytes of one decoding of ``size`` x ``size`` pixels; without a gradient for None."""
-    z = torch.zeros(1, 16, size // 8, size // 8, dtype=dtype)
-    guidance = Guidance(model, mode or "full")
-    with Counter() as counter, guidance():
-        if mode is None:
-            with torch.no_grad():
-                model.decoder(z)
-        else:
-            z.requires_grad_()
-            x = model.decoder(z)
-            torch.autograd.grad(x.float().square().sum(), z)
+def tiny() -> Any:
+    """The same as TAESD."""
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny(latent_channels=16).eval().requires_grad_(False)
+
+
+def transformer() -> Any:
+    """SD3 medium's transformer with random weights."""
+    from diffusers import SD3Transformer2DModel
+
+    model = SD3Transformer2DModel(
+        sample_size=128,
+        num_layers=24,
+        num_attention_heads=24,
+        joint_attention_dim=4096,
+        caption_projection_dim=1536,
+        pooled_projection_dim=2048,
+        pos_embed_max_size=192,
+    )
+    return model.eval().requires_grad_(False)
+
+
+def peak(
+    model: torch.nn.Module,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    gradient: bool,
+) -> int:
+    """Peak bytes of ``function`` at x and, with ``gradient``, of the gradient of a norm of it.
+
+    The weights of ``model`` are not counted.
+    """
+    with Counter(model.parameters()) as counter, torch.set_grad_enabled(gradient):
+        x = x.clone().requires_grad_(gradient)
+        y = function(x)
+        if gradient:
+            torch.autograd.grad(y.float().square().sum(), x)
     return counter.peak
 
 
-def count(size: int, mode: str | None, dtype: torch.dtype) -> int:
-    """``guided`` with fake tensors."""
+def decoding(size: int, mode: str, dtype: torch.dtype, model: Any = None) -> int:
+    """Peak bytes of one decoding of ``size`` x ``size`` pixels in a memory mode."""
+    model = model or (tiny() if mode == "tiny" else autoencoder())
+    z = torch.zeros(1, 16, size // 8, size // 8, dtype=dtype)
+    guidance = Guidance(model, {"tiny": "tiled", MODES[0]: "full"}.get(mode, mode))
+    with guidance():
+        return peak(model, lambda z: model.decode(z, return_dict=False)[0], z, mode != MODES[0])
+
+
+def encoding(size: int, mode: str, dtype: torch.dtype) -> int:
+    """Peak bytes of one encoding, as PSLD's gluing term needs it."""
+    encoder = autoencoder().encoder
+    with checkpointed(encoder_blocks(encoder), lambda: mode == "checkpointed"):
+        return peak(encoder, encoder, torch.zeros(1, 3, size, size, dtype=dtype), mode != MODES[0])
+
+
+def denoising(size: int, mode: str, dtype: torch.dtype) -> int:
+    """Peak bytes of one guided transformer pass, both prompts in one batch."""
+    model = transformer()
+    context = torch.zeros(2, 333, 4096, dtype=dtype)
+    pooled, time = torch.zeros(2, 2048, dtype=dtype), torch.zeros(2)
+
+    def run(z: torch.Tensor) -> torch.Tensor:
+        return model(z.repeat(2, 1, 1, 1), context, pooled, time, return_dict=False)[0]
+
+    with checkpointed(transformer_blocks(model), lambda: mode == "checkpointed"):
+        return peak(
+            model, run, torch.zeros(1, 16, size // 8, size // 8, dtype=dtype), mode != MODES[0]
+        )
+
+
+def count(work: Callable[..., int], size: int, mode: str, dtype: torch.dtype) -> int:
+    """``work`` with fake tensors."""
+    before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with FakeTensorMode():
-            return guided(autoencoder(), size, mode, dtype)
+            return work(size, mode, dtype)
     finally:
-        torch.set_default_dtype(torch.float32)
+        torch.set_default_dtype(before)
 
 
 def resident() -> int:
@@ -92,30 +133,39 @@ def resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def check() -> str:
+    """The count of one decoding beside the growth of resident memory."""
+    model = autoencoder()
+    decoding(64, "full", torch.float32, model)
+    before = resident()
+    counted = decoding(384, "full", torch.float32, model)
+    grown = resident() - before
+    return (
+        f"384 x 384 float32, full: counted {counted / 1e6:.0f} MB,"
+        f" resident memory grew by {grown / 1e6:.0f} MB"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[768, 1024])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[768, 1024, 2048])
     parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     dtype = getattr(torch, args.dtype)
     if args.check:
-        model = autoencoder()
-        guided(model, 64, "full", torch.float32)
-        before = resident()
-        counted = guided(model, 384, "full", torch.float32)
-        grown = resident() - before
-        print(
-            f"384 x 384 float32, full: counted {counted / 1e6:.0f} MB,"
-            f" resident memory grew by {grown / 1e6:.0f} MB"
-        )
-    names = ["no gradient", *MODES]
-    print(f"| {args.dtype}, MB | {' | '.join(names)} |")
-    print(f"|---{'|---' * len(names)}|")
-    for size in args.sizes:
-        peaks = [count(size, mode, dtype) for mode in (None, *MODES)]
-        cells = " | ".join(f"{peak / 1e6:.0f}" for peak in peaks)
-        print(f"| {size} x {size} | {cells} |", flush=True)
+        print(check())
+    print(f"| {args.dtype}, MB | {' | '.join(MODES)} |")
+    print(f"|---{'|---' * len(MODES)}|")
+    for name, work, modes in (
+        ("decoder", decoding, MODES),
+        ("encoder (PSLD)", encoding, MODES[:3]),
+        ("transformer (PSLD)", denoising, MODES[:3]),
+    ):
+        for size in args.sizes:
+            peaks = [count(work, size, mode, dtype) if mode in modes else None for mode in MODES]
+            cells = " | ".join("–" if p is None else f"{p / 1e6:.0f}" for p in peaks)
+            print(f"| {name}, {size} x {size} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

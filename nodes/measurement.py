@@ -165,12 +165,9 @@ class MeasurementCheck(io.ComfyNode):
                 f" {measurement.wanted[1]}x{measurement.wanted[0]}: connect the sampler's image"
             )
         x = pad_to(x, *measurement.size)
-        there = measurement.bind(count=len(x))
-        seen = measurement.seen
-        again = there.operator.A(x)[..., : seen.shape[2], : seen.shape[3]]
-        residual = again - seen
+        picture, spread = measurement.residual(x)
         level = max(measurement.noise_level, SMALLEST_NOISE)
-        ratio = float(residual.square().mean().sqrt()) / level
+        ratio = spread / level
         passed = ratio <= tolerance
         verdict = "passed" if passed else "failed"
         hint = "the noise explains the difference"
@@ -180,7 +177,7 @@ class MeasurementCheck(io.ComfyNode):
             hint = "below 0.8, noise was fitted as if it were detail"
         report = f"{verdict}: residual is {ratio:.2f} times the noise level {level:g}; {hint}"
         return io.NodeOutput(
-            from_images(residual / (5 * level)), report, ratio, passed, ui=ui.PreviewText(report)
+            from_images(picture / (5 * level)), report, ratio, passed, ui=ui.PreviewText(report)
         )
 
 

@@ -70,15 +70,20 @@ class DegradationOperator(io.ComfyNode):
         return schema(
             "DegradationOperator",
             display_name="Degradation Operator",
-            description="How the image was damaged: the tasks of the FlowDPS paper, by name.",
+            description="How the image was damaged, by name: the FlowDPS paper's tasks and others.",
             search_aliases=["super resolution", "deblur", "upscale", "flowdps task"],
             inputs=[
                 io.Combo.Input(
                     "task",
                     options=list(TASKS),
                     default="sr_bicubic",
-                    tooltip="sr_avgpool and sr_bicubic: it was shrunk. deblur_gauss: it is out of"
-                    " focus. deblur_motion: the camera shook. identity: it is only noisy.",
+                    tooltip="sr_...: it was shrunk. deblur_...: it is out of focus (gauss,"
+                    " defocus), shaken (motion), smeared (uni, aniso), or soft in the corners"
+                    " (nonuniform)."
+                    " outpainting: continue it beyond its edges. colorization: it is grey."
+                    " interlace: every other row is missing. bayer: a camera's raw mosaic. cs_...:"
+                    " few random numbers of it are known. jpeg: strongly compressed. quantise: few"
+                    " levels. clip: overexposed. identity: it is only noisy.",
                 ),
                 io.Int.Input(
                     "deg_scale",
@@ -86,14 +91,16 @@ class DegradationOperator(io.ComfyNode):
                     min=1,
                     max=255,
                     tooltip="Super-resolution: how many times smaller (paper: 12). Blur: width of"
-                    " the kernel in pixels (paper: 61; odd for the Gaussian). Small is mild, large"
-                    " is severe. Not used for identity.",
+                    " the kernel in pixels (paper: 61; odd for gauss and aniso), or radius"
+                    " (defocus). Small is mild, large is severe. outpainting: pixels on each side."
+                    " cs: how many times fewer numbers. jpeg: quality, 1 (bad) to 100. quantise:"
+                    " levels, from 2. Not used for colorization, interlace, bayer, clip, identity.",
                 ),
                 io.Int.Input(
                     "seed",
                     default=0,
-                    tooltip="Draws the motion blur's path; each number is another shake. Other"
-                    " tasks do not use it.",
+                    tooltip="Draws the motion blur's path, each number another shake, and what the"
+                    " cs tasks measure. Other tasks do not use it.",
                     **SEED,
                 ),
                 _before(),

@@ -9,9 +9,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..observation import Observation
+from ..priors.memory import MODES
 from ..samplers import PRESETS, published_sigmas
 from .kit import MeasurementSocket, schema
-from .sampling import restore, sampler_object, settings_of
+from .sampling import Limits, restore, sampler_object, settings_of
 
 SHIFT = 4.0
 """Of the published schedule."""
@@ -72,6 +73,26 @@ def _steps() -> io.Input:
         max=1000,
         tooltip="Noise levels. Below 10 is coarse; 28 as in the paper; above 50 changes little.",
     )
+
+
+def _memory() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "memory",
+            options=["auto", *MODES],
+            default="auto",
+            optional=True,
+            tooltip="What the step towards the photo keeps in memory. auto: the fastest that fits."
+            " full is fastest and needs most; tiled is slowest, needs least and gives the same"
+            " picture; tiny lets tiny_vae guide, a little less exactly.",
+        ),
+        io.Vae.Input(
+            "tiny_vae",
+            optional=True,
+            tooltip="A small VAE of the same family, from Load VAE: taesd3 for SD3. Used when"
+            " memory is tiny, and in auto when nothing else fits; the VAE makes the final picture.",
+        ),
+    ]
 
 
 class _Restore(io.ComfyNode):
@@ -138,6 +159,7 @@ class _Restore(io.ComfyNode):
                     tooltip="A schedule of your own, in place of steps and the published schedule.",
                 ),
                 _tile_size(),
+                *_memory(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The restoration's latent."),
@@ -162,6 +184,8 @@ class _Restore(io.ComfyNode):
         latent: dict[str, Any] | None = None,
         sigmas: Tensor | None = None,
         tile_size: int = 0,
+        memory: str = "auto",
+        tiny_vae: Any = None,
     ) -> io.NodeOutput:
         settings = settings_of(cls.method, preset, step_size, inner_steps)
         levels = published_sigmas(steps, SHIFT).float() if sigmas is None else sigmas
@@ -178,7 +202,7 @@ class _Restore(io.ComfyNode):
                 levels,
                 cfg,
                 latent,
-                tile_size,
+                Limits(tile_size, memory, tiny_vae),
             )
         )
 
@@ -203,6 +227,7 @@ class _Object(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
                 *_guidance(cls.inner),
                 _tile_size(),
+                *_memory(),
             ],
             outputs=[
                 io.Sampler.Output(
@@ -220,9 +245,12 @@ class _Object(io.ComfyNode):
         step_size: float,
         inner_steps: int = 0,
         tile_size: int = 0,
+        memory: str = "auto",
+        tiny_vae: Any = None,
     ) -> io.NodeOutput:
         settings = settings_of(cls.method, preset, step_size, inner_steps)
-        return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae, tile_size))
+        limits = Limits(tile_size, memory, tiny_vae)
+        return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae, limits))
 
 
 class FlowDPSSampler(_Restore):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from ..observation import Observation
 from ..priors.comfy import (
     ComfyPrior,
+    check_memory,
     check_pair,
     latent_shape,
     sampler_generators,
@@ -25,8 +27,10 @@ from ..priors.comfy import (
     tile_of,
 )
 from ..priors.tiles import TiledPrior
-from ..samplers import METHODS, Settings, Step, check_sigmas, finish, preset
+from ..samplers import METHODS, Settings, Step, Work, check_sigmas, finish, preset
 from .kit import from_images, to_images
+
+log = logging.getLogger(__name__)
 
 
 def settings_of(method: str, name: str, step_size: float, inner_steps: int = 0) -> Settings:
@@ -48,13 +52,28 @@ def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> 
         )
 
 
-def sampler_object(
-    method: str, settings: Settings, observation: Observation, vae: Any, tile_size: int = 0
-) -> comfy.samplers.KSAMPLER:
-    """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas.
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a run may take.
 
     tile_size: side in pixels of the tiles in which MODEL and VAE see a large image; 0 is automatic.
+    memory: mode of the decoder's gradient, or auto; tiny_vae: the VAE of mode tiny.
     """
+
+    tile_size: int = 0
+    memory: str = "auto"
+    tiny_vae: Any = None
+
+
+def sampler_object(
+    method: str,
+    settings: Settings,
+    observation: Observation,
+    vae: Any,
+    limits: Limits = Limits(),
+) -> comfy.samplers.KSAMPLER:
+    """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas."""
+    check_memory(limits.memory, vae, limits.tiny_vae)
 
     def run(
         model: Any,
@@ -67,7 +86,7 @@ def sampler_object(
         extra = extra_args or {}
         check_pair(model.inner_model.model_patcher, vae)
         check_latent(observation, vae, tuple(x.shape))
-        tile = tile_of(model.inner_model.model_patcher, vae, x.shape, tile_size)
+        tile = tile_of(model.inner_model.model_patcher, vae, x.shape, limits.tile_size)
         if len(sigmas) < 2:
             return x
         check_sigmas(sigmas)
@@ -75,7 +94,8 @@ def sampler_object(
         with torch.inference_mode(False), torch.no_grad():
             x, levels = x.clone(), sigmas.detach().double().cpu().clone()
             measurement = observation.bind(x.device, len(x))
-            prior = ComfyPrior(model, vae, extra, x)
+            prior = ComfyPrior(model, vae, extra, x, limits.memory, limits.tiny_vae)
+            work = Work(prior, measurement)
             with (
                 prior.session(x.shape, method == "psld", tile),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
@@ -91,11 +111,13 @@ def sampler_object(
                     TiledPrior(prior, tile) if tile else prior,
                     x,
                     levels,
-                    measurement,
+                    work.measurement,
                     settings,
                     sampler_generators(extra.get("seed"), len(x)),
                     show,
                 )
+        counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
+        log.info("%s: %s; gradient %s", method, counts, prior.guidance.mode)
         if not math.isfinite(float(z.sum())):
             raise ValueError(
                 "the restoration is not finite: choose a smaller step size, or run the model in"
@@ -149,12 +171,12 @@ def restore(
     sigmas: Tensor,
     cfg: float,
     latent: dict[str, Any] | None = None,
-    tile_size: int = 0,
+    limits: Limits = Limits(),
 ) -> tuple[dict[str, Any], Tensor]:
     """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent.
 
     Everything that can be wrong is found before the first pass. ``negative`` may be None: then
-    there is no guidance, whatever ``cfg`` is. ``tile_size`` is as in :func:`sampler_object`.
+    there is no guidance, whatever ``cfg`` is.
     """
     check_pair(model, vae)
     height, width = observation.size
@@ -172,7 +194,7 @@ def restore(
             " the VAE of the same model family"
         )
     check_latent(observation, vae, tuple(samples.shape))
-    tile_of(model, vae, samples.shape, tile_size)
+    tile_of(model, vae, samples.shape, limits.tile_size)
     observation.bind(count=len(samples))
     mask = latent.get("noise_mask")
     if mask is not None:
@@ -190,7 +212,7 @@ def restore(
     restored = guider.sample(
         noise,
         samples,
-        sampler_object(method, settings, observation, vae, tile_size),
+        sampler_object(method, settings, observation, vae, limits),
         sigmas,
         denoise_mask=mask,
         callback=latent_preview.prepare_callback(model, len(sigmas) - 1),

@@ -18,18 +18,29 @@ class _AveragePool(LinearOperator):
         super().__init__(shape, (channels, height // scale, width // scale))
         self._scale = scale
 
+    def _blocks(self, x: Tensor) -> Tensor:
+        """A view (N, C, h, d, w, d)."""
+        return x.unflatten(-1, (-1, self._scale)).unflatten(-3, (-1, self._scale))
+
+    def _replicated(self, y: Tensor) -> Tensor:
+        sizes = (-1, -1, -1, self._scale, -1, self._scale)
+        return y[..., :, None, :, None].expand(sizes).flatten(-2).flatten(-3, -2)
+
     def _forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, self._scale)
 
-    def _pinv(self, y: Tensor) -> Tensor:
-        return y.repeat_interleave(self._scale, -2).repeat_interleave(self._scale, -1)
-
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self._pinv(y) / self._scale**2
+        return self._replicated(y / self._scale**2)
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return self._replicated(y)
 
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         # A Aᵀ = I / d²
-        return z + gamma / (1 + gamma / self._scale**2) * self._adjoint(y - self._forward(z))
+        change = (y - self._forward(z)) * (gamma / (self._scale**2 + gamma))
+        x = z.clone(memory_format=torch.contiguous_format)
+        self._blocks(x).add_(change[..., :, None, :, None])
+        return x
 
 
 @dataclasses.dataclass(frozen=True)

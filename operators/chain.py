@@ -7,15 +7,18 @@ import math
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape
+from .base import Recipe
+from .operator import Operator, Shape
 
 
 @dataclasses.dataclass(frozen=True)
 class Chain(Recipe):
     """``recipes`` one after another, the first one first: blur, then shrink.
 
-    Its pseudo-inverse and prox are iterative. ValueError for an empty chain.
+    Linear where all of them are; its pseudo-inverse and prox are then iterative. ValueError for an
+    empty chain.
     """
 
     recipes: tuple[Recipe, ...]
@@ -33,11 +36,33 @@ class Chain(Recipe):
     def stride(self) -> int:
         return math.prod(recipe.stride for recipe in self.recipes)
 
-    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> Operator:
         operator = self.recipes[0].bind(shape, device, dtype)
         for recipe in self.recipes[1:]:
             operator = recipe.bind(operator.out_shape, device, dtype) @ operator
         return operator
+
+    def seen(self, height: int, width: int) -> tuple[int, int]:
+        for recipe in self.recipes:
+            height, width = recipe.seen(height, width)
+        return height, width
+
+    def wanted(self, height: int, width: int) -> tuple[int, int]:
+        for recipe in reversed(self.recipes):
+            height, width = recipe.wanted(height, width)
+        return height, width
+
+    def fitted(self, size: tuple[int, int], padded: tuple[int, int]) -> Recipe:
+        parts = []
+        for recipe in self.recipes:
+            parts.append(recipe.fitted(size, padded))
+            size, padded = recipe.seen(*size), parts[-1].seen(*padded)
+        return Chain(tuple(parts))
+
+    def read(self, photo: Tensor) -> Tensor:
+        if any(recipe.grey for recipe in self.recipes[:-1]):
+            photo = photo.mean(1, keepdim=True)
+        return self.recipes[-1].read(photo)
 
     def to_dict(self) -> dict[str, Any]:
         return {"operator": self.name, "recipes": [r.to_dict() for r in self.recipes]}

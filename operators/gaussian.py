@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .separable import Separable, banded
+from .blur import EvenConvolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,5 @@ class GaussianBlur(Recipe):
         return weights / weights.sum()
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        matrices = [
-            banded(self.taps(), torch.arange(n) - self.size // 2, n, self.boundary)
-            for n in shape[1:]
-        ]
-        return Separable(shape[0], matrices[0], matrices[1], device, dtype)
+        taps = self.taps()
+        return EvenConvolution(shape, taps, taps, self.boundary, device, dtype)

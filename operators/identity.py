@@ -24,6 +24,12 @@ class _Identity(LinearOperator):
     def _pinv(self, y: Tensor) -> Tensor:
         return y.clone()
 
+    def _normal(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+    def _projection(self, x: Tensor) -> Tensor:
+        return x.clone()
+
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
         return (z + gamma * y) / (1 + gamma)
 

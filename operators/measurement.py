@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator
+from .operator import Operator
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Measurement:
     """
 
     y: Tensor
-    operator: LinearOperator
+    operator: Operator
     noise_level: float
     simulated: bool = True
 
@@ -37,10 +38,20 @@ class Measurement:
                 f" (N, {', '.join(map(str, self.operator.out_shape))})"
             )
 
+    @property
+    def linear(self) -> LinearOperator:
+        """The operator; ValueError where it is not linear."""
+        if not isinstance(self.operator, LinearOperator):
+            raise ValueError(
+                "this needs a linear operator, with adjoint and prox; the measurement's is not"
+                " linear: choose another method"
+            )
+        return self.operator
+
 
 def simulate(
     x: Tensor,
-    operator: LinearOperator,
+    operator: Operator,
     noise_level: float,
     generators: Sequence[torch.Generator],
 ) -> Measurement:
@@ -49,4 +60,7 @@ def simulate(
         raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
     clean = operator.A(x)
     noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators])
-    return Measurement(clean + noise_level * noise.to(clean), operator, noise_level, True)
+    noise = noise_level * noise.to(clean)
+    if (measured := operator.measured) is not None:
+        noise = noise * measured
+    return Measurement(clean + noise, operator, noise_level, True)

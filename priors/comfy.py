@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,17 +17,26 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
+from .base import network_passes
+from .checkpointing import encoder_blocks, transformer_blocks
 from .gradients import differentiable, normal
-from .memory import Guidance
+from .memory import MODES, Guidance
 from .regions import Hints, controls_of, cut_conditions
 from .tiles import SIDE, Tile, cells_of, side_of
 
-GRADIENT = 2.7
-"""Memory of a pass with its gradient, as a multiple of what the host expects of a pass without."""
+FULL, KEPT = (6.5, 1.8), (1.3, 0.8)
+"""Memory of a gradient pass of transformer and encoder, as multiples of what the host expects of a
+pass without: with everything kept, and with block inputs only (``benchmarks/memory.py``, SD3)."""
 USUAL = "flowdps_usual_side"
 """Attachment of a ModelPatcher: side in pixels of what the model was trained for, if not 1024."""
 WHOLE_IMAGES = 12
 """Float32 tensors of the whole image's size that a guided step in tiles holds."""
+
+
+def _encoder(autoencoder: Any) -> nn.Module:
+    found = getattr(autoencoder, "taesd_encoder", None)
+    found = getattr(autoencoder, "encoder", None) if found is None else found
+    return found if isinstance(found, nn.Module) else nn.Identity()
 
 
 def stride_of(vae: Any) -> int:
@@ -78,6 +88,27 @@ def check_pair(model: Any, vae: Any) -> None:
         raise ValueError("the VAE does not decode to images in [-1, 1]; choose an image VAE")
 
 
+def check_memory(memory: str, vae: Any, tiny_vae: Any) -> None:
+    """ValueError unless ``memory`` is a mode that ``tiny_vae``, which may be None, serves."""
+    if memory not in ("auto", *MODES):
+        raise ValueError(f"memory is {memory!r}; expected auto or one of {', '.join(MODES)}")
+    if tiny_vae is None:
+        if memory == "tiny":
+            raise ValueError(
+                "memory is tiny and no tiny_vae is connected: connect Load VAE with taesd3 (for"
+                " SD3; its two files belong into models/vae_approx), or choose tiled"
+            )
+        return
+    if getattr(tiny_vae, "first_stage_model", None) is None:
+        raise ValueError("the tiny_vae input holds no autoencoder; connect Load VAE with taesd3")
+    ours, theirs = ((v.latent_channels, stride_of(v)) for v in (vae, tiny_vae))
+    if ours != theirs:
+        raise ValueError(
+            f"the tiny_vae has {theirs[0]} latent channels and a stride of {theirs[1]}, the VAE"
+            f" {ours[0]} and {ours[1]}: connect the tiny one of the same model family"
+        )
+
+
 def positions(model: Any) -> float:
     """Latent cells a side that MODEL has positions for; infinity where it has no list of them."""
     network = model.model.diffusion_model
@@ -105,22 +136,33 @@ class ComfyPrior:
     """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of what a sampler function is given.
 
     model is the denoiser of the call, with the guider inside; ``extra_args`` go along with every
-    call. Latents may have a time axis of length 1. A noise mask is respected: where it is 0 neither
+    call. ``memory`` is a mode of :mod:`.memory` or auto, ``tiny_vae`` the VAE that guides in mode
+    tiny. Latents may have a time axis of length 1. A noise mask is respected: where it is 0 neither
     the data gradient nor the sampler moves anything.
     """
 
-    def __init__(self, model: Any, vae: Any, extra_args: dict[str, Any], like: Tensor):
+    def __init__(
+        self,
+        model: Any,
+        vae: Any,
+        extra_args: dict[str, Any],
+        like: Tensor,
+        memory: str = "auto",
+        tiny_vae: Any = None,
+    ):
+        self.memory, self.tiny_vae = memory, tiny_vae
         self.model, self.vae, self.extra_args = model, vae, dict(extra_args)
         self.guider = model.inner_model
         self.base: Any = self.guider.inner_model
         self.device, self.dtype = like.device, like.dtype
         self.latent_channels, self.stride = like.shape[1], stride_of(vae)
-        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+        self.passes = network_passes()
         self._video = like.ndim == 5
         # Its tensors, if any, were made in inference mode.
         self._format: Any = copy.copy(self.base.latent_format)
         self._format.__dict__.update(normal(vars(self._format)))
-        self.guidance = Guidance(vae.first_stage_model)
+        tiny = None if tiny_vae is None else tiny_vae.first_stage_model
+        self.guidance = Guidance(vae.first_stage_model, tiny=tiny)
         mask = self.extra_args.get("denoise_mask")
         self._mask = None if mask is None else mask.clone()
         self._hints = Hints(_resize)
@@ -140,8 +182,14 @@ class ComfyPrior:
         else:
             self._load(shape, through_model)
         modules: list[nn.Module] = [self.vae.first_stage_model]
+        if self.tiny_vae is not None:
+            modules.append(self.tiny_vae.first_stage_model)
         with contextlib.ExitStack() as stack:
             if through_model:
+                self.guidance.blocks = [
+                    *transformer_blocks(self.base.diffusion_model),
+                    *encoder_blocks(_encoder(self.vae.first_stage_model)),
+                ]
                 modules += [self.base, *self._normal_conditions()]
                 stack.enter_context(_training_flag())
             stack.enter_context(differentiable(*modules))
@@ -172,18 +220,30 @@ class ComfyPrior:
     def _load(self, shape: Sequence[int], through_model: bool, also_used: float = 0.0) -> None:
         """Ask the host for the memory of a guided step, model and autoencoder both in place."""
         vae, one = self.vae, (1, *shape[1:])
+        pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
+        size = vae.vae_dtype.itemsize
         # What the host itself asks for a decoding is about what the checkpointed gradient takes.
-        memory = also_used + shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
+        memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
+        if self.memory != "auto":
+            memory = self.guidance.needs(self.guidance.take(self.memory), pixels, size)
+        memory += also_used
+        kept = more = 0.0
         if through_model:
-            pixels = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
-            memory += GRADIENT * shape[0] * vae.memory_used_encode(pixels, vae.vae_dtype)
-            memory += GRADIENT * self.base.memory_required([2 * shape[0], *shape[1:]])
+            image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
+            passes = (
+                self.base.memory_required([2 * shape[0], *shape[1:]]),
+                shape[0] * vae.memory_used_encode(image, vae.vae_dtype),
+            )
+            kept, more = (sum(map(operator.mul, part, passes)) for part in (KEPT, FULL))
+            memory += more if self.memory == "full" else kept
         also = getattr(self.guider, "loaded_models", None) or []
         patchers = [self.guider.model_patcher, vae.patcher, *also]
+        if self.tiny_vae is not None:
+            patchers.append(self.tiny_vae.patcher)
         comfy.model_management.load_models_gpu(patchers, memory_required=memory)
-        free = comfy.model_management.get_free_memory(vae.device)
-        pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
-        self.guidance.choose(pixels, vae.vae_dtype.itemsize, 0.9 * free - also_used)
+        if self.memory == "auto":
+            free = comfy.model_management.get_free_memory(vae.device)
+            self.guidance.choose(pixels, size, 0.9 * free - also_used, (more, kept))
 
     def save_memory(self) -> bool:
         """Use less memory for the decoder's gradient; False where it takes the least already."""
@@ -215,35 +275,35 @@ class ComfyPrior:
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean of the data given ``z`` at σ; the guider's guidance is inside."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.passes["transformer"] += 1
         levels = z.new_full((len(z),), sigma)
         if z.requires_grad and torch.is_grad_enabled():
-            return self.model(z, levels, **self.extra_args).to(z.dtype)
-        with torch.inference_mode():
-            answer = self.model(z, levels, **self.extra_args)
-        return answer.to(z.dtype).clone()
+            answer = self.model(z, levels, **self.extra_args).to(z.dtype)
+        else:
+            with torch.inference_mode():
+                answer = self.model(z, levels, **self.extra_args).to(z.dtype)
+            answer = answer.clone()
+        return self.passes.note("transformer", answer)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, 3, H, W) in about [-1, 1], not clamped; differentiable."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.passes["decoder"] += 1
         if self._mask is not None:
             z = torch.lerp(z.detach(), z, self._mask.to(z))
+        vae = self.tiny_vae if self.guidance.small(z) else self.vae
         raw = self._format.process_out(z)
-        if self.vae.latent_dim == 2 and raw.ndim == 5:
+        if vae.latent_dim == 2 and raw.ndim == 5:
             raw = raw[:, :, 0]
-        x = self.vae.first_stage_model.decode(raw.to(self.vae.device, self.vae.vae_dtype))
-        return (x[:, :, 0] if x.ndim == 5 else x).to(z)
+        x = vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype))
+        return self.passes.note("decoder", (x[:, :, 0] if x.ndim == 5 else x).to(z))
 
     def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Latents of images; differentiable. The host's autoencoders take the posterior's mean."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.passes["encoder"] += 1
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
         if self.vae.latent_dim == 3:
             pixels = pixels.unsqueeze(2)
         z = self._format.process_in(self.vae.first_stage_model.encode(pixels).to(x))
-        return z.unsqueeze(2) if self._video and z.ndim == 4 else z
+        return self.passes.note("encoder", z.unsqueeze(2) if self._video and z.ndim == 4 else z)
 
 
 def _resize(picture: Tensor, width: int, height: int, algorithm: str) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -12,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from .base import is_out_of_memory, network_passes
 from .checkpoint import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
-from .memory import MODES, Guidance
+from .checkpointing import encoder_blocks, transformer_blocks
+from .memory import MODES, Guidance, free_memory
 from .prune import prune
 from .tiles import DEMO_SIDE, SIDE
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
+
+log = logging.getLogger(__name__)
 
 DEMO_PRIOR = Path(__file__).with_name("demo_prior.safetensors")
 _DTYPES = {
@@ -30,6 +35,8 @@ _DTYPES = {
     "float64": torch.float64,
 }
 _T5_TOKENS = 256
+TINY = "madebyollin/taesd3"
+"""Hub id of SD3's small autoencoder."""
 
 
 class DiffusersPrior:
@@ -48,18 +55,28 @@ class DiffusersPrior:
         pooled: Tensor,
         cfg: float = 1.0,
         memory: str = "auto",
+        tiny: nn.Module | None = None,
     ):
         self.transformer = transformer.requires_grad_(False).eval()
         self.autoencoder = autoencoder.module.requires_grad_(False).eval()
         if memory not in ("auto", *MODES):
             raise ValueError(f"memory is {memory!r}; expected auto or one of {', '.join(MODES)}")
-        self.guidance, self.memory = Guidance(self.autoencoder), memory
+        if memory == "tiny" and tiny is None:
+            raise ValueError(
+                "memory is tiny and there is no tiny autoencoder: name one (madebyollin/taesd3 is"
+                " SD3's), or choose tiled"
+            )
+        self._tiny: Any = None if tiny is None else tiny.requires_grad_(False).eval()
+        blocks = [*transformer_blocks(self.transformer), *encoder_blocks(self.autoencoder.encoder)]
+        self.guidance = Guidance(self.autoencoder, tiny=self._tiny, blocks=blocks)
+        self.memory = memory
         self._factor, self._offset = autoencoder.factor, autoencoder.offset
         self.device, self.dtype = context.device, context.dtype
         self.context, self.pooled, self.cfg = context, pooled, cfg
-        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+        self.passes = network_passes()
         self.latent_channels: int = transformer.config["in_channels"]
         self.stride: int = 2 ** (len(self.autoencoder.config["block_out_channels"]) - 1)
+        self._one_by_one = False
         self._patch: int = transformer.config["patch_size"]
         self.largest: int = transformer.config["pos_embed_max_size"] * self._patch * self.stride
         """Longest side of an image in pixels for which the model has positions."""
@@ -83,18 +100,30 @@ class DiffusersPrior:
         if any(fill):
             z = F.pad(z, fill, mode="circular")
         rows, count = len(self.context), len(z)
-        v = self.transformer(
-            hidden_states=z.to(self.device, self.dtype).repeat(rows, 1, 1, 1),
-            encoder_hidden_states=self.context.repeat_interleave(count, 0),
-            pooled_projections=self.pooled.repeat_interleave(count, 0),
-            timestep=torch.full((rows * count,), 1000 * sigma, device=self.device),
-            return_dict=False,
-        )[0]
-        self.passes["transformer"] += 1
-        v = v[..., :height, :width].to(z)
+
+        def run(context: Tensor, pooled: Tensor) -> Tensor:
+            rows = len(context)
+            v = self.transformer(
+                hidden_states=z.to(self.device, self.dtype).repeat(rows, 1, 1, 1),
+                encoder_hidden_states=context.repeat_interleave(count, 0),
+                pooled_projections=pooled.repeat_interleave(count, 0),
+                timestep=torch.full((rows * count,), 1000 * sigma, device=self.device),
+                return_dict=False,
+            )[0]
+            return self.passes.note("transformer", v[..., :height, :width].to(z))
+
         if rows == 1:
-            return v
-        null, conditional = v.chunk(2)
+            return run(self.context, self.pooled)
+        if not self._one_by_one:
+            try:
+                null, conditional = run(self.context, self.pooled).chunk(2)
+                return null + self.cfg * (conditional - null)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            log.warning("out of memory: both prompts are taken one after another from now on")
+            self._one_by_one = True
+        null, conditional = (run(self.context[k : k + 1], self.pooled[k : k + 1]) for k in range(2))
         return null + self.cfg * (conditional - null)
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
@@ -103,30 +132,31 @@ class DiffusersPrior:
         Differentiable when ``z`` requires a gradient. Raises ValueError for latents larger than
         the model's positions.
         """
-        with torch.set_grad_enabled(z.requires_grad and torch.is_grad_enabled()):
+        self._choose_memory(z)
+        with torch.set_grad_enabled(z.requires_grad and torch.is_grad_enabled()), self.guidance():
             return z - sigma * self._velocity(z, sigma)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, 3, H, W), about in [-1, 1], of latents (N, C, H / stride, W / stride)."""
-        raw = (z * self._factor + self._offset).to(self.device, self.dtype)
-        if self.memory:
-            self._choose_memory(z)
+        self._choose_memory(z)
         with self.guidance():
-            images = self.autoencoder.decode(raw, return_dict=False)[0]
-        self.passes["decoder"] += 1
-        return images.to(z)
+            if self._tiny is not None and self.guidance.small(z):
+                # It speaks the model's latents, without scale and shift.
+                images = self._tiny.decode(z.to(self.device, self.dtype), return_dict=False)[0]
+            else:
+                raw = (z * self._factor + self._offset).to(self.device, self.dtype)
+                images = self.autoencoder.decode(raw, return_dict=False)[0]
+        return self.passes.note("decoder", images.to(z))
 
     def _choose_memory(self, z: Tensor) -> None:
-        """Settle the memory mode at the first latents."""
+        """Settle the memory mode when a gradient is wanted for the first time."""
+        if not (self.memory and z.requires_grad and torch.is_grad_enabled()):
+            return
         if self.memory != "auto":
             self.guidance.take(self.memory)
-        elif self.device.type == "cuda":
+        elif (free := free_memory(self.device)) is not None:
             pixels = len(z) * z.shape[-1] * z.shape[-2] * self.stride**2
-            free, _ = torch.cuda.mem_get_info(self.device)
-            unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(
-                self.device
-            )
-            self.guidance.choose(pixels, self.dtype.itemsize, free + unused)
+            self.guidance.choose(pixels, self.dtype.itemsize, 0.9 * free)
         self.memory = ""
 
     def save_memory(self) -> bool:
@@ -149,12 +179,13 @@ class DiffusersPrior:
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and standard deviation of the latents of images; None without a posterior."""
-        encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
-        self.passes["encoder"] += 1
-        if not hasattr(encoded, "latent_dist"):
-            return (encoded.latents.to(x) - self._offset) / self._factor, None
-        posterior = encoded.latent_dist
-        mean = (posterior.mean.to(x) - self._offset) / self._factor
+        with self.guidance():
+            encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
+        posterior = getattr(encoded, "latent_dist", None)
+        raw = encoded.latents if posterior is None else posterior.mean
+        mean = self.passes.note("encoder", (raw.to(x) - self._offset) / self._factor)
+        if posterior is None:
+            return mean, None
         return mean, posterior.std.to(x) / self._factor
 
 
@@ -306,6 +337,25 @@ def _encode_texts(
     return context, torch.cat(pooled, -1)
 
 
+def _tiny_autoencoder(source: str, transformer: Any, dtype: torch.dtype) -> nn.Module:
+    """An AutoencoderTiny for the latents of ``transformer``; ValueError where it does not fit."""
+    from diffusers import AutoencoderTiny
+
+    try:
+        module = AutoencoderTiny.from_pretrained(source, torch_dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"cannot load the tiny autoencoder {source!r}: {_first_line(error)}"
+        ) from error
+    found, wanted = module.config["latent_channels"], transformer.config["in_channels"]
+    if found != wanted:
+        raise ValueError(
+            f"the tiny autoencoder {source!r} has {found} latent channels and the transformer"
+            f" {wanted}: they belong to different models"
+        )
+    return module
+
+
 def load_prior(
     source: str | Path | None = None,
     *,
@@ -316,6 +366,7 @@ def load_prior(
     cfg: float = 2.0,
     config: str | Path | None = None,
     memory: str = "auto",
+    tiny: str | Path | None = None,
 ) -> DiffusersPrior:
     """Load a prior.
 
@@ -327,8 +378,10 @@ def load_prior(
         transformer is loaded. A model without them is conditioned on one token of zeros.
     cfg: weight w of classifier-free guidance, ``v = v_null + w (v_prompt − v_null)``, both in one
         batched pass; a single pass at 1, and wherever both prompts are the same.
-    memory: what the decoder's gradient keeps: full, checkpointed, tiled, or auto, which takes the
-        fastest that fits a CUDA device, and full elsewhere.
+    memory: what the decoder's gradient keeps: full, checkpointed, tiled, tiny, or auto, which takes
+        the first of them that fits the device.
+    tiny: folder or hub id of the small autoencoder (AutoencoderTiny) that guides in mode tiny; for
+        None that of SD3, ``madebyollin/taesd3``, in that mode.
     config: folder or hub id in diffusers' layout from which a single file takes what it lacks:
         the text encoders and, where need be, the autoencoder.
 
@@ -398,6 +451,16 @@ def load_prior(
             side.layers = prune(side.layers)
             if at.type == "cpu":  # a quarter faster there
                 side.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    small = None
+    if (
+        memory == "tiny"
+        and tiny is None
+        and isinstance(autoencoder.module, diffusers.AutoencoderKL)
+    ):
+        tiny = TINY
+    if tiny is not None:
+        with _quiet():
+            small = _tiny_autoencoder(str(tiny), transformer, precision).to(at)
     wide = transformer.config["joint_attention_dim"], transformer.config["pooled_projection_dim"]
     if context is None or pooled is None:
         context = torch.zeros(1, 1, wide[0], device=at, dtype=precision)
@@ -413,7 +476,7 @@ def load_prior(
                 f" transformer expects {wide[0]} and {wide[1]}: they belong to different models"
             )
     prior = DiffusersPrior(
-        transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1, memory
+        transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1, memory, small
     )
     if path == DEMO_PRIOR:
         prior.usual = DEMO_SIDE

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class _Residual(nn.Module):
+class SkipBlock(nn.Module):
     """TAESD's block, ``relu(conv(x) + x)``."""
 
     def __init__(self, conv: nn.Sequential):
@@ -72,7 +72,7 @@ def _shrink_block(convs: list[nn.Conv2d], width: Tensor) -> nn.Module:
             outputs[0] = True
         layers += [_slice(conv, outputs, inputs), nn.ReLU()]
         inputs = outputs
-    return _Residual(nn.Sequential(*layers, _slice(convs[-1], width, inputs)))
+    return SkipBlock(nn.Sequential(*layers, _slice(convs[-1], width, inputs)))
 
 
 def prune(layers: nn.Sequential) -> nn.Sequential:

@@ -74,6 +74,11 @@ def _is_conv(module: Any, size: int) -> bool:
     )
 
 
+def is_residual(module: Any) -> bool:
+    """Whether a module is a residual block that is known here."""
+    return _residual(module) is not None
+
+
 def _residual(block: Any) -> Residual | None:
     shortcut = None
     for name in ("conv_shortcut", "nin_shortcut"):

@@ -3,8 +3,9 @@
 A decoder's high-resolution residual blocks are convolutions, which a strip of rows with a margin
 computes exactly, and group normalisations, which need two numbers per group of the whole image:
 mean and variance going forward, and two sums coming back. Both are gathered strip by strip before
-they are used. What lives at full size is a block's input and its gradient; the rest is as large as
-a strip. Blocks' inputs are computed again from the start of their level when they are needed.
+they are used. What lives at full size is a block's input and its gradient, each overwritten by the
+next block's; the rest is as large as a strip. Blocks' inputs are computed again from the start of
+their level when they are needed.
 
 ``decode`` is the whole interface: the same image as the decoder's and, by autograd, the same
 gradient up to rounding. Memory per strip is bounded by ``strip_bytes``.
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from .stages import Head, Plain, Residual, Stage, Upsample, double
 
-STRIP_BYTES = 16 << 20
+STRIP_BYTES = 8 << 20
 """Size of one activation of a strip; some six of them live at once."""
 
 Statistics = tuple[Tensor, Tensor]
@@ -104,15 +105,23 @@ class _Norm:
         u, g = _grouped(unit, self.groups), _grouped(g, self.groups)
         self.sums.add(g, g * u)
 
-    def finish_back(self, unit: Tensor, g: Tensor, sums: _Sums) -> Tensor:
-        """Gradient with respect to x, float32."""
+    def scaled(self, g: Tensor) -> Tensor:
+        """The part of ``finish_back`` that needs no sums."""
         assert self.statistics is not None
-        _, scale = self.statistics
+        return (_grouped(g, self.groups) * self.statistics[1]).view(g.shape)
+
+    def common(self, unit: Tensor, sums: _Sums) -> Tensor:
+        """What ``finish_back`` takes off ``scaled``."""
+        assert self.statistics is not None
         first, second = (
             torch.as_tensor(s / sums.count, dtype=torch.float32) for s in (sums.first, sums.second)
         )
-        u, flat = _grouped(unit, self.groups), _grouped(g, self.groups)
-        return ((flat - first - u * second) * scale).view(g.shape)
+        u = _grouped(unit, self.groups)
+        return ((first + u * second) * self.statistics[1]).view(unit.shape)
+
+    def finish_back(self, unit: Tensor, g: Tensor, sums: _Sums) -> Tensor:
+        """Gradient with respect to x, float32."""
+        return self.scaled(g) - self.common(unit, sums)
 
 
 def _pull(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, rows: slice) -> Tensor:
@@ -124,12 +133,40 @@ def _pull(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, rows: slic
     return result
 
 
+class _Rolling:
+    """A tensor (N, C, H, W) that is overwritten from the top: its rows as they were before."""
+
+    def __init__(self, tensor: Tensor, margin: int = 2):
+        self.tensor, self.margin, self.done = tensor, margin, 0
+        self.saved = tensor[:, :, :0]
+
+    def rows(self, a: int, b: int) -> Tensor:
+        """Former rows a to b; a is at most ``margin`` above what is overwritten."""
+        if a >= self.done:
+            return self.tensor[:, :, a:b]
+        top = self.saved[:, :, self.saved.shape[2] - (self.done - a) :]
+        return torch.cat([top, self.tensor[:, :, self.done : b]], 2)
+
+    def write(self, b: int, values: Tensor) -> None:
+        """Overwrite the rows from the last one written to b."""
+        saved = self.rows(max(0, b - self.margin), b).clone()
+        self.tensor[:, :, self.done : b] = values
+        self.saved, self.done = saved, b
+
+
 @dataclass
 class _Source:
-    """Rows of a block's input: of a stored tensor, doubled and convolved first after ``up``."""
+    """Rows of a block's input: of a stored tensor, doubled and convolved first after ``up``.
+
+    ``owned``: the block may overwrite it.
+    """
 
     stored: Tensor
     up: nn.Module | None = None
+    owned: bool = False
+
+    def __post_init__(self) -> None:
+        self.rolling = _Rolling(self.stored)
 
     @property
     def height(self) -> int:
@@ -146,16 +183,14 @@ class _Source:
     def rows(self, a: int, b: int) -> Tensor:
         """Input rows a to b."""
         if self.up is None:
-            return self.stored[:, :, a:b]
+            return self.rolling.rows(a, b)
         low, high = self._window(a, b)
         return self.up(double(self.stored[:, :, low:high]))[:, :, a - 2 * low : b - 2 * low]
 
     def add_gradient(self, sink: Tensor, a: int, b: int, g: Tensor) -> None:
-        """Add to ``sink``, shaped as ``stored``, the gradient g of input rows a to b."""
-        if self.up is None:
-            sink[:, :, a:b] += g.to(sink.dtype)
-            return
+        """Add to ``sink``, shaped as ``stored``, the gradient g of rows a to b after ``up``."""
         low, high = self._window(a, b)
+        assert self.up is not None
         up = self.up
         kept = slice(a - 2 * low, b - 2 * low)
         part = _pull(lambda s: up(double(s)), self.stored[:, :, low:high], g, kept)
@@ -199,8 +234,9 @@ class _Block:
             self.norm2.settle()
 
     def forward(self, source: _Source) -> Tensor:
-        """The block's output, full size."""
+        """The block's output, full size; in place of the input if that is owned and as large."""
         self._measure(source)
+        over = source.owned and self._keeps_shape()
         out: Any = None
         for a, b in self._strips(source):
             low, high = max(0, a - 1), min(source.height, b + 1)
@@ -213,10 +249,16 @@ class _Block:
                 y = self._conv(self.stage.conv2, self.norm2.activated(h), low, a, b)
                 x = source.rows(a, b)
                 y = y + (x if self.stage.shortcut is None else self.stage.shortcut(x))
+            if over:
+                source.rolling.write(b, y)
+                continue
             if out is None:
                 out = y.new_empty(len(y), y.shape[1], source.height, source.width)
             out[:, :, a:b] = y
-        return out
+        return source.stored if over else out
+
+    def _keeps_shape(self) -> bool:
+        return isinstance(self.stage, Residual) and self.stage.shortcut is None
 
     def _through(
         self, conv: nn.Module, x: Tensor, low: int, g: Tensor, g_low: int, a: int, b: int
@@ -226,7 +268,7 @@ class _Block:
         return _pull(conv, x, g, kept)[:, :, a - low : b - low]
 
     def _middle_gradient(
-        self, source: _Source, dy: Tensor, a: int, b: int
+        self, source: _Source, dy: _Rolling, a: int, b: int
     ) -> tuple[Tensor, Tensor, int]:
         """(unit of norm2, gradient with respect to it) for middle rows a to b, cut; and a."""
         assert isinstance(self.stage, Residual)
@@ -235,19 +277,23 @@ class _Block:
         h, low, _ = self._middle(source, a - 2, b + 2)
         # Output rows that read middle rows a to b, and the middle rows that they read.
         first, last = max(0, a - 1), min(source.height, b + 1)
-        g = self._through(self.stage.conv2, h, low, dy[:, :, first:last], first, a, b)
+        g = self._through(self.stage.conv2, h, low, dy.rows(first, last), first, a, b)
         unit, g = self.norm2.back(h[:, :, a - low : b - low], g)
         return unit, g, a
 
     def backward(self, source: _Source, dy: Tensor) -> Tensor:
-        """Gradient with respect to ``source.stored`` from that of the output."""
+        """Gradient with respect to ``source.stored`` from that of the output, which is used up."""
         self._measure(source)
         sums2 = _Sums()
         if self.norm2 is not None:
             for a, b in self._strips(source):
-                unit, g, _ = self._middle_gradient(source, dy, a, b)
+                unit, g, _ = self._middle_gradient(source, _Rolling(dy), a, b)
                 self.norm2.gather_back(unit, g)
             sums2, self.norm2.sums = self.norm2.sums, _Sums()
+
+        over = source.up is None and self._keeps_shape()
+        # Of an owned gradient the rows are replaced as they are used up.
+        above = _Rolling(dy)
 
         def first_gradient(a: int, b: int) -> tuple[Tensor, Tensor]:
             """(unit of norm1, gradient with respect to it) for input rows a to b."""
@@ -256,40 +302,47 @@ class _Block:
             if isinstance(self.stage, Head) or self.norm2 is None:
                 conv: nn.Module = self.stage.conv  # type: ignore[union-attr]
                 start, stop = max(0, a - 1), min(source.height, b + 1)
-                g = dy[:, :, start:stop]
+                g = above.rows(start, stop)
             else:
                 conv = self.stage.conv1
-                unit, g, start = self._middle_gradient(source, dy, a - 1, b + 1)
+                unit, g, start = self._middle_gradient(source, above, a - 1, b + 1)
                 g = self.norm2.finish_back(unit, g, sums2)
             g = self._through(conv, x, low, g.to(x.dtype), start, a, b)
             return self.norm1.back(x[:, :, a - low : b - low], g)
 
-        # The gradient at norm1 is kept where that costs no more than the input itself.
-        kept = None if source.up is not None else torch.empty_like(source.stored)
+        def shortcut(a: int, b: int) -> Tensor | float:
+            """What comes past the block, of input rows a to b."""
+            if not isinstance(self.stage, Residual):
+                return 0.0
+            rows = above.rows(a, b)
+            if self.stage.shortcut is None:
+                return rows
+            return _pull(self.stage.shortcut, source.rows(a, b), rows, slice(None))
+
+        # What is kept between both passes: the scaled gradient at norm1, the shortcut's added.
+        kept = None
+        if source.up is None:
+            kept = dy if over else torch.empty_like(source.stored)
         for a, b in self._strips(source):
             unit, g = first_gradient(a, b)
             self.norm1.gather_back(unit, g)
             if kept is not None:
-                kept[:, :, a:b] = g
+                g = self.norm1.scaled(g) + shortcut(a, b)
+                if over:
+                    above.write(b, g)
+                else:
+                    kept[:, :, a:b] = g
         sums1, self.norm1.sums = self.norm1.sums, _Sums()
-        sink = torch.zeros_like(source.stored) if kept is None else kept
-        for a, b in self._strips(source):
-            if kept is None:
-                unit, g = first_gradient(a, b)
-            else:
-                g = kept[:, :, a:b].float()
+        if kept is not None:
+            for a, b in self._strips(source):
                 unit = self.norm1.unit(source.rows(a, b))
-            g = self.norm1.finish_back(unit, g, sums1)
-            if isinstance(self.stage, Residual):
-                rows = dy[:, :, a:b]
-                if self.stage.shortcut is not None:
-                    x = source.rows(a, b)
-                    rows = _pull(self.stage.shortcut, x, rows, slice(None))
-                g = g + rows
-            if kept is None:
-                source.add_gradient(sink, a, b, g.to(source.stored.dtype))
-            else:
-                sink[:, :, a:b] = g
+                kept[:, :, a:b] -= self.norm1.common(unit, sums1)
+            return kept
+        sink = torch.zeros_like(source.stored)
+        for a, b in self._strips(source):
+            unit, g = first_gradient(a, b)
+            g = self.norm1.finish_back(unit, g, sums1) + shortcut(a, b)
+            source.add_gradient(sink, a, b, g.to(source.stored.dtype))
         return sink
 
 
@@ -307,7 +360,8 @@ class _Level:
         part = self.parts[k]
         if isinstance(part, Plain):
             return part.run(x)
-        return part.forward(_Source(x, self.up if k == 0 else None))
+        # The level's start is needed again; what parts give each other is not.
+        return part.forward(_Source(x, self.up if k == 0 else None, owned=k > 0))
 
     def forward(self, x: Tensor) -> Tensor:
         """The level's output."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..operators import Measurement
-from ..priors.base import FlowPrior
+from ..operators import LinearOperator, Measurement, Operator
+from ..priors.base import FlowPrior, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Settings:
     rule: ``gradient`` moves by ``step_size`` times the gradient; ``adam`` by ``step_size`` (in
         latent standard deviations) times its Adam direction.
     inner_steps: gradient evaluations per noise level (FlowDPS).
+    early_steps: the same at noise levels above ``early_sigma``, where what is gained is soon lost
+        in new noise; None is ``inner_steps``.
     anchor: with ``squared``, the weight of ‖z − z0‖² / 2r² that keeps the data step near the
         denoised latent, where r = σ / √(σ² + (1 − σ)²) is the spread of a unit Gaussian given its
         noisy version; 0 is none.
@@ -38,6 +41,8 @@ class Settings:
     loss: Literal["norm", "residual", "squared"] = "norm"
     rule: Literal["gradient", "adam"] = "gradient"
     inner_steps: int = 3
+    early_steps: int | None = None
+    early_sigma: float = 0.7
     anchor: float = 0.0
     decay: float = 0.0
     weight: Literal["sigma", "one"] = "sigma"
@@ -51,8 +56,15 @@ class Settings:
             raise ValueError(f"polish is {self.polish}; expected a number of at least 0")
         if not (math.isfinite(self.step_size) and self.step_size >= 0):
             raise ValueError(f"step size is {self.step_size}; expected a number of at least 0")
-        if self.inner_steps < 0:
-            raise ValueError(f"inner_steps is {self.inner_steps}; expected at least 0")
+        for name in ("inner_steps", "early_steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0")
+
+    def steps_at(self, sigma: float) -> int:
+        """Gradient evaluations at a noise level."""
+        early = self.early_steps is not None and sigma > self.early_sigma
+        steps = self.early_steps if early else self.inner_steps
+        return (steps or 0) if self.step_size else 0
 
 
 @dataclass(frozen=True)
@@ -92,10 +104,21 @@ def norm(values: Tensor) -> Tensor:
     return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
 
 
-def back_projection(measurement: Measurement) -> Callable[[Tensor], Tensor]:
-    """B of the published loss: A⁺ for super-resolution (A changes the size), Aᵀ for deblurring."""
-    operator = measurement.operator
-    return operator.adjoint if operator.in_shape == operator.out_shape else operator.pinv
+Map = Callable[[Tensor], Tensor]
+
+
+def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:
+    """B of the loss ``kind``, and B A as one operator.
+
+    A⁺ for super-resolution (A changes the size), Aᵀ for deblurring, and the identity for what is
+    not linear and, in the loss ``residual``, for deblurring.
+    """
+    same = operator.in_shape == operator.out_shape
+    if not isinstance(operator, LinearOperator) or (same and kind == "residual"):
+        return lambda y: y, operator.A
+    if same:
+        return operator.adjoint, operator.normal
+    return operator.pinv, operator.projection
 
 
 class DataLoss:
@@ -103,18 +126,19 @@ class DataLoss:
 
     def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str):
         self.prior, self.measurement, self.kind = prior, measurement, kind
-        self.project = back_projection(measurement)
-        if kind == "residual" and measurement.operator.in_shape == measurement.operator.out_shape:
-            self.project = lambda y: y
+        self.project, self._projected_A = back_projection(measurement.operator, kind)
         self.variance = max(measurement.noise_level, SMALLEST_NOISE) ** 2
-        if kind != "squared":
-            self.projected = self.project(measurement.y)
+
+    @cached_property
+    def projected(self) -> Tensor:
+        """B y, computed once."""
+        return self.project(self.measurement.y)
 
     def of_images(self, x: Tensor) -> Tensor:
         """Loss of images (N, 3, H, W)."""
-        seen = self.measurement.operator.A(x)
         if self.kind != "squared":
-            return norm(self.projected - self.project(seen))
+            return norm(self.projected - self._projected_A(x))
+        seen = self.measurement.operator.A(x)
         return per_sample(seen - self.measurement.y) / (2 * self.variance)
 
     def __call__(self, z: Tensor) -> Tensor:
@@ -142,8 +166,8 @@ def saving_memory(prior: FlowPrior, work: Callable[[], Result]) -> Result:
     while True:
         try:
             return work()
-        except torch.cuda.OutOfMemoryError:
-            if not prior.save_memory():
+        except (RuntimeError, MemoryError) as error:
+            if not (is_out_of_memory(error) and prior.save_memory()):
                 raise
         # Past the handler, which keeps the failed pass alive.
         if torch.cuda.is_available():
@@ -182,11 +206,13 @@ def finish(x: Tensor, measurement: Measurement, settings: Settings) -> Tensor:
 
     The clean image is D(z) plus an error of standard deviation τ = ``settings.polish``, so that its
     mean given y is argmin ‖A x − y‖² / 2σₙ² + ‖x − D(z)‖² / 2τ²: one prox of the operator.
+    Where the operator is not linear, x is returned as it is.
     """
-    if not (settings.polish and settings.step_size):
+    operator = measurement.operator
+    if not (settings.polish and settings.step_size and isinstance(operator, LinearOperator)):
         return x
     level = max(measurement.noise_level, SMALLEST_NOISE)
-    return measurement.operator.prox(x, measurement.y.to(x), (settings.polish / level) ** 2)
+    return operator.prox(x, measurement.y.to(x), (settings.polish / level) ** 2)
 
 
 def randn_like(z: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

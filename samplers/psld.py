@@ -16,9 +16,7 @@ GLUE = 0.1
 """Weight of the gluing term, as published."""
 
 
-def psld_loss(
-    loss: DataLoss, back_projected: Tensor, z0: Tensor, generators: Sequence[torch.Generator] | None
-) -> Tensor:
+def psld_loss(loss: DataLoss, z0: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
     """‖A x − y‖ + 0.1 ‖z0 − E(B y + x − B A x)‖ of x = D(z0), (N,): measurement and gluing terms.
 
     With the squared loss the first term is the negative log-likelihood and the second is squared.
@@ -26,7 +24,7 @@ def psld_loss(
     prior, measurement = loss.prior, loss.measurement
     x = prior.decode(z0)
     seen = measurement.operator.A(x)
-    glued = prior.encode(back_projected + x - loss.project(seen), generators)
+    glued = prior.encode(loss.projected + x - loss.project(seen), generators)
     if loss.kind != "squared":
         return norm(seen - measurement.y) + GLUE * norm(z0 - glued)
     fit = (seen - measurement.y).flatten(1).square().sum(1) / (2 * loss.variance)
@@ -35,7 +33,6 @@ def psld_loss(
 
 def _gradient(
     loss: DataLoss,
-    back_projected: Tensor,
     z: Tensor,
     sigma: float,
     generators: Sequence[torch.Generator],
@@ -46,7 +43,7 @@ def _gradient(
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             z0 = loss.prior.denoise(z, sigma)
-            value = psld_loss(loss, back_projected, z0, generators)
+            value = psld_loss(loss, z0, generators)
             (gradient,) = torch.autograd.grad(value.sum(), z)
     except BaseException:
         # A second attempt draws the same noise.
@@ -69,14 +66,17 @@ def psld(
     """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved along the
     gradient with respect to the noisy latents, through decoder, encoder and network.
     """
+    operator = measurement.operator
+    if not operator.linear and operator.in_shape != operator.out_shape:
+        raise ValueError(
+            f"psld needs a linear operator, or one that keeps the image's shape; this one turns"
+            f" {operator.in_shape} into {operator.out_shape}: choose flowdps or flowchef"
+        )
     loss, descent = DataLoss(prior, measurement, settings.loss), Descent(settings)
-    back_projected = loss.project(measurement.y)
     total = len(sigmas) - 1
     for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         if settings.step_size:
-            z0, value, gradient = saving_memory(
-                prior, partial(_gradient, loss, back_projected, z, s, generators)
-            )
+            z0, value, gradient = saving_memory(prior, partial(_gradient, loss, z, s, generators))
             move = descent.move(gradient, s)
         else:
             z0, value = prior.denoise(z, s), z.new_zeros(len(z))

@@ -74,6 +74,37 @@ def test_every_task_with_every_method(tmp_path, photo, task, method):
     assert (record["height"], record["width"]) == (40, 48)
 
 
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [
+        ("outpainting", "flowdps"),
+        ("colorization", "psld"),
+        ("bayer", "flowchef"),
+        ("interlace", "flowdps"),
+        ("cs_walshhadamard", "flowchef"),
+        ("jpeg", "flowdps"),
+        ("jpeg", "psld"),
+    ],
+)
+def test_measurements_of_other_shapes_are_written_as_pictures(tmp_path, photo, task, method):
+    options = ("--task", task, "--method", method, "--deg-scale", 8, "--steps", 2)
+    assert restore(photo(size=(50, 60)), *options, "--out", tmp_path / "o") == 0
+    measurement, _ = images.read_image(tmp_path / "o" / "photo_measurement.png")
+    restored, _ = images.read_image(tmp_path / "o" / "photo_restored.png")
+    margin = 16 if task == "outpainting" else 0
+    assert measurement.shape[2:] == (60 - margin, 50 - margin)
+    assert restored.shape[2:] == (60, 50)
+    (record,) = records(tmp_path / "o")
+    assert record["residual_ratio"] > 0
+
+
+def test_an_observed_photo_is_painted_beyond_its_edges(tmp_path, photo):
+    options = ("--task", "outpainting", "--deg-scale", 7, "--observed", "--steps", 2)
+    assert restore(photo(size=(50, 60)), *options, "--out", tmp_path / "o") == 0
+    restored, _ = images.read_image(tmp_path / "o" / "photo_restored.png")
+    assert restored.shape[2:] == (74, 64)
+
+
 def test_a_size_that_nothing_divides_is_padded_and_said(tmp_path, photo, capsys):
     assert restore(photo(size=(45, 37)), "--out", tmp_path / "o") == 0
     assert "mirrored at the edges from 37x45 to 40x48" in capsys.readouterr().out

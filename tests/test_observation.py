@@ -5,7 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_flowdps.observation import degraded, observed, pad, pad_to
-from comfyui_flowdps.operators import AveragePool, Chain, GaussianBlur, Identity
+from comfyui_flowdps.operators import (
+    AveragePool,
+    Bayer,
+    BlockSensing,
+    Chain,
+    Colorization,
+    GaussianBlur,
+    Identity,
+    Interlace,
+    Jpeg,
+    Mask,
+    Outpainting,
+    WalshHadamard,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,3 +116,71 @@ def test_one_photo_serves_any_number_of_samples_and_several_only_as_many():
 def test_numbers_of_pictures_and_generators_must_fit():
     with pytest.raises(ValueError, match="1 generators for 2 images; expected one each"):
         degraded(draw(2, 8, 8), Identity(), 0.1, 8, generators(1))
+
+
+HALF = Mask.from_tensor(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+OTHERS = [
+    HALF,
+    Outpainting(3, 1, 2, 4),
+    Colorization(),
+    Interlace(),
+    Bayer(),
+    WalshHadamard(0.5),
+    BlockSensing(0.5, block=8),
+    Jpeg(30),
+    Chain((GaussianBlur(3), Colorization())),
+    Chain((Colorization(), AveragePool(2))),
+    Chain((AveragePool(2), HALF)),
+    Chain((Outpainting(2, 2, 2, 2), AveragePool(2))),
+]
+
+
+@pytest.mark.parametrize("multiple", [1, 16])
+@pytest.mark.parametrize("recipe", OTHERS, ids=lambda r: r.name)
+def test_measurements_of_every_shape_are_pictures_without_padding(recipe, multiple):
+    clean = draw(2, 30, 38)
+    made = degraded(clean, recipe, 0.0, multiple, generators(2))
+    assert made.wanted == (30, 38)
+    assert made.seen.shape == (2, 3, *recipe.seen(30, 38))
+    measurement = made.bind()
+    padded = pad_to(clean, *made.size)
+    torch.testing.assert_close(measurement.operator.A(padded), measurement.y)
+    picture, spread = made.residual(padded)
+    assert picture.shape == made.seen.shape
+    assert spread == pytest.approx(0, abs=1e-6)
+    assert made.residual(padded + draw(2, *made.size, seed=1))[1] > 0.01
+
+
+@pytest.mark.parametrize("multiple", [1, 16])
+@pytest.mark.parametrize("recipe", OTHERS, ids=lambda r: r.name)
+def test_photos_of_measurements_are_read_back(recipe, multiple):
+    """The picture of a measurement, observed, is that measurement."""
+    if recipe.name.startswith("cs_"):
+        with pytest.raises(ValueError, match="no photo shows"):
+            observed(draw(1, 32, 32), recipe, 0.1, multiple)
+        return
+    made = degraded(draw(1, 30, 38), recipe, 0.0, multiple, generators(1))
+    seen = observed(made.seen, recipe, 0.1, multiple)
+    assert (seen.wanted, seen.size) == (made.wanted, made.size)
+    torch.testing.assert_close(seen.seen, made.seen)
+    assert seen.y.shape == made.y.shape
+    assert seen.bind(count=2).operator.in_shape == (3, *seen.size)
+
+
+def test_what_is_padded_beyond_a_mask_or_a_margin_is_unknown():
+    photo = draw(1, 10, 12)
+    for recipe, wanted in ((HALF, (10, 12)), (Outpainting(3, 1, 2, 4), (15, 17))):
+        seen = observed(photo, recipe, 0.1, 16)
+        assert seen.wanted == wanted
+        assert seen.size == (16, 32) if wanted[1] > 16 else (16, 16)
+        operator = seen.bind().operator
+        x = torch.zeros(1, 3, *seen.size)
+        beyond = torch.ones_like(x)
+        beyond[..., : wanted[0], : wanted[1]] = 0
+        assert torch.equal(operator.A(x + beyond), operator.A(x))
+
+
+def test_holes_do_not_count_in_the_residual():
+    clean = draw(1, 64, 64)
+    made = degraded(clean, HALF, 0.1, 8, generators(1))
+    assert made.residual(clean)[1] == pytest.approx(0.1, rel=0.05)

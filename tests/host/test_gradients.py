@@ -70,8 +70,7 @@ def expected(file, found, y, through: str, task="sr_bicubic", guided=True) -> to
         return loss.gradient(z)[1]
     with torch.enable_grad():
         z = z.requires_grad_()
-        back = loss.project(y)
-        made = psld_loss(loss, back, prior.denoise(z, 1.0), None)
+        made = psld_loss(loss, prior.denoise(z, 1.0), None)
         return torch.autograd.grad(made.sum(), z)[0]
 
 

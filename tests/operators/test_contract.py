@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from comfyui_flowdps.operators import (
     REGISTRY,
+    AnisotropicBlur,
+    AreaDownsample,
     AveragePool,
+    Bayer,
     BicubicDownsample,
+    BilinearDownsample,
+    BlockSensing,
+    BoxBlur,
+    Clip,
+    Colorization,
+    DefocusBlur,
     GaussianBlur,
     Identity,
+    Interlace,
+    Jpeg,
+    Kernel,
+    LanczosDownsample,
+    Mask,
     MotionBlur,
+    NearestDownsample,
+    NonuniformBlur,
+    Outpainting,
+    Quantise,
+    WalshHadamard,
     recipe_for_task,
     recipe_from_dict,
 )
+from comfyui_flowdps.operators.grey import REC601
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,14 +51,51 @@ CASES = {
     "motion-even": MotionBlur(6, seed=1),
     "motion-periodic": MotionBlur(7, seed=2, boundary="periodic"),
     "identity": Identity(),
+    "lanczos2": LanczosDownsample(2),
+    "lanczos3-points": LanczosDownsample(3, antialias=False),
+    "bilinear3": BilinearDownsample(3),
+    "bilinear2-points": BilinearDownsample(2, antialias=False),
+    "area3": AreaDownsample(3),
+    "nearest2": NearestDownsample(2),
+    "nearest3": NearestDownsample(3),
+    "box3": BoxBlur(3),
+    "box-even": BoxBlur(4, boundary="periodic"),
+    "aniso": AnisotropicBlur(5, along=0.9, across=0.4, angle=30),
+    "aniso-periodic": AnisotropicBlur(7, along=1.2, across=0.5, angle=70, boundary="periodic"),
+    "defocus": DefocusBlur(0.8),
+    "defocus-periodic": DefocusBlur(2.3, boundary="periodic"),
+    "kernel": Kernel.from_tensor(torch.tensor([[0.1, 0.7], [-0.2, 0.3], [0.0, 0.1]])),
+    "nonuniform": NonuniformBlur("defocus", size=3, count=3),
+    "nonuniform-motion": NonuniformBlur("motion", size=3, count=2, seed=4),
+    "mask": Mask.from_tensor(torch.tensor([[1, 0, 1], [0, 1, 1], [1, 1, 0]])),
+    "mask-weights": Mask.from_tensor(torch.tensor([[1, 0.4], [0.0, 0.8], [0.2, 1]])),
+    "outpainting": Outpainting(1, 0, 2, 3),
+    "colorization": Colorization(),
+    "colorization-601": Colorization(REC601),
+    "interlace-top": Interlace("top"),
+    "interlace-bottom": Interlace("bottom"),
+    "bayer": Bayer("RGGB"),
+    "bayer-gbrg": Bayer("GBRG"),
+    "hadamard": WalshHadamard(0.5, seed=3),
+    "blocks": BlockSensing(0.5, block=3, seed=2),
 }
+THREE = (Colorization, Bayer)
+"""Recipes for colour images only."""
+NONLINEAR = (Jpeg, Quantise, Clip)
 every = pytest.mark.parametrize("recipe", CASES.values(), ids=CASES.keys())
 sizes = st.tuples(st.integers(2, 5), st.integers(2, 5))
 quick = settings(max_examples=8, deadline=None, derandomize=True)
 
 
+def shape_of(recipe, size):
+    height, width = recipe.wanted(*size)
+    if recipe.wanted(1, 1) == (1, 1):
+        height, width = height * recipe.stride, width * recipe.stride
+    return 3 if isinstance(recipe, THREE) else 2, height, width
+
+
 def bound(recipe, size, dtype=torch.float64):
-    return recipe.bind((2, size[0] * recipe.stride + 0, size[1] * recipe.stride), dtype=dtype)
+    return recipe.bind(shape_of(recipe, size), dtype=dtype)
 
 
 def draw(shape, seed, count=2):
@@ -55,7 +114,10 @@ def dense(operator):
 
 
 def test_every_operator_has_a_case():
-    assert {type(recipe).name for recipe in CASES.values()} == set(REGISTRY)
+    cases = {type(recipe).name for recipe in CASES.values()}
+    assert cases | {cls.name for cls in NONLINEAR} == set(REGISTRY)
+    assert not [name for name, recipe in CASES.items() if not bound(recipe, (3, 3)).linear]
+    assert not [cls for cls in NONLINEAR if cls().bind((3, 8, 8)).linear]
 
 
 @every
@@ -129,9 +191,7 @@ def test_batch_inputs_and_inference_mode(recipe, dtype):
 
 @every
 def test_composition(recipe):
-    inner = GaussianBlur(3, sigma=0.7).bind(
-        (2, 2 * recipe.stride, 3 * recipe.stride), "cpu", torch.float64
-    )
+    inner = GaussianBlur(3, sigma=0.7).bind(shape_of(recipe, (2, 3)), "cpu", torch.float64)
     outer = recipe.bind(inner.out_shape, dtype=torch.float64)
     both = outer @ inner
     x, y = draw(both.in_shape, 1), draw(both.out_shape, 2)
@@ -144,7 +204,21 @@ def test_composition(recipe):
 
 @every
 def test_recipe_survives_json(recipe):
-    assert recipe_from_dict(recipe.to_dict()) == recipe
+    again = recipe_from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert again == recipe
+    assert hash(again) == hash(recipe)
+
+
+@every
+def test_picture_shows_what_recipes_say(recipe):
+    operator = bound(recipe, (4, 5))
+    _, height, width = operator.in_shape
+    picture = operator.picture(draw(operator.out_shape, 1))
+    assert picture.shape[1] in (operator.in_shape[0], 3)
+    assert tuple(picture.shape[2:]) == recipe.seen(height, width)
+    assert recipe.wanted(*recipe.seen(height, width)) == (height, width)
+    fitted = recipe.fitted((height, width), (height, width))
+    assert fitted.bind(operator.in_shape).out_shape == operator.out_shape
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 17, 60, 61])

@@ -324,8 +324,7 @@ class Randomness(_Fresh):
         found = nodes.NODE_CLASS_MAPPINGS
         before = torch.get_rng_state()
         for task in ours("operators").TASKS:
-            size = 5 if "blur" in task else 1
-            (operator,) = found["FlowDPS_DegradationOperator"].execute(task, size, 3).args
+            (operator,) = found["FlowDPS_DegradationOperator"].execute(task, 5, 3).args
             found["FlowDPS_EncodeMeasurement"].execute(image, operator, "simulate", 0.1, 7)
         used = not torch.equal(before, torch.get_rng_state())
         return {"ui": {"text": [json.dumps(used)]}}
@@ -561,10 +560,9 @@ class Gradient(_Fresh):
                     value, gradient = loss.gradient(x)
                     written["reference"] = reference
                 else:
-                    back = loss.project(there.y)
 
                     def at(z: Tensor) -> Tensor:
-                        return psld_loss(loss, back, prior.denoise(z, sigma), None)
+                        return psld_loss(loss, prior.denoise(z, sigma), None)
 
                     with torch.enable_grad():
                         z = x.clone().requires_grad_()

@@ -1,0 +1,38 @@
+"""Counts tensor bytes as storages come and go."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Counter(TorchDispatchMode):
+    """Bytes of the storages made while it is active, now and at most.
+
+    Those of ``known`` tensors, such as weights, are not counted.
+    """
+
+    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.kept = [tensor.untyped_storage() for tensor in known]
+        self.known = {id(storage): 0 for storage in self.kept}
+
+    def _drop(self, key: int) -> None:
+        self.live -= self.known.pop(key, 0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and id(leaf.untyped_storage()) not in self.known:
+                storage = leaf.untyped_storage()
+                self.known[id(storage)] = storage.nbytes()
+                self.live += storage.nbytes()
+                weakref.finalize(storage, self._drop, id(storage))
+        self.peak = max(self.peak, self.live)
+        return result

@@ -1,0 +1,95 @@
+"""Compressed sensing block by block, with a random orthonormal matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import LinearOperator, Recipe, Shape, positive_integer
+from .hadamard import check_ratio, no_picture
+
+
+@functools.lru_cache(maxsize=4)
+def random_orthonormal(size: int, seed: int) -> Tensor:
+    """Orthonormal matrix (size, size) drawn from ``seed``, uniform among all, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(drawn)
+    return q * r.diagonal().sign()
+
+
+class _Blocks(LinearOperator):
+    """Every block (a column of b² values) times ``rows`` (m, b²) with orthonormal rows."""
+
+    def __init__(self, shape: Shape, rows: Tensor, block: int):
+        channels, height, width = shape
+        super().__init__(shape, (channels * len(rows), height // block, width // block))
+        self._rows, self._block = rows, block
+
+    def _forward(self, x: Tensor) -> Tensor:
+        channels, height, width = self.in_shape
+        b, n = self._block, len(x)
+        cut = x.view(n, channels, height // b, b, width // b, b)
+        columns = cut.permute(0, 1, 3, 5, 2, 4).reshape(n, channels, b * b, -1)
+        return (self._rows @ columns).view(n, *self.out_shape)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        channels, height, width = self.in_shape
+        b, n = self._block, len(y)
+        columns = self._rows.mT @ y.reshape(n, channels, len(self._rows), -1)
+        cut = columns.view(n, channels, b, b, height // b, width // b)
+        return cut.permute(0, 1, 4, 2, 5, 3).reshape(n, *self.in_shape)
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return self._adjoint(y)
+
+    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        # A Aᵀ = I
+        return z + gamma / (1 + gamma) * self._adjoint(y - self._forward(z))
+
+    def _picture(self, y: Tensor) -> Tensor:
+        return self._adjoint(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockSensing(Recipe):
+    """Every ``block`` x ``block`` pixels of a channel become the first ``ratio`` of the rows of one
+    random orthonormal matrix, drawn from ``seed``, times their values.
+
+    The measurement of an image (C, H, W) is (C · m, H / block, W / block), with m = ratio · block²
+    rounded and at least 1. ValueError for a ratio outside 0 to 1 or a block below 1 or above 64.
+    """
+
+    ratio: float = 0.25
+    block: int = 32
+    seed: int = 0
+    name: ClassVar[str] = "cs_blockbased"
+
+    def __post_init__(self) -> None:
+        check_ratio(self.ratio)
+        block = positive_integer(self.block, "the block of cs_blockbased")
+        if block > 64:
+            raise ValueError(f"the block of cs_blockbased is {block}; expected at most 64")
+        object.__setattr__(self, "block", block)
+
+    @property
+    def stride(self) -> int:
+        return self.block
+
+    def seen(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+    def wanted(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+    def read(self, photo: Tensor) -> Tensor:
+        raise no_picture(self.name)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        size = self.block**2
+        rows = random_orthonormal(size, self.seed)[: max(1, round(self.ratio * size))]
+        return _Blocks(shape, rows.to(device, dtype), self.block)

@@ -1,0 +1,67 @@
+"""Colorization: only the brightness was seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import LinearOperator, Recipe, Shape
+
+EQUAL = (1 / 3, 1 / 3, 1 / 3)
+REC601 = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luma of television and JPEG (ITU-R BT.601)."""
+
+
+class _Grey(LinearOperator):
+    def __init__(self, shape: Shape, weights: Tensor):
+        super().__init__(shape, (1, *shape[1:]))
+        self._weights = weights.view(-1, 1, 1)
+        self._square = float(weights.double().square().sum())
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return (self._weights * x).sum(1, keepdim=True)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._weights * y
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return self._adjoint(y) / self._square
+
+    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        # A Aᵀ = ‖w‖² I
+        return z + gamma / (1 + gamma * self._square) * self._adjoint(y - self._forward(z))
+
+
+@dataclasses.dataclass(frozen=True)
+class Colorization(Recipe):
+    """The weighted sum of red, green and blue; the measurement has one channel.
+
+    ``weights`` are three numbers that sum to 1, such as ``EQUAL`` (default) and ``REC601``.
+    ValueError for others, and, from bind, for an image without three channels.
+    """
+
+    weights: tuple[float, float, float] = EQUAL
+    name: ClassVar[str] = "colorization"
+    grey: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        weights = tuple(map(float, self.weights))
+        if len(weights) != 3 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+            raise ValueError(
+                f"the weights are {weights}; expected three numbers that sum to 1, for red, green"
+                " and blue"
+            )
+        object.__setattr__(self, "weights", weights)
+
+    def read(self, photo: Tensor) -> Tensor:
+        weights = torch.tensor(self.weights, dtype=torch.float64).to(photo)
+        return (weights.view(3, 1, 1) * photo).sum(1, keepdim=True)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        if shape[0] != 3:
+            raise ValueError(f"colorization takes images of 3 channels; this one has {shape[0]}")
+        return _Grey(shape, torch.tensor(self.weights, dtype=torch.float64).to(device, dtype))

@@ -1,0 +1,125 @@
+"""Compressed sensing by a randomised Walsh–Hadamard transform of the whole image."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import LinearOperator, Recipe, Shape
+
+LARGEST_FACTOR = 32
+"""Sides are transformed by matrices of at most this size, as far as powers of two go."""
+
+
+def check_ratio(ratio: float) -> None:
+    """ValueError unless the part of numbers to keep is one."""
+    if not 0 < ratio <= 1:
+        raise ValueError(f"the ratio is {ratio}; expected a number above 0 and at most 1")
+
+
+def no_picture(name: str) -> ValueError:
+    """What to raise for a photo that is said to be such a measurement."""
+    return ValueError(
+        f"no photo shows a measurement of {name}: give the clean image and simulate it"
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def hadamard(size: int) -> Tensor:
+    """Orthonormal Walsh–Hadamard matrix of a power of two, symmetric, float64."""
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while len(matrix) < size:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return matrix / math.sqrt(size)
+
+
+@functools.lru_cache(maxsize=32)
+def cosine(size: int) -> Tensor:
+    """Orthonormal DCT-II matrix, float64: rows are frequencies."""
+    k = torch.arange(size, dtype=torch.float64)
+    matrix = math.sqrt(2 / size) * torch.cos(math.pi / size * k[:, None] * (k + 0.5))
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def factors(size: int) -> list[Tensor]:
+    """Orthonormal matrices whose Kronecker product transforms ``size`` values: Walsh–Hadamard for
+    the powers of two in it, a cosine transform for the odd rest.
+    """
+    power = size & -size
+    odd, parts = size // power, []
+    while power > 1:
+        part = min(power, LARGEST_FACTOR)
+        parts.append(hadamard(part))
+        power //= part
+    return ([cosine(odd)] if odd > 1 else []) + parts
+
+
+class _WalshHadamard(LinearOperator):
+    """A = S H D per channel: signs D, orthonormal transform H, kept coefficients S; A Aᵀ = I."""
+
+    def __init__(self, shape: Shape, signs: Tensor, kept: Tensor):
+        super().__init__(shape, (shape[0], 1, len(kept)))
+        self._signs, self._kept = signs, kept
+        self._factors = [[m.to(signs) for m in factors(n)] for n in shape[1:]]
+
+    def _transform(self, x: Tensor, inverse: bool) -> Tensor:
+        shape, after = x.shape, 1
+        # From the last factor of the columns to the first of the rows, without moving memory.
+        for matrix in reversed(self._factors[0] + self._factors[1]):
+            matrix = matrix.mT if inverse else matrix
+            n = len(matrix)
+            x = x.reshape(-1, n) @ matrix.mT if after == 1 else matrix @ x.reshape(-1, n, after)
+            after *= n
+        return x.reshape(shape)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._transform(self._signs * x, False).flatten(2)[..., None, self._kept]
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        channels, height, width = self.in_shape
+        full = y.new_zeros(len(y), channels, height * width)
+        full = full.index_copy(-1, self._kept, y[:, :, 0])
+        return self._signs * self._transform(full.view(-1, channels, height, width), True)
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return self._adjoint(y)
+
+    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        return z + gamma / (1 + gamma) * self._adjoint(y - self._forward(z))
+
+    def _picture(self, y: Tensor) -> Tensor:
+        return self._adjoint(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class WalshHadamard(Recipe):
+    """A part ``ratio`` of the Walsh–Hadamard coefficients of the image, whose pixels got random
+    signs first; signs and choice are drawn from ``seed``, the same for every channel.
+
+    Sides that are no powers of two are transformed by an orthonormal Walsh–Hadamard matrix for
+    their powers of two times a cosine transform for their odd part, so that A Aᵀ = I at any size.
+    The measurement of an image (C, H, W) is (C, 1, M), M = ratio · H · W rounded and at least 1.
+    """
+
+    ratio: float = 0.25
+    seed: int = 0
+    name: ClassVar[str] = "cs_walshhadamard"
+
+    def __post_init__(self) -> None:
+        check_ratio(self.ratio)
+
+    def read(self, photo: Tensor) -> Tensor:
+        raise no_picture(self.name)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        count = shape[1] * shape[2]
+        generator = torch.Generator().manual_seed(self.seed)
+        signs = torch.randint(2, shape[1:], generator=generator) * 2 - 1
+        kept = torch.randperm(count, generator=generator)[: max(1, round(self.ratio * count))]
+        return _WalshHadamard(shape, signs.to(device, dtype), kept.sort().values.to(device))

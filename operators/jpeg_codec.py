@@ -1,0 +1,89 @@
+"""Baseline JPEG, compressed and read again, in tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .hadamard import cosine
+from .operator import Operator, Shape
+from .rounding import rounded
+
+Rounding = Callable[[Tensor], Tensor]
+
+
+def _byte(x: Tensor, round_: Rounding) -> Tensor:
+    """Eight bits: rounded, and cut off at 0 and 255; gradients pass as they do in ``round_``."""
+    x = round_(x)
+    return x + (x.clamp(0, 255) - x).detach()
+
+
+def _tilted(x: Tensor, by: float) -> Tensor:
+    """What decides ties of a rounding: they fall to either side in turn, as in libjpeg."""
+    offset = x.new_full((x.shape[-1],), by)
+    offset[1::2] = -by
+    return x + offset
+
+
+class Codec(Operator):
+    """``shares``: rows and columns that share one value of colour; ``tables`` (2, 64): steps."""
+
+    def __init__(self, shape: Shape, shares: tuple[int, int], tables: Tensor):
+        super().__init__(shape, shape)
+        self._shares, self._tables = shares, tables
+        self._cosine = cosine(8).to(tables)
+        # Red, green, blue to luma, blue and red difference (JFIF), and back.
+        kr, kg, kb = 0.299, 0.587, 0.114
+        split = torch.tensor(
+            [
+                [kr, kg, kb],
+                [-kr / (2 - 2 * kb), -kg / (2 - 2 * kb), 0.5],
+                [0.5, -kg / (2 - 2 * kr), -kb / (2 - 2 * kr)],
+            ],
+            dtype=torch.float64,
+        )
+        self._split, self._join = split.to(tables), torch.linalg.inv(split).to(tables)
+        self._middle = torch.tensor([0.0, 128.0, 128.0]).view(3, 1, 1).to(tables)
+
+    def _plane(self, x: Tensor, table: Tensor, round_: Rounding) -> Tensor:
+        """Quantise planes (N, c, h, w) from 0 to 255 in their 8 x 8 blocks; edges are repeated."""
+        height, width = x.shape[2:]
+        x = F.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
+        n, c, tall, wide = x.shape
+        d = self._cosine
+        blocks = x.view(n, c, tall // 8, 8, wide // 8, 8) - 128
+        found = torch.einsum("ij,ncajbk,lk->ncaibl", d, blocks, d)
+        steps = table.view(8, 1, 8)
+        # Halves go away from zero.
+        found = round_(found * (1 + 2e-6) / steps) * steps
+        back = torch.einsum("ij,ncaibl,lk->ncajbk", d, found, d)
+        return _byte(back.reshape(n, c, tall, wide)[..., :height, :width] + 128, round_)
+
+    def _codec(self, x: Tensor, round_: Rounding) -> Tensor:
+        """Compress and decompress, with ``round_`` in the places where JPEG rounds."""
+        x = _byte((x + 1) * 127.5, round_)
+        if x.shape[1] == 1:
+            return self._plane(x, self._tables[0], round_) / 127.5 - 1
+        height, width = x.shape[2:]
+        rows, columns = self._shares
+        # Edges are repeated to whole blocks of 8 x 8 values of colour, before colour is averaged.
+        grown = (0, -width % (8 * columns), 0, -height % (8 * rows))
+        x = torch.einsum("ij,njhw->nihw", self._split, F.pad(x, grown, mode="replicate"))
+        x = _byte(x + self._middle, round_)
+        luma = self._plane(x[:, :1, :height, :width], self._tables[0], round_)
+        chroma = _byte(_tilted(F.avg_pool2d(x[:, 1:], self._shares), -1 / 8), round_)
+        chroma = self._plane(chroma, self._tables[1], round_)
+        chroma = chroma[..., : -(-height // rows), : -(-width // columns)]
+        if self._shares != (1, 1):
+            # The triangle filter of the usual decoders.
+            size = (chroma.shape[2] * rows, chroma.shape[3] * columns)
+            chroma = F.interpolate(chroma, size, mode="bilinear")[..., :height, :width]
+            chroma = _byte(_tilted(chroma, -1 / 8 if rows == 1 else 1 / 32), round_)
+        planes = torch.cat([luma, chroma], 1) - self._middle
+        return _byte(torch.einsum("ij,njhw->nihw", self._join, planes), round_) / 127.5 - 1
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._codec(x, rounded)

@@ -1,0 +1,111 @@
+"""Inpainting: some pixels are known, the others are not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import LinearOperator, Recipe, Shape, positive_integer
+from .packing import pack, pack_bits, unpack, unpack_bits
+
+
+class _Masked(LinearOperator):
+    def __init__(self, shape: Shape, weights: Tensor):
+        super().__init__(shape, shape)
+        self._weights = weights
+        known = weights > 0
+        self._inverse = torch.where(known, 1 / torch.where(known, weights, 1.0), 0.0)
+
+    @property
+    def measured(self) -> Tensor:
+        return (self._weights > 0).expand(1, *self.out_shape)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._weights * x
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._weights * y
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return self._inverse * y
+
+    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        m = self._weights
+        return (z + gamma * m * y) / (1 + gamma * m.square())
+
+
+def nearest(mask: Tensor, height: int, width: int) -> Tensor:
+    """A mask (h, w) at another size; every value is one of its own."""
+    if mask.shape == (height, width):
+        return mask
+    return F.interpolate(mask[None, None], (height, width), mode="nearest-exact")[0, 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask(Recipe):
+    """Every pixel times a weight from 0 (unknown) to 1 (known), the same in every channel.
+
+    ``values`` holds ``height`` x ``width`` weights of ``depth`` bits, 1 or 8; ``from_tensor``
+    writes it. An image of another size gets the mask resized without blending. The measurement has
+    the image's shape, with 0 where nothing is known. ValueError for values that do not fit.
+    """
+
+    height: int
+    width: int
+    values: str
+    depth: int = 1
+    name: ClassVar[str] = "inpainting"
+
+    def __post_init__(self) -> None:
+        for side in ("height", "width"):
+            value = positive_integer(getattr(self, side), f"the mask's {side}")
+            object.__setattr__(self, side, value)
+        if self.depth not in (1, 8):
+            raise ValueError(f"the mask has {self.depth} bits a pixel; expected 1 or 8")
+        if not bool((self.mask() > 0).any()):
+            raise ValueError("the mask is 0 everywhere; expected 1 where the picture is known")
+
+    @classmethod
+    def from_tensor(cls, mask: Tensor) -> Mask:
+        """The recipe of ``mask`` (h, w), from 0 (unknown) to 1 (known).
+
+        Other values than 0 and 1 are kept to 1/255. ValueError for another shape or range.
+        """
+        mask = mask.detach().cpu().double()
+        if mask.ndim != 2 or not mask.numel():
+            raise ValueError(f"the mask has shape {tuple(mask.shape)}; expected (height, width)")
+        if not bool(((mask >= 0) & (mask <= 1)).all()):
+            raise ValueError("the mask has values outside 0 to 1; expected 1 for what is known")
+        height, width = mask.shape
+        if bool(((mask == 0) | (mask == 1)).all()):
+            return cls(height, width, pack_bits(mask > 0))
+        levels = (mask * 255).round().to(torch.uint8)
+        return cls(height, width, pack(levels.contiguous().numpy().tobytes()), 8)
+
+    def mask(self) -> Tensor:
+        """The weights, float64 (height, width)."""
+        count = self.height * self.width
+        if self.depth == 1:
+            flat = unpack_bits(self.values, count, "the mask").double()
+        else:
+            levels = torch.frombuffer(
+                bytearray(unpack(self.values, count, "the mask")), dtype=torch.uint8
+            )
+            flat = levels.double() / 255
+        return flat.view(self.height, self.width)
+
+    def fitted(self, size: tuple[int, int], padded: tuple[int, int]) -> Mask:
+        if size == padded:
+            return self
+        grown = (0, padded[1] - size[1], 0, padded[0] - size[0])
+        return Mask.from_tensor(F.pad(nearest(self.mask(), *size), grown))
+
+    def read(self, photo: Tensor) -> Tensor:
+        return photo * nearest(self.mask(), *photo.shape[2:]).to(photo)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        return _Masked(shape, nearest(self.mask(), *shape[1:]).to(device, dtype))

@@ -1,0 +1,84 @@
+"""What every degradation has, linear or not: the damage itself, and how a measurement looks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+Shape = tuple[int, int, int]
+
+
+class Operator(ABC):
+    """A map A from images (N, ``in_shape``) to measurements (N, ``out_shape``).
+
+    Immutable; both shapes are (C, H, W). Differentiable, any batch size, no value range assumed
+    unless a subclass says so. Raises ValueError for a tensor of another shape. Only a
+    ``LinearOperator`` has ``linear`` = True, and with it an adjoint, a pseudo-inverse and a prox.
+    """
+
+    linear: ClassVar[bool] = False
+
+    def __init__(self, in_shape: Shape, out_shape: Shape):
+        self.in_shape, self.out_shape = in_shape, out_shape
+
+    def A(self, x: Tensor) -> Tensor:
+        """A x: (N, *in_shape) to (N, *out_shape)."""
+        return self._forward(self._checked(x, self.in_shape, "image"))
+
+    def picture(self, y: Tensor) -> Tensor:
+        """The measurement ``y`` (N, *out_shape), or a residual, as something to look at: (N, C, h,
+        w) with three channels where there is one, and with 0 where nothing was measured.
+        """
+        return _colours(self._picture(self._checked(y, self.out_shape, "measurement")))
+
+    @property
+    def measured(self) -> Tensor | None:
+        """Bool (1, *out_shape), False where a measurement holds nothing; None: True everywhere."""
+        return None
+
+    def __matmul__(self, other: Operator) -> Operator:
+        """``(a @ b).A(x)`` is ``a.A(b.A(x))``."""
+        return Composition(self, other)
+
+    def _checked(self, tensor: Tensor, shape: Shape, kind: str) -> Tensor:
+        if tensor.ndim != 4 or tuple(tensor.shape[1:]) != tuple(shape):
+            raise ValueError(
+                f"the {kind} has shape {tuple(tensor.shape)}; this operator expects"
+                f" (N, {', '.join(map(str, shape))}): bind it to the image's size"
+            )
+        return tensor
+
+    def _picture(self, y: Tensor) -> Tensor:
+        return y
+
+    @abstractmethod
+    def _forward(self, x: Tensor) -> Tensor: ...
+
+
+def _colours(x: Tensor) -> Tensor:
+    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+
+
+class Composition(Operator):
+    """One operator after another; neither need be linear."""
+
+    def __init__(self, outer: Operator, inner: Operator):
+        if outer.in_shape != inner.out_shape:
+            raise ValueError(
+                f"cannot compose: the outer operator takes {outer.in_shape}, the inner one gives"
+                f" {inner.out_shape}; bind the outer one to the inner one's out_shape"
+            )
+        super().__init__(inner.in_shape, outer.out_shape)
+        self.outer, self.inner = outer, inner
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.outer.A(self.inner.A(x))
+
+    def _picture(self, y: Tensor) -> Tensor:
+        return self.outer.picture(y)
+
+    @property
+    def measured(self) -> Tensor | None:
+        return self.outer.measured

@@ -1,0 +1,77 @@
+"""Outpainting: the picture is known, what lies around it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import LinearOperator, Recipe, Shape
+
+
+class _Crop(LinearOperator):
+    def __init__(self, shape: Shape, margins: tuple[int, int, int, int]):
+        left, top, right, bottom = margins
+        channels, height, width = shape
+        super().__init__(shape, (channels, height - top - bottom, width - left - right))
+        self._margins = (left, right, top, bottom)
+        self._rows, self._columns = slice(top, height - bottom), slice(left, width - right)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x[..., self._rows, self._columns].clone()
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return F.pad(y, self._margins)
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return self._adjoint(y)
+
+    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        # A Aᵀ = I
+        return z + gamma / (1 + gamma) * self._adjoint(y - self._forward(z))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outpainting(Recipe):
+    """The image without its margins, in pixels; the measurement is smaller by them.
+
+    ValueError for a margin that is no whole number of at least 0, and, from bind, for an image of
+    which nothing would be left.
+    """
+
+    left: int = 32
+    top: int = 32
+    right: int = 32
+    bottom: int = 32
+    name: ClassVar[str] = "outpainting"
+
+    def __post_init__(self) -> None:
+        for side in ("left", "top", "right", "bottom"):
+            value = getattr(self, side)
+            if isinstance(value, bool) or not 0 <= value < float("inf") or value != int(value):
+                raise ValueError(
+                    f"the {side} margin is {value}; expected a whole number of at least 0"
+                )
+            object.__setattr__(self, side, int(value))
+
+    def seen(self, height: int, width: int) -> tuple[int, int]:
+        return height - self.top - self.bottom, width - self.left - self.right
+
+    def wanted(self, height: int, width: int) -> tuple[int, int]:
+        return height + self.top + self.bottom, width + self.left + self.right
+
+    def fitted(self, size: tuple[int, int], padded: tuple[int, int]) -> Outpainting:
+        # The padding lies beyond the margins, and nothing is known of it either.
+        down, across = padded[0] - size[0], padded[1] - size[1]
+        return dataclasses.replace(self, right=self.right + across, bottom=self.bottom + down)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        if min(self.seen(*shape[1:])) < 1:
+            raise ValueError(
+                f"the image is {shape[1]}x{shape[2]} (height x width), and the margins leave"
+                " nothing of it; choose smaller margins or a larger image"
+            )
+        return _Crop(shape, (self.left, self.top, self.right, self.bottom))

@@ -1,0 +1,55 @@
+"""Arrays in recipes: compressed and written as text, so that JSON holds them in little space."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+
+import torch
+from torch import Tensor
+
+
+def pack(values: bytes) -> str:
+    """``values`` as text that JSON knows: zlib, then base64."""
+    return base64.b64encode(zlib.compress(values, 9)).decode("ascii")
+
+
+def unpack(text: str, length: int, what: str) -> bytes:
+    """Inverse of ``pack``; ValueError names ``what`` for text that holds no ``length`` bytes."""
+    try:
+        # One byte more than needed would tell, and a bomb is not let grow.
+        values = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), length + 1)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise ValueError(f"{what} cannot be unpacked ({error}); make it from a tensor") from error
+    if len(values) != length:
+        raise ValueError(f"{what} does not hold the {length} bytes that its size asks for")
+    return values
+
+
+def pack_bits(flags: Tensor) -> str:
+    """A bool tensor as text, eight values a byte."""
+    flat = flags.flatten().to("cpu", torch.uint8)
+    flat = torch.cat([flat, flat.new_zeros(-len(flat) % 8)]).view(-1, 8)
+    weights = 2 ** torch.arange(7, -1, -1)
+    return pack(bytes((flat.long() * weights).sum(1).tolist()))
+
+
+def unpack_bits(text: str, count: int, what: str) -> Tensor:
+    """Inverse of ``pack_bits``: a bool tensor (count,)."""
+    values = torch.tensor(list(unpack(text, -(-count // 8), what)), dtype=torch.long)
+    return (values[:, None] >> torch.arange(7, -1, -1) & 1).flatten()[:count].bool()
+
+
+def pack_floats(values: Tensor) -> str:
+    """A tensor as text, in float32."""
+    flat = values.detach().flatten().to("cpu", torch.float32).contiguous()
+    return pack(flat.numpy().astype("<f4").tobytes())
+
+
+def unpack_floats(text: str, count: int, what: str) -> Tensor:
+    """Inverse of ``pack_floats``: a float64 tensor (count,)."""
+    import struct
+
+    values = struct.unpack(f"<{count}f", unpack(text, 4 * count, what))
+    return torch.tensor(values, dtype=torch.float64)

@@ -1,0 +1,94 @@
+"""Few levels (posterised), and values cut off (over- and underexposed). Not linear."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import Recipe, Shape, positive_integer
+from .operator import Operator
+
+
+def rounded(x: Tensor) -> Tensor:
+    """x rounded to whole numbers; its gradient passes as if it were not (straight-through)."""
+    return x + (x.round() - x).detach()
+
+
+class _Quantise(Operator):
+    def __init__(self, shape: Shape, levels: int):
+        super().__init__(shape, shape)
+        self._half = (levels - 1) / 2
+
+    def _forward(self, x: Tensor) -> Tensor:
+        y = rounded((x + 1) * self._half) / self._half - 1
+        return y + (y.clamp(-1, 1) - y).detach()
+
+
+class _Cut(torch.autograd.Function):
+    """A clamp whose gradient, beyond its ends, passes only where descent leads back inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.ends = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (x,), (gradient,), (low, high) = ctx.saved_tensors, gradients, ctx.ends
+        away = ((x > high) & (gradient < 0)) | ((x < low) & (gradient > 0))
+        return torch.where(away, 0.0, gradient), None, None
+
+
+class _Clip(Operator):
+    def __init__(self, shape: Shape, low: float, high: float):
+        super().__init__(shape, shape)
+        self._ends = low, high
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return _Cut.apply(x, *self._ends)  # type: ignore[return-value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantise(Recipe):
+    """Every value becomes the nearest of ``levels`` numbers from -1 to 1, evenly spaced.
+
+    256 are the 8 bits of a file, 2 is black and white. Gradients pass as if there were no levels
+    (straight-through). ValueError for fewer than 2 levels.
+    """
+
+    levels: int = 8
+    name: ClassVar[str] = "quantise"
+
+    def __post_init__(self) -> None:
+        levels = positive_integer(self.levels, "the number of levels")
+        if levels < 2:
+            raise ValueError("the number of levels is 1; expected at least 2")
+        object.__setattr__(self, "levels", levels)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> Operator:
+        return _Quantise(shape, self.levels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip(Recipe):
+    """Values below ``low`` become ``low``, and those above ``high`` become ``high``.
+
+    The gradient inside is exact. Outside, the clamp's own is 0, which would leave a pixel that went
+    too far there for ever: here it passes where a step against it leads back inside, and is 0
+    where it would lead further out. ValueError unless ``low`` is less than ``high``.
+    """
+
+    low: float = -1.0
+    high: float = 0.3
+    name: ClassVar[str] = "clip"
+
+    def __post_init__(self) -> None:
+        if not -float("inf") < self.low < self.high < float("inf"):
+            raise ValueError(f"low is {self.low} and high is {self.high}; expected low below high")
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> Operator:
+        return _Clip(shape, self.low, self.high)

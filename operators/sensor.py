@@ -1,0 +1,114 @@
+"""What a camera leaves out: every other row (interlacing), and two colours of three (Bayer)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import LinearOperator, Recipe, Shape
+
+FIELDS = ("top", "bottom")
+PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
+
+
+class _Subset(LinearOperator):
+    """A part of the image's values, each once: A Aᵀ = I."""
+
+    def _pinv(self, y: Tensor) -> Tensor:
+        return self._adjoint(y)
+
+    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        return z + gamma / (1 + gamma) * self._adjoint(y - self._forward(z))
+
+
+class _Rows(_Subset):
+    def __init__(self, shape: Shape, first: int):
+        channels, height, width = shape
+        super().__init__(shape, (channels, (height - first + 1) // 2, width))
+        self._first = first
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x[..., self._first :: 2, :].clone()
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        index = torch.arange(self._first, self.in_shape[1], 2, device=y.device)
+        return y.new_zeros(len(y), *self.in_shape).index_add(-2, index, y)
+
+    def _picture(self, y: Tensor) -> Tensor:
+        return self._adjoint(y)
+
+
+class _Mosaic(_Subset):
+    def __init__(self, shape: Shape, filter_: Tensor):
+        super().__init__(shape, (1, *shape[1:]))
+        self._filter = filter_
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return (self._filter * x).sum(1, keepdim=True)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._filter * y
+
+
+@dataclasses.dataclass(frozen=True)
+class Interlace(Recipe):
+    """One field of an interlaced frame: rows 0, 2, 4, … (``field`` = top) or 1, 3, 5, … (bottom).
+
+    The measurement has the rows of that field only; its picture is the whole frame, with 0 for the
+    other field. ValueError for an unknown field, and, from bind, for an image without such a row.
+    """
+
+    field: str = "top"
+    name: ClassVar[str] = "interlace"
+
+    def __post_init__(self) -> None:
+        if self.field not in FIELDS:
+            raise ValueError(f"the field is {self.field!r}; expected 'top' or 'bottom'")
+
+    def read(self, photo: Tensor) -> Tensor:
+        return photo[..., FIELDS.index(self.field) :: 2, :]
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        first = FIELDS.index(self.field)
+        if shape[1] <= first:
+            raise ValueError("the image has one row, which is no bottom field; choose 'top'")
+        return _Rows(shape, first)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bayer(Recipe):
+    """What a sensor behind a Bayer filter sees: one of three colours at every pixel.
+
+    ``pattern`` names the colours of the first two pixels of row 0, then of row 1. The measurement
+    has one channel, as raw files do; its picture is grey, and a picture in colours is read as well.
+    ValueError for an unknown pattern, and, from bind, for an image without three channels.
+    """
+
+    pattern: str = "RGGB"
+    name: ClassVar[str] = "bayer"
+    grey: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.pattern not in PATTERNS:
+            raise ValueError(
+                f"the pattern is {self.pattern!r}; expected one of {', '.join(PATTERNS)}"
+            )
+
+    def filter(self, height: int, width: int) -> Tensor:
+        """1 where a colour is seen, float64 (3, height, width); one 1 at every pixel."""
+        cell = torch.tensor([["RGB".index(c) for c in self.pattern]]).view(2, 2)
+        rows, columns = torch.arange(height) % 2, torch.arange(width) % 2
+        colour = cell[rows[:, None], columns]
+        return (colour == torch.arange(3).view(3, 1, 1)).double()
+
+    def read(self, photo: Tensor) -> Tensor:
+        filter_ = self.filter(*photo.shape[2:]).to(photo)
+        return (filter_ * photo).sum(1, keepdim=True)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        if shape[0] != 3:
+            raise ValueError(f"bayer takes images of 3 channels; this one has {shape[0]}")
+        return _Mosaic(shape, self.filter(*shape[1:]).to(device, dtype))
