@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from comfyui_flowdps import samplers
 from comfyui_flowdps.benchmarks import memory
+from comfyui_flowdps.benchmarks.counting import Operations
 from comfyui_flowdps.operators import Measurement, recipe_for_task
 from comfyui_flowdps.priors.checkpointing import (
     checkpointed,
@@ -23,7 +24,6 @@ from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.memory import Guidance
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 TERA = 1e12
 
@@ -32,11 +32,11 @@ def operations(function: Callable[[torch.Tensor], torch.Tensor], *shape: int, gr
     """Operations of ``function`` on zeros of ``shape`` and, with ``gradient``, of its gradient."""
     x = torch.zeros(shape).requires_grad_(gradient)
     # The attention that is counted is the plain one.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    with Operations() as counter, sdpa_kernel(SDPBackend.MATH):
         y = function(x)
         if gradient:
-            y.sum().backward()
-    return counter.get_total_flops()
+            torch.autograd.grad(y.sum(), x)
+    return counter.total
 
 
 def decoding(size: int, mode: str) -> int:
@@ -126,7 +126,8 @@ def main() -> None:
                     total += (calls.get(name, 0) - back) * unit[name, memory.MODES[0]]
                 cells.append(f"{total:.0f}")
             said = ", ".join(
-                f"{name} {count}" + (f" ({back})" if (back := calls.get(f"{name} gradient")) else "")
+                f"{name} {count}"
+                + (f" ({back})" if (back := calls.get(f"{name} gradient")) else "")
                 for name, count in calls.items()
                 if not name.endswith("gradient")
             )
