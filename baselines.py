@@ -23,14 +23,24 @@ def upsample_bicubic(measurement: Measurement) -> Tensor:
     return F.interpolate(measurement.y, size=size, mode="bicubic", antialias=True)
 
 
+def mean_colour(measurement: Measurement) -> Tensor:
+    """Images (N, C, H, W) of the one colour that was measured on average."""
+    operator, y = measurement.linear, measurement.y
+    channels = operator.in_shape[0]
+    if y.shape[1] == channels and y.shape[2] > 1 and measurement.operator.measured is None:
+        mean = y.mean((2, 3), keepdim=True)
+    else:
+        ones = y.new_ones(1, *operator.in_shape)
+        mean = operator.adjoint(y).sum((2, 3), True) / operator.normal(ones).sum((2, 3), True)
+    return mean.expand(len(y), *operator.in_shape).contiguous()
+
+
 def wiener(measurement: Measurement, strength: float) -> Tensor:
     """argmin ‖A x − y‖² + λ ‖x − m‖² with m the mean colour of y and λ = ``strength``.
 
     Wiener's filter for a white image spectrum (Tikhonov): one prox of the operator.
     """
-    operator, y = measurement.linear, measurement.y
-    mean = y.mean((2, 3), keepdim=True).expand(len(y), *operator.in_shape)
-    return operator.prox(mean.contiguous(), y, 1 / strength)
+    return measurement.linear.prox(mean_colour(measurement), measurement.y, 1 / strength)
 
 
 def _gradient(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +68,7 @@ def total_variation(measurement: Measurement, strength: float, iterations: int =
     The data term enters by its exact prox; ``strength`` is λ on the scale of images in [-1, 1].
     """
     operator, y = measurement.linear, measurement.y
-    x = operator.prox(y.new_zeros(len(y), *operator.in_shape) + y.mean((2, 3), True), y, 100.0)
+    x = operator.prox(mean_colour(measurement), y, 100.0)
     # tau * sigma * 8 ≤ 1 for the norm of the gradient. The dual variable is at most λ long and a
     # picture changes by some tenths: steps in this proportion converge fastest.
     tau = 0.06 / strength

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import torch
 from comfyui_flowdps import bench, samplers
+from comfyui_flowdps.bench_tasks import PAPER, TASKS
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.samplers import PRESETS, Settings
 
@@ -73,7 +74,7 @@ def row(*cells: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="*", choices=list(CANDIDATES), default=list(CANDIDATES))
-    parser.add_argument("--tasks", nargs="+", choices=list(bench.TASKS), default=list(bench.TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(PAPER))
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--polish", action="store_true")
     args = parser.parse_args()

@@ -1,8 +1,8 @@
 """Passes and floating-point operations of every method, for SD3 at one size.
 
 ``python benchmarks/work.py [--size 1024] [--steps 28]``. Passes are counted in short runs with the
-demo prior; operations with fake tensors of SD3 medium and its autoencoder, so that the numbers are
-exact and the same on every machine, in float16. One multiplication and its addition are two operations.
+demo prior; operations with fake tensors of SD3 medium and its autoencoder in float16, so that the
+numbers are exact and the same on every machine. One multiplication and its addition are two.
 """
 
 from __future__ import annotations

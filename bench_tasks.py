@@ -1,0 +1,90 @@
+"""The degradations that ``flowdps bench`` measures, at sizes that suit 128-pixel pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from . import operators as ops
+
+
+def half_known() -> ops.Mask:
+    """Every other pixel or so is missing."""
+    g = torch.Generator().manual_seed(0)
+    return ops.Mask.from_tensor((torch.rand(128, 128, generator=g) < 0.5).float())
+
+
+def scratched() -> ops.Mask:
+    """A photo with a dozen scratches of a few pixels' width."""
+    g = torch.Generator().manual_seed(1)
+    rows, columns = torch.arange(128.0)[:, None], torch.arange(128.0)
+    known = torch.ones(128, 128)
+    for _ in range(12):
+        angle, offset, width, bend = torch.rand(4, generator=g).tolist()
+        slope = torch.tensor(angle * torch.pi)
+        across = (columns - 64) * slope.cos() + (rows - 64) * slope.sin()
+        along = (rows - 64) * slope.cos() - (columns - 64) * slope.sin()
+        line = across - 110 * (offset - 0.5) + 6 * (along / 20 + 7 * bend).sin()
+        known[line.abs() < 0.7 + 1.5 * width] = 0
+    return ops.Mask.from_tensor(known)
+
+
+def three_taps() -> ops.Kernel:
+    """Three shots of a picture on one film."""
+    kernel = torch.zeros(13, 13)
+    kernel[1, 2], kernel[6, 6], kernel[10, 12] = 1, 2, 1
+    return ops.Kernel.from_tensor(kernel)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A degradation; ``recipe`` may draw from a seed.
+
+    assumed: the noise level that methods are told where no noise is added, since what the operator
+    rounds is its noise; None: the benchmark's noise is added.
+    """
+
+    recipe: Callable[[int], ops.Recipe]
+    assumed: float | None = None
+
+
+def fixed(recipe: ops.Recipe, assumed: float | None = None) -> Task:
+    """A task without anything random in it."""
+    return Task(lambda _: recipe, assumed)
+
+
+PAPER = {
+    "SR x4": fixed(ops.BicubicDownsample(4)),
+    "SR x8": fixed(ops.BicubicDownsample(8)),
+    "Gaussian blur, sigma 3": fixed(ops.GaussianBlur(19)),
+    "motion blur, 17": Task(lambda seed: ops.MotionBlur(17, seed=seed)),
+}
+"""What the README's table shows."""
+
+OTHERS = {
+    "average x4": fixed(ops.AveragePool(4)),
+    "Lanczos x4": fixed(ops.LanczosDownsample(4)),
+    "bilinear x4": fixed(ops.BilinearDownsample(4)),
+    "nearest x4": fixed(ops.NearestDownsample(4)),
+    "box blur, 9": fixed(ops.BoxBlur(9)),
+    "Gaussian blur, 4 by 1": fixed(ops.AnisotropicBlur(25, 4.0, 1.0)),
+    "lens blur, radius 4": fixed(ops.DefocusBlur(4.0)),
+    "a kernel of three taps": fixed(three_taps()),
+    "lens blur at the corners": fixed(ops.NonuniformBlur(size=13)),
+    "half of the pixels": fixed(half_known()),
+    "scratches": fixed(scratched()),
+    "scratches on lens blur": fixed(ops.Chain((ops.DefocusBlur(2.0), scratched()))),
+    "margins of 16": fixed(ops.Outpainting(16, 16, 16, 16)),
+    "grey": fixed(ops.Colorization()),
+    "interlaced": fixed(ops.Interlace()),
+    "Bayer mosaic": fixed(ops.Bayer()),
+    "Walsh-Hadamard, 25 %": fixed(ops.WalshHadamard(0.25)),
+    "blocks of 32, 25 %": fixed(ops.BlockSensing(0.25)),
+    "noise only": fixed(ops.Identity()),
+    "JPEG, quality 10": fixed(ops.Jpeg(10), assumed=0.06),
+    "6 levels": fixed(ops.Quantise(6), assumed=0.12),
+    "overexposed": fixed(ops.Clip(-1.0, 0.3)),
+}
+TASKS: dict[str, Task] = {**PAPER, **OTHERS}
