@@ -52,19 +52,20 @@ function sampler(key, method, place, { seed = 1, cfg = 1.0, prompts = false } = 
   }];
 }
 
-const encode = (image, operator, place, { mode = 'simulate', noise = 0.03, vae = false } = {}) =>
-  ['encode', 'FlowDPS_EncodeMeasurement', place, {
-    set: { mode, noise },
-    from: { image, operator: [operator, 'operator'], ...(vae ? { vae: ['prior', 'vae'] } : {}) },
-  }];
+const encode = (image, operator, place, {
+  mode = 'simulate', noise = 0.03, vae = false, key = 'encode', title,
+} = {}) => [key, 'FlowDPS_EncodeMeasurement', place, {
+  title, set: { mode, noise },
+  from: { image, operator: [operator, 'operator'], ...(vae ? { vae: ['prior', 'vae'] } : {}) },
+}];
 
 // Degradation nodes below each other, each fed by the one above.
 function chain(operators, x, y) {
   let before = null;
-  return operators.map(([type, set, height], i) => {
+  return operators.map(([type, set, height, from = {}], i) => {
     const key = `operator${i + 1}`;
     const node = [key, `FlowDPS_${type}`, [x, y, 280, 0], {
-      set, from: before ? { operator: [before, 'operator'] } : {},
+      set, from: { ...from, ...(before ? { operator: [before, 'operator'] } : {}) },
     }];
     before = key;
     y += height + 60;
@@ -90,16 +91,26 @@ about 1 time the noise is right.
 **What is left over** is that difference. Even, grey grain is good. If you recognise the picture in
 it, the measurement was missed.`;
 
-function demo(name, { picture, operators, noise = 0.03, seed = 1, title, what, change = '' }) {
+// With scratches, a node draws the mask of a Mask node. With observed, the picture is damaged by a
+// node of its own, and what comes out is restored like a photo of which only that much is known.
+function demo(name, {
+  picture, operators, noise = 0.03, seed = 1, title, what, change = '', scratches, observed,
+}) {
   const last = `operator${operators.length}`;
+  const first = scratches ? 870 : 690;
   return {
     name,
     nodes: [
       ...demoModel(360),
       ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
-      ...chain(operators, 20, 690),
+      ...(scratches ? [['scratches', 'FlowDPS_Scratches', [20, 690, 280, 0],
+        { set: scratches, from: { image: ['picture', 'image'] } }]] : []),
+      ...chain(operators, 20, first),
+      ...(observed ? [encode(['picture', 'image'], last, [20, 850, 280, 0],
+        { key: 'damage', title: observed, noise: 0 })] : []),
       show('original', 'Original', ['picture', 'image'], [360, 550, 280, 250]),
-      encode(['picture', 'image'], last, [360, 870, 280, 0], { noise }),
+      encode([observed ? 'damage' : 'picture', 'image'], last, [360, 870, 280, 0],
+        { noise, mode: observed ? 'observed' : 'simulate' }),
       show('measured', 'What was measured', ['encode', 'image'], [720, 970, 300, 250]),
       sampler('restore', 'FlowDPS', [720, 80, 300, PREVIEWED], { seed }),
       save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1080, 80, 300, 290]),
@@ -128,6 +139,8 @@ ${LIMITS}`],
     thumb: [['measured', 0, 'measured'], ['restored', 0, 'restored']],
   };
 }
+
+const SCRATCHES = { count: 12, thickness: 2.5, seed: 3 };
 
 const demos = [
   demo('demo_upscale_x4', {
@@ -175,6 +188,61 @@ const demos = [
     what: `First blurred, then shrunk to half the size. Connect one degradation node to the next, in the
 order in which things happened.`,
     change: '- *sigma* and *scale*: how much of each\n',
+  }),
+  demo('demo_inpaint_scratches', {
+    picture: 'butterfly',
+    scratches: SCRATCHES,
+    operators: [['Mask', {}, 58, { mask: ['scratches', 'mask'] }]],
+    title: 'Mend scratches',
+    what: 'Scratches took parts of the picture away; what was there is made anew.',
+    change: `- *count* and *thickness* of Random Scratches
+- your own photo: *Load Image* gives the picture and the mask that you paint in its mask editor
+`,
+  }),
+  demo('demo_old_photo', {
+    picture: 'house',
+    noise: 0.06,
+    scratches: SCRATCHES,
+    operators: [
+      ['GaussianBlur', { sigma: 1.2, size: 9, boundary: 'reflect' }, 106],
+      ['Mask', {}, 58, { mask: ['scratches', 'mask'] }],
+    ],
+    title: 'Mend an old photo',
+    what: 'Blurred, scratched and grainy at once. The mask comes last: the scratches lie on the blurred print.',
+    change: '- *sigma*: how blurred it is\n- *count* and *thickness* of Random Scratches\n',
+  }),
+  demo('demo_jpeg_repair', {
+    picture: 'house',
+    noise: 0.1,
+    observed: 'Make a bad JPEG',
+    operators: [['Jpeg', { quality: 10, subsampling: '4:2:0' }, 82]],
+    title: 'Repair a JPEG',
+    what: `A picture is saved as a JPEG of quality 10, and the JPEG is restored as if it were a photo of
+yours (*mode* is **observed**).`,
+    change: `- *quality*: lower is worse
+- your own JPEG, neither resized nor cropped: connect *Load Image* to Encode Measurement
+`,
+  }),
+  demo('demo_out_of_focus', {
+    picture: 'truck',
+    operators: [['DefocusBlur', { radius: 4.0, boundary: 'reflect' }, 82]],
+    title: 'A lens out of focus',
+    what: 'Every point became a disk of 4 pixels radius, as behind a lens that is out of focus.',
+    change: '- *radius*: how far out of focus it is\n',
+  }),
+  demo('demo_colorize', {
+    picture: 'party-face',
+    operators: [['Colorization', { weights: 'luma' }, 58]],
+    title: 'Colour a black-and-white picture',
+    what: `Only the brightness is known. Many colours go with it: the model chooses, and may choose others
+than the original's.`,
+  }),
+  demo('demo_deinterlace', {
+    picture: 'bee',
+    operators: [['Interlace', { field: 'top' }, 58]],
+    title: 'Fill the missing rows',
+    what: 'Of a frame of video only every other row is known; the rows between are made anew.',
+    change: '- *field*: which rows are known\n',
   }),
 ];
 
