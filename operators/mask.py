@@ -42,18 +42,21 @@ def resized(mask: Tensor, height: int, width: int) -> Tensor:
     """A mask (h, w) at another size; every value is one of its own.
 
     A pixel of a smaller mask is as little known as the least known of those it covers, so that no
-    thin scratch is lost. ValueError where nothing would be known.
+    thin scratch is lost; unless nothing would be known, as of a mask of single pixels: then it is
+    the nearest one. ValueError where that knows nothing either.
     """
     if mask.shape == (height, width):
         return mask
     smaller = (min(height, mask.shape[0]), min(width, mask.shape[1]))
     least = -F.adaptive_max_pool2d(-mask[None, None], smaller)
-    if not bool((least > 0).any()):
+    source = least if bool((least > 0).any()) else mask[None, None]
+    result = F.interpolate(source, (height, width), mode="nearest-exact")[0, 0]
+    if not bool((result > 0).any()):
         raise ValueError(
             f"nothing is left of what the mask of {mask.shape[0]}x{mask.shape[1]} knows, at"
             f" {height}x{width}; give a mask of that size"
         )
-    return F.interpolate(least, (height, width), mode="nearest-exact")[0, 0]
+    return result
 
 
 @dataclasses.dataclass(frozen=True)

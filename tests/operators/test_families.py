@@ -84,9 +84,12 @@ def test_a_smaller_mask_knows_only_what_was_known_whole():
     assert torch.equal(seen[1], torch.zeros(16))
     assert torch.equal(seen[0], seen[2])
     torch.testing.assert_close(seen[0, 8:], torch.tensor([1, 1, 0.4, 0.4, 1, 1, 1, 1]))
-    full = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    with pytest.raises(ValueError, match="nothing is left of what the mask of 2x2 knows, at 1x1"):
-        Mask.from_tensor(full).bind((1, 1, 1))
+    dots = torch.zeros(4, 4)
+    dots[::2, 1::2] = 1
+    few = torch.ones(1, 1, 2, 2)
+    assert torch.equal(bound(Mask.from_tensor(dots.flip(0)), few).A(few)[0, 0], torch.ones(2, 2))
+    with pytest.raises(ValueError, match="nothing is left of what the mask of 4x4 knows, at 2x2"):
+        Mask.from_tensor(dots).bind((1, 2, 2))
 
 
 def test_what_is_painted_is_unknown():
