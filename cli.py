@@ -101,7 +101,7 @@ def parser() -> Parser:
         type=Path,
         metavar="FILE",
         help="a black and white picture, white where the photo is unknown; stretched over every"
-        " photo, after the task",
+        " photo, as --size leaves it, after the task",
     )
     add(
         "--kernel",
