@@ -8,14 +8,16 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from torch import Tensor
 from tqdm import tqdm
 
 from . import bench, images
-from .operators import TASKS, recipe_for_task
+from .operators import TASKS, Chain, Kernel, Mask, Recipe, recipe_for_task
+from .operators.kernel import trimmed
 from .priors.base import FlowPrior, is_out_of_memory
 from .priors.memory import MODES
 from .restoration import Photo, Request, Restored, prepare, restore
@@ -49,6 +51,8 @@ DEG_SCALE: dict[str, tuple[float | None, float | None]] = {
     "clip": (None, None),
     "identity": (None, None),
 }
+FROM_FILES = {"inpainting": "mask", "deblur_kernel": "kernel"}
+"""Tasks that need a file, and the option that names it."""
 PARTS = ("measurement", "restored", "sheet")
 
 
@@ -81,12 +85,29 @@ def parser() -> Parser:
     add = r.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
-    add("--task", default="sr_bicubic", help=f"one of {', '.join(TASKS)}")
+    add(
+        "--task",
+        help=f"one of {', '.join((*TASKS, *FROM_FILES))}; without it, what --kernel or --mask says,"
+        " else sr_bicubic",
+    )
     add(
         "--deg-scale",
         type=float,
         help="scale factor, size of the blur kernel in pixels, or the task's own number: see"
         " docs/operators.md",
+    )
+    add(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="a black and white picture, white where the photo is unknown; stretched over every"
+        " photo, as --size leaves it, after the task",
+    )
+    add(
+        "--kernel",
+        type=Path,
+        metavar="FILE",
+        help="a picture of what a point of light became, white on black: a blur before the task",
     )
     add(
         "--observed",
@@ -137,13 +158,53 @@ def parser() -> Parser:
     return top
 
 
+def task_of(args: argparse.Namespace) -> str:
+    """The task that a command line names, or means by the files that it gives.
+
+    ValueError for an unknown one, and for one whose file is missing.
+    """
+    meant = [task for task, option in FROM_FILES.items() if getattr(args, option) is not None]
+    task: str = args.task or (meant[-1] if meant else "sr_bicubic")
+    if task not in (*TASKS, *FROM_FILES):
+        names = ", ".join((*TASKS, *FROM_FILES))
+        raise ValueError(f"unknown task {task!r}; expected one of {names}")
+    if task in FROM_FILES and task not in meant:
+        raise ValueError(f"--task {task} needs --{FROM_FILES[task]} FILE; see restore --help")
+    return task
+
+
+def recipe_of(args: argparse.Namespace, kind: int) -> Recipe:
+    """Kernel, task and mask of a command line, in that order; ValueError for what makes no sense.
+
+    ``kind`` of prior, DEMO or LARGE, for the task's own number.
+    """
+    task = task_of(args)
+    parts: list[Recipe] = []
+    if args.kernel is not None:
+        parts.append(_said_of(args.kernel, lambda x: Kernel.from_tensor(trimmed(x))))
+    if task in TASKS:
+        scale = args.deg_scale
+        if scale is None and task in DEG_SCALE:
+            scale = DEG_SCALE[task][kind]
+        parts.append(recipe_for_task(task, scale, seed=args.seed))
+    if args.mask is not None:
+        parts.append(_said_of(args.mask, Mask.from_painted))
+    return parts[0] if len(parts) == 1 else Chain(tuple(parts))
+
+
+def _said_of(file: Path, make: Callable[[Tensor], Recipe]) -> Recipe:
+    """What ``make`` makes of a picture; ValueError names the file."""
+    picture = images.read_grey(file)
+    try:
+        return make(picture)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
 def request_of(args: argparse.Namespace) -> Request:
     """The request of a command line; ValueError for what makes no sense."""
     kind = DEMO if args.prior is None else LARGE
-    scale = args.deg_scale
-    if scale is None and args.task in DEG_SCALE:
-        scale = DEG_SCALE[args.task][kind]
-    recipe = recipe_for_task(args.task, scale, seed=args.seed)
+    recipe = recipe_of(args, kind)
     settings = preset(args.method, args.preset)
     if args.step_size is not None:
         settings = dataclasses.replace(settings, step_size=args.step_size)
@@ -204,8 +265,10 @@ class Restoring:
     def __init__(self, args: argparse.Namespace, request: Request):
         self.args, self.request = args, request
         self.settings = {
-            "task": args.task,
+            "task": task_of(args),
             "operator": request.recipe.to_dict(),
+            "mask": None if args.mask is None else str(args.mask),
+            "kernel": None if args.kernel is None else str(args.kernel),
             "observed": request.observed,
             "noise": request.noise,
             "method": request.method,

@@ -45,12 +45,12 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def read_image(path: str | Path) -> tuple[Tensor, list[str]]:
+def read_image(path: str | Path, smallest: int = SMALLEST) -> tuple[Tensor, list[str]]:
     """The picture in a file, float32 (1, 3, H, W) in [-1, 1], and notes on what was converted.
 
     The first frame is taken; EXIF orientation is applied; alpha is composited on white; 16-bit and
     floating-point grey is scaled, and every other mode becomes RGB. Raises ValueError, in one
-    sentence, for a file that is missing, not an image, truncated, smaller than ``SMALLEST`` pixels
+    sentence, for a file that is missing, not an image, truncated, smaller than ``smallest`` pixels
     on a side, or that holds NaN or infinite values.
     """
     path = Path(path)
@@ -83,11 +83,19 @@ def read_image(path: str | Path) -> tuple[Tensor, list[str]]:
         raise
     except Exception as error:  # Decoders raise OSError, SyntaxError, EOFError, struct.error, ...
         raise ValueError(f"{path} is truncated or corrupt ({error})") from error
-    if min(x.shape[2:]) < SMALLEST:
+    if min(x.shape[2:]) < smallest:
         raise ValueError(
-            f"{path} is {x.shape[2]}x{x.shape[3]} pixels; expected at least {SMALLEST}x{SMALLEST}"
+            f"{path} is {x.shape[2]}x{x.shape[3]} pixels; expected at least {smallest}x{smallest}"
         )
     return x, notes
+
+
+def read_grey(path: str | Path) -> Tensor:
+    """The brightness of the picture in a file, float32 (H, W) from 0 (black) to 1, of any size.
+
+    The mean of red, green and blue. ValueError as from ``read_image``.
+    """
+    return (read_image(path, 1)[0][0].mean(0) + 1) / 2
 
 
 def _to_tensor(image: Image.Image, deep: bool, path: Path, notes: list[str]) -> Tensor:

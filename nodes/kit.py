@@ -48,6 +48,15 @@ def to_images(image: Tensor, what: str = "image") -> Tensor:
     return x.expand(-1, 3, -1, -1).contiguous() * 2 - 1
 
 
+def only(tensor: Tensor, what: str) -> Tensor:
+    """The one of ``tensor`` (N, ...); ValueError where there are several different ones."""
+    if not len(tensor) or (len(tensor) > 1 and not bool((tensor == tensor[:1]).all())):
+        raise ValueError(
+            f"there are {len(tensor)} {what}s; expected one, which serves all pictures of a batch"
+        )
+    return tensor[0]
+
+
 def from_images(x: Tensor) -> Tensor:
     """(N, 3, H, W) in [-1, 1] as the host's IMAGE, clamped to [0, 1]."""
     return ((x.float().cpu() + 1) / 2).clamp(0, 1).movedim(1, -1).contiguous()

@@ -37,7 +37,8 @@ class EncodeMeasurement(io.ComfyNode):
                     default=SIMULATE,
                     tooltip="simulate: the picture is clean; it is damaged here, so that you can"
                     " compare the result with it. observed: the picture is your damaged photo; with"
-                    " a downscale operator, the result is that many times larger.",
+                    " a downscale operator, the result is that many times larger, and with"
+                    " outpainting larger by the margins.",
                 ),
                 io.Float.Input(
                     "noise",

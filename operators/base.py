@@ -195,8 +195,8 @@ class Recipe(ABC):
     """
 
     name: ClassVar[str]
-    grey: ClassVar[bool] = False
-    """Whether the measurement of a colour image has one channel."""
+    partial: ClassVar[bool] = False
+    """Whether the measurement has fewer values than its picture: one channel, or fewer rows."""
 
     @property
     def stride(self) -> int:

@@ -60,8 +60,8 @@ class Chain(Recipe):
         return Chain(tuple(parts))
 
     def read(self, photo: Tensor) -> Tensor:
-        if any(recipe.grey for recipe in self.recipes[:-1]):
-            photo = photo.mean(1, keepdim=True)
+        for recipe in self.recipes[:-1]:
+            photo = recipe.read(photo) if recipe.partial else photo
         return self.recipes[-1].read(photo)
 
     def to_dict(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Colorization(Recipe):
 
     weights: tuple[float, float, float] = EQUAL
     name: ClassVar[str] = "colorization"
-    grey: ClassVar[bool] = True
+    partial: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         weights = tuple(map(float, self.weights))

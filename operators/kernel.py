@@ -13,6 +13,44 @@ from .base import LinearOperator, Recipe, Shape, check_boundary, positive_intege
 from .blur import Convolution
 from .packing import pack_floats, unpack_floats
 
+LARGEST = 511
+"""Most taps a side of a kernel from a picture: more is a photo, connected by mistake."""
+
+
+def trimmed(kernel: Tensor, *, centre: bool = True) -> Tensor:
+    """``kernel`` (h, w) without the zeros around it, as float64 with odd sides.
+
+    With ``centre``, its centre of mass, rounded to whole taps, becomes the middle; without, the tap
+    (h // 2, w // 2) stays the middle. ValueError for another shape, for negative or infinite
+    values, for a kernel that is 0 everywhere, and for one larger than ``LARGEST`` taps.
+    """
+    if kernel.ndim != 2 or not kernel.numel():
+        raise ValueError(f"the kernel has shape {tuple(kernel.shape)}; expected (height, width)")
+    kernel = kernel.detach().cpu().double()
+    if not bool((kernel.isfinite() & (kernel >= 0)).all()):
+        raise ValueError("the kernel holds negative or infinite values; expected numbers from 0")
+    if not bool(kernel.any()):
+        raise ValueError("the kernel is black; expected the picture of a light that was blurred")
+    for axis in (0, 1):
+        taps = kernel.sum(1 - axis)
+        where = taps.nonzero()
+        first, last = int(where.min()), int(where.max())
+        middle = len(taps) // 2
+        if centre:
+            place = torch.arange(len(taps), dtype=torch.float64)
+            middle = round(float((place * taps).sum() / taps.sum()))
+        reach = max(middle - first, last - middle)
+        if 2 * reach + 1 > LARGEST:
+            raise ValueError(
+                f"the kernel is {2 * reach + 1} pixels long; expected at most {LARGEST}: a small"
+                " picture, black but for the path of one point of light"
+            )
+        part = kernel.narrow(axis, first, last - first + 1)
+        before, after = reach - (middle - first), reach - (last - middle)
+        sides = (0, 0, before, after) if axis == 0 else (before, after, 0, 0)
+        kernel = torch.nn.functional.pad(part, sides)
+    return kernel
+
 
 @dataclasses.dataclass(frozen=True)
 class Kernel(Recipe):

@@ -38,11 +38,25 @@ class _Masked(LinearOperator):
         return (z + gamma * m * y) / (1 + gamma * m.square())
 
 
-def nearest(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask (h, w) at another size; every value is one of its own."""
+def resized(mask: Tensor, height: int, width: int) -> Tensor:
+    """A mask (h, w) at another size; every value is one of its own.
+
+    A pixel of a smaller mask is as little known as the least known of those it covers, so that no
+    thin scratch is lost; unless nothing would be known, as of a mask of single pixels: then it is
+    the nearest one. ValueError where that knows nothing either.
+    """
     if mask.shape == (height, width):
         return mask
-    return F.interpolate(mask[None, None], (height, width), mode="nearest-exact")[0, 0]
+    smaller = (min(height, mask.shape[0]), min(width, mask.shape[1]))
+    least = -F.adaptive_max_pool2d(-mask[None, None], smaller)
+    source = least if bool((least > 0).any()) else mask[None, None]
+    result = F.interpolate(source, (height, width), mode="nearest-exact")[0, 0]
+    if not bool((result > 0).any()):
+        raise ValueError(
+            f"nothing is left of what the mask of {mask.shape[0]}x{mask.shape[1]} knows, at"
+            f" {height}x{width}; give a mask of that size"
+        )
+    return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +64,9 @@ class Mask(Recipe):
     """Every pixel times a weight from 0 (unknown) to 1 (known), the same in every channel.
 
     ``values`` holds ``height`` x ``width`` weights of ``depth`` bits, 1 or 8; ``from_tensor``
-    writes it. An image of another size gets the mask resized without blending. The measurement has
-    the image's shape, with 0 where nothing is known. ValueError for values that do not fit.
+    writes it. An image of another size gets the mask resized without blending, and a smaller one
+    knows nothing where a part of its pixel is unknown. The measurement has the image's shape, with
+    0 where nothing is known. ValueError for values that do not fit.
     """
 
     height: int
@@ -86,6 +101,26 @@ class Mask(Recipe):
         levels = (mask * 255).round().to(torch.uint8)
         return cls(height, width, pack(levels.contiguous().numpy().tobytes()), 8)
 
+    @classmethod
+    def from_painted(cls, painted: Tensor, threshold: float = 0.1) -> Mask:
+        """The recipe of what someone painted over, (h, w) from 0 (untouched) to 1: unknown is
+        wherever ``painted`` is at least ``threshold``.
+
+        A low threshold counts the soft edge of a stroke as painted, where picture and stroke mix.
+        ValueError for another shape, values that are no numbers, or a mask that covers everything.
+        """
+        if painted.ndim != 2 or not painted.numel():
+            raise ValueError(f"the mask has shape {tuple(painted.shape)}; expected (height, width)")
+        if not bool(painted.isfinite().all()):
+            raise ValueError("the mask holds NaN or infinite values; expected numbers from 0 to 1")
+        known = painted.detach().cpu() < threshold
+        if not bool(known.any()):
+            raise ValueError(
+                "the mask covers the whole picture; expected white only where the picture is"
+                " unknown: invert a mask that shows what to keep"
+            )
+        return cls.from_tensor(known.double())
+
     def mask(self) -> Tensor:
         """The weights, float64 (height, width)."""
         count = self.height * self.width
@@ -102,10 +137,10 @@ class Mask(Recipe):
         if size == padded:
             return self
         grown = (0, padded[1] - size[1], 0, padded[0] - size[0])
-        return Mask.from_tensor(F.pad(nearest(self.mask(), *size), grown))
+        return Mask.from_tensor(F.pad(resized(self.mask(), *size), grown))
 
     def read(self, photo: Tensor) -> Tensor:
-        return photo * nearest(self.mask(), *photo.shape[2:]).to(photo)
+        return photo * resized(self.mask(), *photo.shape[2:]).to(photo)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        return _Masked(shape, nearest(self.mask(), *shape[1:]).to(device, dtype))
+        return _Masked(shape, resized(self.mask(), *shape[1:]).to(device, dtype))

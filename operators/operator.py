@@ -77,7 +77,9 @@ class Composition(Operator):
         return self.outer.A(self.inner.A(x))
 
     def _picture(self, y: Tensor) -> Tensor:
-        return self.outer.picture(y)
+        # What keeps the shape, such as a mask, leaves it to the one before to make a picture of it.
+        last = self.inner if self.outer.in_shape == self.outer.out_shape else self.outer
+        return last.picture(y)
 
     @property
     def measured(self) -> Tensor | None:

@@ -63,6 +63,7 @@ class Interlace(Recipe):
 
     field: str = "top"
     name: ClassVar[str] = "interlace"
+    partial: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.field not in FIELDS:
@@ -89,7 +90,7 @@ class Bayer(Recipe):
 
     pattern: str = "RGGB"
     name: ClassVar[str] = "bayer"
-    grey: ClassVar[bool] = True
+    partial: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.pattern not in PATTERNS:

@@ -146,9 +146,9 @@ def _pull(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
     return result
 
 
-def _adjoint(conv: nn.Module, g: Tensor) -> Tensor:
+def _adjoint(conv: Any, g: Tensor) -> Tensor:
     """convᵀ g of a convolution that keeps height and width, without running it forward."""
-    size, channels = conv.kernel_size[0], conv.in_channels  # type: ignore[index]
+    size, channels = conv.kernel_size[0], conv.in_channels
     with _Weight() as weight:
         conv(g.new_zeros(1, channels, size, size))
     if weight.seen is None:

@@ -105,6 +105,102 @@ def test_an_observed_photo_is_painted_beyond_its_edges(tmp_path, photo):
     assert restored.shape[2:] == (74, 64)
 
 
+@pytest.fixture
+def drawn(tmp_path):
+    """Writes a grey picture of the given values."""
+
+    def write(name: str, values) -> str:
+        Image.fromarray(np.uint8(values)).save(tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
+
+
+def hole(height=60, width=50):
+    values = np.zeros((height, width))
+    values[20:30] = 255
+    return values
+
+
+def test_a_mask_says_what_is_unknown(tmp_path, photo, drawn):
+    """White is grey in the measurement; the rest of an observed photo is as it was."""
+    mask, file = drawn("mask.png", hole()), photo(size=(50, 60))
+    assert restore(file, "--mask", mask, "--noise", 0, "--out", tmp_path / "o") == 0
+    (record,) = records(tmp_path / "o")
+    expected = {"task": "inpainting", "mask": mask, "kernel": None}
+    assert expected.items() <= record.items()
+    assert record["operator"]["operator"] == "inpainting"
+    y, _ = images.read_image(tmp_path / "o" / record["measurement_file"])
+    clean, _ = images.read_image(file)
+    assert float(y[..., 20:30, :].abs().max()) < 0.01
+    known = [*range(20), *range(30, 60)]
+    torch.testing.assert_close(y[..., known, :], clean[..., known, :], atol=0.01, rtol=0)
+
+
+def test_what_an_observed_photo_holds_under_the_mask_changes_nothing(tmp_path, photo, drawn):
+    """Two photos that differ only where the mask is white are restored to the same picture."""
+    mask, file = drawn("mask.png", hole()), photo(size=(50, 60))
+    for name, colour in (("one", "white"), ("two", "red")):
+        with Image.open(file) as image:
+            image.paste(colour, (0, 20, 50, 30))
+            (tmp_path / name).mkdir()
+            image.save(tmp_path / name / "photo.png")
+        options = ("--observed", "--mask", mask, "--out", tmp_path / f"out_{name}")
+        assert restore(tmp_path / name, *options) == 0
+    one, two = (
+        images.read_image(tmp_path / f"out_{n}" / "photo_restored.png")[0] for n in ("one", "two")
+    )
+    assert torch.equal(one, two)
+
+
+def test_kernel_task_and_mask_happen_in_that_order(tmp_path, photo, drawn):
+    kernel = np.zeros((9, 7))
+    kernel[3:6, 2:5] = 200
+    files = ("--kernel", drawn("k.png", kernel), "--mask", drawn("m.png", hole(30, 25)))
+    options = ("--task", "sr_avgpool", "--deg-scale", 2, "--steps", 2)
+    assert restore(photo(size=(48, 64)), *options, *files, "--out", tmp_path / "o") == 0
+    (record,) = records(tmp_path / "o")
+    names = [each["operator"] for each in record["operator"]["recipes"]]
+    assert names == ["deblur_kernel", "sr_avgpool", "inpainting"]
+    assert (record["operator"]["recipes"][0]["height"], record["task"]) == (3, "sr_avgpool")
+    y, _ = images.read_image(tmp_path / "o" / record["measurement_file"])
+    assert y.shape[2:] == (32, 24)
+
+
+def test_another_mask_under_the_same_name_is_another_run(tmp_path, photo, drawn, capsys):
+    mask, file = drawn("mask.png", hole()), photo(size=(50, 60))
+    options = (file, "--mask", mask, "--steps", 2, "--out", tmp_path / "o")
+    assert restore(*options) == 0
+    assert restore(*options) == 0
+    assert "1 finished before" in capsys.readouterr().out
+    drawn("mask.png", hole().T[:50])
+    assert restore(*options) == 0
+    assert len(records(tmp_path / "o")) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--task", "inpainting"], "--task inpainting needs --mask FILE"),
+        (["--task", "deblur_kernel"], "--task deblur_kernel needs --kernel FILE"),
+        (["--task", "inpainting", "--kernel", "black.png"], "--task inpainting needs --mask FILE"),
+        (["--mask", "nowhere.png"], "no such file: nowhere.png"),
+        (["--mask", "white.png"], "white.png: the mask covers the whole picture"),
+        (["--kernel", "black.png"], "black.png: the kernel is black"),
+    ],
+)
+def test_bad_masks_and_kernels_get_one_sentence(
+    tmp_path, photo, drawn, capsys, monkeypatch, options, words
+):
+    drawn("white.png", np.full((8, 8), 255))
+    drawn("black.png", np.zeros((8, 8)))
+    monkeypatch.chdir(tmp_path)
+    assert restore(photo(), *options, "--out", tmp_path / "o") == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert words in said
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_size_that_nothing_divides_is_padded_and_said(tmp_path, photo, capsys):
     assert restore(photo(size=(45, 37)), "--out", tmp_path / "o") == 0
     assert "mirrored at the edges from 37x45 to 40x48" in capsys.readouterr().out

@@ -10,7 +10,7 @@
 
 const SD3 = 'sd3_medium_incl_clips_t5xxlfp8.safetensors';
 const DEMO = 'built-in demo prior';
-const PREVIEWED = 560;
+const PREVIEWED = 620;
 const BLUE = '#3f789e', GREEN = '#8A8', AMBER = '#b58b2a', VIOLET = '#a1309b';
 
 const box = (title, x, y, w, h, color) => ({ title, box: [x, y, w, h], color });
@@ -52,19 +52,20 @@ function sampler(key, method, place, { seed = 1, cfg = 1.0, prompts = false } = 
   }];
 }
 
-const encode = (image, operator, place, { mode = 'simulate', noise = 0.03, vae = false } = {}) =>
-  ['encode', 'FlowDPS_EncodeMeasurement', place, {
-    set: { mode, noise },
-    from: { image, operator: [operator, 'operator'], ...(vae ? { vae: ['prior', 'vae'] } : {}) },
-  }];
+const encode = (image, operator, place, {
+  mode = 'simulate', noise = 0.03, vae = false, key = 'encode', title,
+} = {}) => [key, 'FlowDPS_EncodeMeasurement', place, {
+  title, set: { mode, noise },
+  from: { image, operator: [operator, 'operator'], ...(vae ? { vae: ['prior', 'vae'] } : {}) },
+}];
 
 // Degradation nodes below each other, each fed by the one above.
 function chain(operators, x, y) {
   let before = null;
-  return operators.map(([type, set, height], i) => {
+  return operators.map(([type, set, height, from = {}], i) => {
     const key = `operator${i + 1}`;
     const node = [key, `FlowDPS_${type}`, [x, y, 280, 0], {
-      set, from: before ? { operator: [before, 'operator'] } : {},
+      set, from: { ...from, ...(before ? { operator: [before, 'operator'] } : {}) },
     }];
     before = key;
     y += height + 60;
@@ -90,28 +91,38 @@ about 1 time the noise is right.
 **What is left over** is that difference. Even, grey grain is good. If you recognise the picture in
 it, the measurement was missed.`;
 
-function demo(name, { picture, operators, noise = 0.03, seed = 1, title, what, change = '' }) {
+// With scratches, a node draws the mask of a Mask node. With observed, the picture is damaged by a
+// node of its own, and what comes out is restored like a photo of which only that much is known.
+function demo(name, {
+  picture, operators, noise = 0.03, seed = 1, title, what, change = '', scratches, observed,
+}) {
   const last = `operator${operators.length}`;
+  const first = scratches ? 870 : 690;
   return {
     name,
     nodes: [
       ...demoModel(360),
       ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
-      ...chain(operators, 20, 690),
+      ...(scratches ? [['scratches', 'FlowDPS_Scratches', [20, 690, 280, 0],
+        { set: scratches, from: { image: ['picture', 'image'] } }]] : []),
+      ...chain(operators, 20, first),
+      ...(observed ? [encode(['picture', 'image'], last, [20, 850, 280, 0],
+        { key: 'damage', title: observed, noise: 0 })] : []),
       show('original', 'Original', ['picture', 'image'], [360, 550, 280, 250]),
-      encode(['picture', 'image'], last, [360, 870, 280, 0], { noise }),
+      encode([observed ? 'damage' : 'picture', 'image'], last, [360, 870, 280, 0],
+        { noise, mode: observed ? 'observed' : 'simulate' }),
       show('measured', 'What was measured', ['encode', 'image'], [720, 970, 300, 250]),
       sampler('restore', 'FlowDPS', [720, 80, 300, PREVIEWED], { seed }),
       save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1080, 80, 300, 290]),
       check('check', ['restore', 'image'], [1080, 850, 300, 0]),
-      show('residual', 'What is left over', ['check', 'residual'], [1440, 780, 300, 250]),
-      report('report', 'check', [1440, 1100, 300, 120]),
+      show('residual', 'What is left over', ['check', 'residual'], [1440, 810, 300, 250]),
+      report('report', 'check', [1440, 1110, 300, 110]),
     ],
     groups: [
       box('1 · Model', 340, 0, 320, 420, BLUE),
       box('2 · Picture and damage', 0, 470, 660, 770, AMBER),
-      box('3 · Restore', 700, 0, 700, 660, GREEN),
-      box('4 · Check', 700, 700, 1060, 540, VIOLET),
+      box('3 · Restore', 700, 0, 700, 720, GREEN),
+      box('4 · Check', 700, 740, 1060, 500, VIOLET),
     ],
     notes: [
       ['What this does', [0, 30, 320, 390], `## ${title}
@@ -128,6 +139,8 @@ ${LIMITS}`],
     thumb: [['measured', 0, 'measured'], ['restored', 0, 'restored']],
   };
 }
+
+const SCRATCHES = { count: 12, thickness: 2.5, seed: 3 };
 
 const demos = [
   demo('demo_upscale_x4', {
@@ -176,6 +189,55 @@ const demos = [
 order in which things happened.`,
     change: '- *sigma* and *scale*: how much of each\n',
   }),
+  demo('demo_inpaint_scratches', {
+    picture: 'butterfly',
+    scratches: SCRATCHES,
+    operators: [['Mask', {}, 58, { mask: ['scratches', 'mask'] }]],
+    title: 'Mend scratches',
+    what: 'Scratches took parts of the picture away; what was there is made anew.',
+    change: `- *count* and *thickness* of Random Scratches
+- your own photo: *Load Image* gives the picture and the mask that you paint in its mask editor
+`,
+  }),
+  demo('demo_old_photo', {
+    picture: 'house',
+    noise: 0.06,
+    scratches: SCRATCHES,
+    operators: [
+      ['GaussianBlur', { sigma: 1.2, size: 9, boundary: 'reflect' }, 106],
+      ['Mask', {}, 58, { mask: ['scratches', 'mask'] }],
+    ],
+    title: 'Mend an old photo',
+    what: 'Blurred, scratched and grainy at once. The mask comes last: the scratches lie on the blurred print.',
+    change: '- *sigma*: how blurred it is\n- *count* and *thickness* of Random Scratches\n',
+  }),
+  demo('demo_jpeg_repair', {
+    picture: 'house',
+    noise: 0.1,
+    observed: 'Make a bad JPEG',
+    operators: [['Jpeg', { quality: 10, subsampling: '4:2:0' }, 82]],
+    title: 'Repair a JPEG',
+    what: `A picture is saved as a JPEG of quality 10, and the JPEG is restored as if it were a photo of
+yours (*mode* is **observed**). *noise* allows for what JPEG rounded away; the JPEG itself has no grain, so
+that a residual far below 1 time the noise is right here.`,
+    change: `- *quality*: lower is worse
+- your own JPEG, neither resized nor cropped: connect *Load Image* to Encode Measurement
+`,
+  }),
+  demo('demo_out_of_focus', {
+    picture: 'truck',
+    operators: [['DefocusBlur', { radius: 4.0, boundary: 'reflect' }, 82]],
+    title: 'A lens out of focus',
+    what: 'Every point became a disk of 4 pixels radius, as behind a lens that is out of focus.',
+    change: '- *radius*: how far out of focus it is\n',
+  }),
+  demo('demo_deinterlace', {
+    picture: 'bee',
+    operators: [['Interlace', { field: 'top' }, 58]],
+    title: 'Fill the missing rows',
+    what: 'Of a frame of video only every other row is known; the rows between are made anew.',
+    change: '- *field*: which rows are known\n',
+  }),
 ];
 
 // ---------------------------------------------------------------------------------------------
@@ -193,7 +255,7 @@ function compare() {
   ];
   METHODS.forEach((method, i) => {
     const key = method.toLowerCase();
-    const y = 80 + 690 * i;
+    const y = 80 + 750 * i;
     nodes.push(
       sampler(key, method, [760, y, 300, PREVIEWED]),
       save(`${key}_restored`, `${method}: restored`, `compare_${key}`, [key, 'image'], [1120, y, 300, 290]),
@@ -208,7 +270,7 @@ function compare() {
     groups: [
       box('1 · Model', 340, 0, 320, 420, BLUE),
       box('2 · Picture and damage', 0, 470, 660, 910, AMBER),
-      ...METHODS.map((method, i) => box(`3 · Restore with ${method}`, 740, 690 * i, 1060, 660, GREEN)),
+      ...METHODS.map((method, i) => box(`3 · Restore with ${method}`, 740, 750 * i, 1060, 720, GREEN)),
     ],
     notes: [
       ['What this does', [0, 30, 320, 390], `## Compare the three samplers
@@ -261,7 +323,7 @@ function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.0
       set: { preset: 'tuned', step_size: 1.0 },
       from: { measurement: ['encode', 'measurement'], vae: ['prior', 'vae'] },
     }],
-    show('measured', 'What was measured', ['encode', 'image'], [720, 780, 300, 250]),
+    show('measured', 'What was measured', ['encode', 'image'], [720, 840, 300, 250]),
     ['run', 'SamplerCustomAdvanced', [1100, 300, 280, 400], {
       from: {
         noise: ['noise', 'NOISE'], guider: ['guider', 'GUIDER'], sampler: ['sampler', 'sampler'],
@@ -275,9 +337,9 @@ function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.0
     name, nodes,
     groups: [
       box('1 · Model', 340, 0, 320, 440, BLUE),
-      box('2 · Picture and damage', 0, 470, 660, 580, AMBER),
+      box('2 · Picture and damage', 0, 470, 660, 640, AMBER),
       box('3 · Noise, guidance, schedule', 700, 0, 340, 440, GREEN),
-      box('4 · Sampler', 700, 470, 340, 580, GREEN),
+      box('4 · Sampler', 700, 470, 340, 640, GREEN),
       box('5 · Restore', 1080, 220, 980, 500, VIOLET),
     ],
     notes: [['What this does', [0, 30, 320, 410], `## ${method} with ComfyUI's own sampling nodes
@@ -335,17 +397,17 @@ function sd3(name, {
     show('measured', 'What was measured', ['encode', 'image'], [1140, 880, 300, 350]),
     sampler('restore', 'FlowDPS', [1140, 80, 300, PREVIEWED + 40], { cfg: 2.0, prompts: true }),
     save('restored', 'Restored', name, ['restore', 'image'], [1500, 80, 340, 600]),
-    check('check', ['restore', 'image'], [1500, 800, 300, 0]),
-    show('residual', 'What is left over', ['check', 'residual'], [1860, 800, 320, 250]),
-    report('report', 'check', [1860, 1110, 320, 120]),
+    check('check', ['restore', 'image'], [1500, 850, 300, 0]),
+    show('residual', 'What is left over', ['check', 'residual'], [1860, 850, 320, 230]),
+    report('report', 'check', [1860, 1130, 320, 100]),
   ];
   return {
     name, nodes,
     groups: [
       box('1 · Model and prompt', 340, 0, 760, 440, BLUE),
       box(observed ? '2 · Your photo' : '2 · Photo and damage', 0, 480, 1100, 770, AMBER),
-      box('3 · Restore', 1120, 0, 740, 700, GREEN),
-      box('4 · Check', 1120, 740, 1080, 510, VIOLET),
+      box('3 · Restore', 1120, 0, 740, 760, GREEN),
+      box('4 · Check', 1120, 780, 1080, 470, VIOLET),
     ],
     notes: [
       ['What this does', [0, 30, 320, 410], `## ${title}

@@ -31,15 +31,15 @@ class Node:
 class Prompt(dict[str, Any]):
     """A prompt; nodes are added in the order of the data."""
 
-    def add(self, kind: str, **inputs: Any) -> Node:
+    def add(self, kind: str, /, **inputs: Any) -> Node:
         node = Node(str(len(self) + 1))
         self[node.id] = {"class_type": kind, "inputs": inputs}
         return node
 
-    def ours(self, kind: str, **inputs: Any) -> Node:
+    def ours(self, kind: str, /, **inputs: Any) -> Node:
         return self.add(f"FlowDPS_{kind}", **inputs)
 
-    def test(self, kind: str, **inputs: Any) -> Node:
+    def test(self, kind: str, /, **inputs: Any) -> Node:
         return self.add(f"FlowDPSTest_{kind}", **inputs)
 
     def record(self, link: list[Any], name: str) -> Node:
@@ -97,6 +97,46 @@ def measured(prompt: Prompt, picture: str, task: str = "sr_bicubic", **inputs: A
     image = prompt.add("LoadImage", image=picture)
     given = {"mode": "simulate", "noise": 0.03, "seed": 0, **inputs}
     return prompt.ours("EncodeMeasurement", image=image[0], operator=operator[0], **given)
+
+
+def inputs_of(info: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any], bool]]:
+    """Type, values and optionality of every input, in order, whichever way the host says them."""
+    found = {}
+    for part in ("required", "optional"):
+        for name, (kind, *values) in info["input"].get(part, {}).items():
+            given = dict(values[0]) if values else {}
+            if isinstance(kind, list):
+                kind, given = "COMBO", {**given, "options": kind}
+            found[name] = (kind, given, part == "optional")
+    return found
+
+
+def degradations(server: Server) -> dict[str, dict[str, Any]]:
+    """What the host says of every node that makes an operator, by its short id."""
+    return {
+        key.removeprefix("FlowDPS_"): info
+        for key, info in server.get("/object_info").items()
+        if key.startswith("FlowDPS_") and info["output"][0] == "FLOWDPS_OPERATOR"
+    }
+
+
+def degradation(prompt: Prompt, kind: str, info: dict[str, Any], /, **inputs: Any) -> Node:
+    """A degradation node with its defaults; masks and kernels come from small nodes."""
+    given = {}
+    for name, (socket, values, optional) in inputs_of(info).items():
+        if name in inputs or optional:
+            continue
+        if socket == "MASK":
+            image = prompt.add("LoadImage", image="small.png")
+            given[name] = prompt.ours("Scratches", image=image[0], count=6, thickness=3.0, seed=1)[
+                0
+            ]
+        elif socket == "IMAGE":
+            blur = prompt.ours("DefocusBlur", radius=2.0, boundary="reflect")
+            given[name] = blur[1]
+        else:
+            given[name] = values.get("default", (values.get("options") or [None])[0])
+    return prompt.ours(kind, **given, **inputs)
 
 
 def demo(picture: str = "small.png", task: str = "sr_bicubic", **inputs: Any) -> Problem:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from comfyui_flowdps.operators import REGISTRY, TASKS
 
-from .graphs import Prompt, told
+from .graphs import Prompt, degradation, degradations, inputs_of, told
 
 SNAPSHOT = Path(__file__).with_name("schemas.json")
 # What a host says of an input that a workflow depends on.
@@ -23,18 +23,6 @@ FILES = {"checkpoint", "diffusion_model", "vae"}
 def nodes(server) -> dict[str, Any]:
     found = server.get("/object_info")
     return {key: info for key, info in found.items() if key.startswith("FlowDPS_")}
-
-
-def inputs_of(info: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any], bool]]:
-    """Type, values and optionality of every input, in order, whichever way the host says them."""
-    found = {}
-    for part in ("required", "optional"):
-        for name, (kind, *values) in info["input"].get(part, {}).items():
-            given = dict(values[0]) if values else {}
-            if isinstance(kind, list):
-                kind, given = "COMBO", {**given, "options": kind}
-            found[name] = (kind, given, part == "optional")
-    return found
 
 
 def described(info: dict[str, Any]) -> dict[str, Any]:
@@ -87,14 +75,9 @@ def test_every_operator_is_a_task_and_has_a_node(server, nodes):
     assert tasks == list(TASKS)
     p = Prompt()
     families = []
-    for key, info in nodes.items():
-        if info["output"][0] == "FLOWDPS_OPERATOR" and key != "FlowDPS_DegradationOperator":
-            given = {
-                name: values.get("default", (values.get("options") or [None])[0])
-                for name, (_, values, optional) in inputs_of(info).items()
-                if not optional
-            }
-            families.append(p.record(p.add(key, **given)[0], "recipe"))
+    for kind, info in degradations(server).items():
+        if kind != "DegradationOperator":
+            families.append(p.record(degradation(p, kind, info)[0], "recipe"))
     outputs = server.run(p)
     made = [told(outputs, node)["operator"] for node in families]
     assert sorted(made) == sorted(REGISTRY)

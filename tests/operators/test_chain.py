@@ -6,13 +6,18 @@ import pytest
 import torch
 from comfyui_flowdps.operators import (
     AveragePool,
+    Bayer,
     BicubicDownsample,
     Chain,
+    Colorization,
     GaussianBlur,
     Identity,
+    Interlace,
+    Mask,
     MotionBlur,
     recipe_from_dict,
 )
+from comfyui_flowdps.operators.grey import REC601
 
 CHAINS = {
     "blur, shrink": Chain((GaussianBlur(5, sigma=0.8), AveragePool(2))),
@@ -109,3 +114,19 @@ def test_empty_chain_is_refused():
         Chain(())
     with pytest.raises(ValueError, match="no operators"):
         recipe_from_dict({"operator": "chain", "recipes": []})
+
+
+@pytest.mark.parametrize("first", [Interlace("bottom"), Colorization(REC601), Bayer("GBRG")])
+def test_a_photo_through_a_mask_after_what_a_camera_leaves_out(first):
+    """Read back from its own picture, the measurement is the same; the picture has the photo's size
+    and nothing in the holes."""
+    holes = torch.zeros(8, 6)
+    holes[2:4] = 1
+    chain = Chain((first, Mask.from_painted(holes)))
+    operator = chain.bind((3, 8, 6), dtype=torch.float64)
+    x = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0)).double()
+    y = operator.A(x)
+    picture = operator.picture(y)
+    assert picture.shape == x.shape
+    assert not bool(picture[:, :, 2:4].any())
+    torch.testing.assert_close(chain.read(picture), y)

@@ -36,7 +36,9 @@ from comfyui_flowdps.operators import (
 from comfyui_flowdps.operators.blocks import random_orthonormal
 from comfyui_flowdps.operators.grey import REC601
 from comfyui_flowdps.operators.hadamard import factors
+from comfyui_flowdps.operators.kernel import trimmed
 from comfyui_flowdps.operators.kernels import disk
+from comfyui_flowdps.operators.scratches import scratches
 from PIL import Image
 
 
@@ -70,6 +72,67 @@ def test_mask_of_another_size_is_resized_without_blending():
     x = torch.ones(1, 3, 4, 6)
     want = torch.tensor([[1, 1, 1, 0, 0, 0]] * 2 + [[0, 0, 0, 1, 1, 1]] * 2).float()
     assert torch.equal(bound(recipe, x).A(x), want.expand(1, 3, 4, 6))
+
+
+def test_a_smaller_mask_knows_only_what_was_known_whole():
+    """A scratch one pixel wide stays at any size, and the value of every pixel is the least."""
+    mask = torch.ones(9, 8)
+    mask[:, 5] = 0.4
+    mask[4] = 0
+    x = torch.ones(1, 1, 3, 16)
+    seen = bound(Mask.from_tensor(mask), x).A(x)[0, 0]
+    assert torch.equal(seen[1], torch.zeros(16))
+    assert torch.equal(seen[0], seen[2])
+    torch.testing.assert_close(seen[0, 8:], torch.tensor([1, 1, 0.4, 0.4, 1, 1, 1, 1]))
+    dots = torch.zeros(4, 4)
+    dots[::2, 1::2] = 1
+    few = torch.ones(1, 1, 2, 2)
+    assert torch.equal(bound(Mask.from_tensor(dots.flip(0)), few).A(few)[0, 0], torch.ones(2, 2))
+    with pytest.raises(ValueError, match="nothing is left of what the mask of 4x4 knows, at 2x2"):
+        Mask.from_tensor(dots).bind((1, 2, 2))
+
+
+def test_what_is_painted_is_unknown():
+    painted = torch.tensor([[0.0, 0.05, 0.1], [0.5, 1.0, 0.0]])
+    assert Mask.from_painted(painted).mask().tolist() == [[1, 1, 0], [0, 0, 1]]
+    assert Mask.from_painted(painted, 0.6).mask().tolist() == [[1, 1, 1], [1, 0, 1]]
+
+
+@pytest.mark.parametrize(("height", "width"), [(31, 47), (5, 4)])
+def test_scratches_are_thin_and_drawn_from_the_seed(height, width):
+    state = torch.get_rng_state()
+    one, again, other = (scratches(height, width, count=3, seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert one.shape == (height, width)
+    assert set(one.unique().tolist()) <= {0.0, 1.0}
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other) or height < 9
+    many = scratches(height, width, count=9, seed=1)
+    thick = scratches(height, width, count=3, thickness=4, seed=1)
+    assert bool((many >= one).all())
+    assert bool((thick >= one).all())
+    assert one.sum() < thick.sum() <= height * width
+
+
+def test_trimmed_kernels_blur_the_same():
+    """Without centring, a border is cut and nothing else; with it, only the place changes."""
+    kernel = torch.zeros(11, 12, dtype=torch.float64)
+    kernel[2:5, 6:11] = torch.rand(3, 5, generator=torch.Generator().manual_seed(0)).double()
+    x = draw(1, 17, 19)
+    blurred = Kernel.from_tensor(kernel, boundary="periodic").bind((1, 17, 19)).A(x)
+    still, centred = (trimmed(kernel, centre=c) for c in (False, True))
+    for each in (still, centred):
+        assert each.shape[0] % 2 == each.shape[1] % 2 == 1
+        assert float(each.sum()) == pytest.approx(float(kernel.sum()))
+    assert still.numel() < kernel.numel()
+    assert centred.shape[0] < still.shape[0]
+    same = Kernel.from_tensor(still, boundary="periodic").bind((1, 17, 19)).A(x)
+    torch.testing.assert_close(same, blurred, atol=1e-5, rtol=0)
+    t = torch.arange(centred.shape[0]) - centred.shape[0] // 2
+    assert abs(float((centred.sum(1) * t).sum() / centred.sum())) <= 0.5
+    moved = Kernel.from_tensor(centred, boundary="periodic").bind((1, 17, 19)).A(x)
+    shifts = [blurred.roll((a, b), (2, 3)) for a in range(-5, 6) for b in range(-5, 6)]
+    assert min(float((s - moved).abs().max()) for s in shifts) < 1e-5
 
 
 def test_padding_of_a_masked_picture_is_unknown():
@@ -334,6 +397,17 @@ def test_chains_know_the_sizes_of_all_their_parts():
     ("make", "words"),
     [
         (lambda: Mask.from_tensor(torch.zeros(4, 4)), "0 everywhere; expected 1"),
+        (lambda: Mask.from_painted(torch.ones(4, 4)), "covers the whole picture; expected white"),
+        (lambda: Mask.from_painted(torch.full((4, 4), math.nan)), "NaN or infinite values"),
+        (
+            lambda: Mask.from_painted(torch.ones(1, 4, 4)),
+            r"\(1, 4, 4\); expected \(height, width\)",
+        ),
+        (lambda: scratches(4, 4, count=0), "number of scratches is 0"),
+        (lambda: scratches(4, 4, thickness=0.0), "thickness is 0.0; expected a positive"),
+        (lambda: trimmed(torch.zeros(4, 4)), "the kernel is black"),
+        (lambda: trimmed(torch.ones(9, 513)), "the kernel is 513 pixels long; expected at most"),
+        (lambda: trimmed(torch.full((4, 4), -1.0)), "negative or infinite values"),
         (lambda: Mask.from_tensor(torch.full((4, 4), 1.5)), "outside 0 to 1"),
         (lambda: Mask.from_tensor(torch.ones(1, 4, 4)), r"\(1, 4, 4\); expected \(height, width\)"),
         (lambda: Mask(4, 4, "?"), "the mask cannot be unpacked"),

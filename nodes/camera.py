@@ -1,0 +1,143 @@
+"""What a camera or film did not record: colours, rows, bright and dark parts."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..operators import Bayer, Clip, Colorization, Interlace, Recipe
+from ..operators.grey import EQUAL, REC601
+from ..operators.sensor import FIELDS, PATTERNS
+from .inputs import before, output
+from .kit import chained, schema
+
+WEIGHTS = {"luma": REC601, "equal": EQUAL}
+
+
+class ColorizationNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Colorization",
+            display_name="Black-and-White (Degradation)",
+            description="Only the brightness was recorded: with this, sampling colours the photo.",
+            search_aliases=["colorize", "colourise", "grayscale", "old photo"],
+            inputs=[
+                io.Combo.Input(
+                    "weights",
+                    options=list(WEIGHTS),
+                    default="luma",
+                    tooltip="How colours became grey. luma: as television, JPEG and most programs"
+                    " do, green counts most. equal: red, green and blue count the same.",
+                ),
+                before(),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(cls, weights: str, operator: Recipe | None = None) -> io.NodeOutput:
+        if weights not in WEIGHTS:
+            raise ValueError(f"unknown weights {weights!r}; expected {' or '.join(WEIGHTS)}")
+        return io.NodeOutput(chained(Colorization(WEIGHTS[weights]), operator))
+
+
+class InterlaceNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Interlace",
+            display_name="Interlaced Frame (Degradation)",
+            description="Only every other row counts, as in a frame of old video; the rows between"
+            " are made anew.",
+            search_aliases=["deinterlace", "video field", "scan lines", "comb"],
+            inputs=[
+                io.Combo.Input(
+                    "field",
+                    options=list(FIELDS),
+                    default="top",
+                    tooltip="Which rows count. top: the first, third, fifth, ...; bottom: the"
+                    " others. Try the other one for the frame's other moment.",
+                ),
+                before(),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(cls, field: str, operator: Recipe | None = None) -> io.NodeOutput:
+        return io.NodeOutput(chained(Interlace(field), operator))
+
+
+class BayerNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Bayer",
+            display_name="Camera Raw Mosaic (Bayer)",
+            description="A camera's sensor sees one of three colours at every pixel: with this,"
+            " sampling finds the other two.",
+            search_aliases=["demosaic", "debayer", "raw", "color filter array"],
+            inputs=[
+                io.Combo.Input(
+                    "pattern",
+                    options=list(PATTERNS),
+                    default="RGGB",
+                    tooltip="Colours of the first two pixels of the first row, then of the second."
+                    " The wrong one turns colours into others, such as red into blue.",
+                ),
+                before(),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(cls, pattern: str, operator: Recipe | None = None) -> io.NodeOutput:
+        return io.NodeOutput(chained(Bayer(pattern), operator))
+
+
+class ClipNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Clip",
+            display_name="Over- and Underexposed (Degradation)",
+            description="Everything brighter or darker than the limits was lost.",
+            search_aliases=["hdr", "clip", "blown highlights", "exposure"],
+            inputs=[
+                io.Float.Input(
+                    "shadows",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="What is darker than this was lost. 0 (black) loses nothing; 0.5 loses"
+                    " the darker half.",
+                ),
+                io.Float.Input(
+                    "highlights",
+                    default=0.65,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="What is brighter than this was lost. 1 (white) loses nothing; 0.5"
+                    " loses the brighter half. Must be above shadows.",
+                ),
+                before(),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(
+        cls, shadows: float, highlights: float, operator: Recipe | None = None
+    ) -> io.NodeOutput:
+        if not shadows < highlights:
+            raise ValueError(
+                f"shadows is {shadows:g} and highlights {highlights:g}; expected shadows below"
+                " highlights"
+            )
+        return io.NodeOutput(chained(Clip(2 * shadows - 1, 2 * highlights - 1), operator))
+
+
+NODES: list[type[io.ComfyNode]] = [ColorizationNode, InterlaceNode, BayerNode, ClipNode]

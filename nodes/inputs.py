@@ -1,0 +1,71 @@
+"""Inputs and outputs that the degradation nodes share."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from .kit import Operator
+
+SEED = {"min": 0, "max": 0xFFFFFFFF, "control_after_generate": False}
+
+
+def before() -> io.Input:
+    return Operator.Input(
+        "operator",
+        optional=True,
+        tooltip="A degradation that happened before this one, such as a blur before shrinking."
+        " Nothing connected: this one is the only one.",
+    )
+
+
+def scale() -> io.Input:
+    return io.Int.Input(
+        "scale",
+        default=4,
+        min=1,
+        max=64,
+        tooltip="How many times smaller either side became. 2 asks for little new detail; 12 and"
+        " more leave almost everything to the model. 1 shrinks nothing.",
+    )
+
+
+def boundary() -> io.Input:
+    return io.Combo.Input(
+        "boundary",
+        options=["reflect", "periodic"],
+        default="reflect",
+        tooltip="What the blur sees beyond the border: the image mirrored (photos), or the image"
+        " again (textures that tile).",
+    )
+
+
+def output() -> io.Output:
+    return Operator.Output(
+        display_name="operator",
+        tooltip="The degradation, for Encode Measurement or another degradation node.",
+    )
+
+
+def kernel_output(tooltip: str) -> io.Output:
+    return io.Image.Output(display_name="kernel", tooltip=tooltip)
+
+
+def kernel_picture(*kernels: Tensor) -> Tensor:
+    """Kernels (h, w) of odd or equal sides as an IMAGE to look at, each one's brightest tap white.
+
+    All have the largest one's size, about the same middle.
+    """
+    return torch.cat([_padded(kernel, kernels) for kernel in kernels])
+
+
+def _padded(kernel: Tensor, kernels: Sequence[Tensor]) -> Tensor:
+    height, width = (max(each.shape[axis] for each in kernels) for axis in (0, 1))
+    picture = torch.zeros(height, width)
+    top, left = height // 2 - kernel.shape[0] // 2, width // 2 - kernel.shape[1] // 2
+    picture[top : top + kernel.shape[0], left : left + kernel.shape[1]] = kernel / kernel.max()
+    return picture[None, ..., None].repeat(1, 1, 1, 3)

@@ -1,0 +1,129 @@
+"""Parts of the photo are missing: scratches and holes inside it, or what lies around it."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..operators import Mask, Outpainting, Recipe
+from ..operators.scratches import scratches
+from .inputs import SEED, before, output
+from .kit import chained, only, schema
+
+
+def _margin(side: str) -> io.Input:
+    return io.Int.Input(
+        side,
+        default=32,
+        min=0,
+        max=4096,
+        tooltip=f"Pixels to invent at the {side}. 0 keeps that edge; the further they reach, the"
+        " freer the model is.",
+    )
+
+
+class MaskNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Mask",
+            display_name="Scratches and Holes (Mask)",
+            description="What you painted over is unknown and is made anew; the rest of the photo"
+            " counts. Chain it after another degradation that the whole photo has.",
+            search_aliases=["inpaint", "scratch removal", "object removal", "old photo"],
+            inputs=[
+                io.Mask.Input(
+                    "mask",
+                    tooltip="White (1) is what shall be replaced, as painted in the mask editor of"
+                    " Load Image. One mask for all pictures; it is stretched to the photo's size.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.1,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How strongly a pixel must be painted to count as unknown. 0.01: every"
+                    " trace, soft edges included; 1: only what is painted fully.",
+                ),
+                before(),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(
+        cls, mask: Tensor, threshold: float, operator: Recipe | None = None
+    ) -> io.NodeOutput:
+        painted = only(mask.reshape(-1, *mask.shape[-2:]), "mask")
+        return io.NodeOutput(chained(Mask.from_painted(painted, threshold), operator))
+
+
+class OutpaintingNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Outpainting",
+            display_name="Beyond the Edges (Outpainting)",
+            description="The picture went on beyond the photo's edges: what lies there is invented"
+            " to go with the photo.",
+            search_aliases=["outpaint", "uncrop", "extend", "expand canvas"],
+            inputs=[*(_margin(side) for side in ("left", "top", "right", "bottom")), before()],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(
+        cls, left: int, top: int, right: int, bottom: int, operator: Recipe | None = None
+    ) -> io.NodeOutput:
+        return io.NodeOutput(chained(Outpainting(left, top, right, bottom), operator))
+
+
+class ScratchesNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Scratches",
+            display_name="Random Scratches",
+            description="A mask of random scratches, to try Scratches and Holes with before you"
+            " paint one of your own.",
+            search_aliases=["old photo", "inpaint", "test mask"],
+            inputs=[
+                io.Image.Input("image", tooltip="The mask gets this picture's size."),
+                io.Int.Input(
+                    "count",
+                    default=12,
+                    min=1,
+                    max=200,
+                    tooltip="How many scratches. 1 is a single one; above 50 little is left of a"
+                    " small picture.",
+                ),
+                io.Float.Input(
+                    "thickness",
+                    default=2.0,
+                    min=0.5,
+                    max=64.0,
+                    step=0.5,
+                    tooltip="How thick they are in pixels. 1 is a hair; thick ones hide details"
+                    " that nothing tells of.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, tooltip="Draws the scratches; each number others.", **SEED
+                ),
+            ],
+            outputs=[
+                io.Mask.Output(
+                    display_name="mask", tooltip="White scratches, for Scratches and Holes (Mask)."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image: Tensor, count: int, thickness: float, seed: int) -> io.NodeOutput:
+        height, width = image.shape[1:3]
+        mask = scratches(height, width, count=count, thickness=thickness, seed=seed)
+        return io.NodeOutput(mask[None])
+
+
+NODES: list[type[io.ComfyNode]] = [MaskNode, OutpaintingNode, ScratchesNode]
