@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from ..operators.jpeg import SUBSAMPLING, Jpeg
@@ -125,7 +126,7 @@ def _described(
     luma, chroma = tables[0], tables[-1]
     subsampling = "4:4:4"
     if len(parts) == 3:
-        across, down = (parts[0][k] / parts[1][k] for k in (0, 1))
+        across, down = (Fraction(parts[0][k], parts[1][k]) for k in (0, 1))
         names = {shares: name for name, shares in SUBSAMPLING.items()}
         if (down, across) not in names or parts[1][:2] != parts[2][:2] or tables[1] != tables[2]:
             raise ValueError(
