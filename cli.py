@@ -331,6 +331,7 @@ class Restoring:
                 **self.settings,
                 "device": str(self.load().device),
                 "batch": self.args.batch,
+                "work": result.work,
                 "notes": photo.notes,
                 "run": run,
             }

@@ -16,7 +16,7 @@ from .observation import CHANNELS, pad_to, up_to
 from .operators import Measurement, Operator, Recipe, simulate
 from .priors.base import FlowPrior
 from .priors.tiles import tile_side, tiled
-from .samplers import METHODS, Settings, finish, published_sigmas, sample
+from .samplers import METHODS, Settings, Work, finish, published_sigmas, sample
 from .samplers.base import Callback
 
 
@@ -83,7 +83,8 @@ class Photo:
 class Restored:
     """One result; images are (1, 3, h, w), the restoration clamped to [-1, 1].
 
-    ``psnr`` and ``ssim`` are None without a clean image, ``residual_ratio`` without noise.
+    ``psnr`` and ``ssim`` are None without a clean image, ``residual_ratio`` without noise. ``work``
+    counts the passes of the whole batch, as ``Work.counted`` does.
     """
 
     measurement: Tensor
@@ -92,6 +93,7 @@ class Restored:
     psnr: float | None
     ssim: float | None
     residual_ratio: float | None
+    work: dict[str, int]
 
 
 def generator(seed: int, name: str, purpose: str) -> torch.Generator:
@@ -175,29 +177,36 @@ def restore(
         request.noise,
         measurement.simulated,
     )
+    work = Work(prior, there)
     z = sample(
         request.method,
         prior,
-        there,
+        work.measurement,
         sigmas=published_sigmas(request.steps),
         settings=request.settings,
         generators=[generator(request.seed, photo.name, "sampling") for photo in photos],
         callback=callback,
     )
     with torch.no_grad():
-        images = finish(prior.decode(z).float(), there, request.settings).cpu().clamp(-1, 1)
+        images = finish(prior.decode(z).float(), work.measurement, request.settings)
+    images, counted = images.cpu().clamp(-1, 1), work.counted()
     if not bool(images.isfinite().all()):
         raise ValueError(
             "the restoration is not finite: choose a smaller --step-size, or --dtype float32"
         )
     return [
-        _judge(photo, images[k : k + 1], measurement.y[k : k + 1], request, operator)
+        _judge(photo, images[k : k + 1], measurement.y[k : k + 1], request, operator, counted)
         for k, photo in enumerate(photos)
     ]
 
 
 def _judge(
-    photo: Photo, image: Tensor, y: Tensor, request: Request, operator: Operator
+    photo: Photo,
+    image: Tensor,
+    y: Tensor,
+    request: Request,
+    operator: Operator,
+    work: dict[str, int],
 ) -> Restored:
     """Cut the padding off, and compare."""
     ratio = metrics.residual_ratio(image, Measurement(y, operator, request.noise))
@@ -205,10 +214,10 @@ def _judge(
     if request.observed:
         height, width = request.recipe.wanted(height, width)
         image = image[..., :height, :width]
-        return Restored(photo.pixels, image, None, None, None, ratio)
+        return Restored(photo.pixels, image, None, None, None, ratio, work)
     image = image[..., :height, :width]
     tall, wide = request.recipe.seen(height, width)
     y = operator.picture(y)[..., :tall, :wide]
     clean = photo.pixels
     scores = metrics.psnr(image, clean), metrics.ssim(image, clean)
-    return Restored(y, image, clean, *scores, ratio)
+    return Restored(y, image, clean, *scores, ratio, work)

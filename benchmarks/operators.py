@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=5, help="of iterative solvers")
     parser.add_argument("--dense", type=int, default=48, help="size for the dense SVD, 0 for none")
-    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--repeat", type=int, default=21)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     listed = cases(args.steps)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from typing import Any
 
@@ -26,8 +27,10 @@ from ..priors.comfy import (
     tile_of,
 )
 from ..priors.tiles import TiledPrior
-from ..samplers import METHODS, Settings, Step, check_sigmas, finish, preset
+from ..samplers import METHODS, Settings, Step, Work, check_sigmas, finish, preset
 from .kit import from_images, to_images
+
+log = logging.getLogger(__name__)
 
 
 def settings_of(method: str, name: str, step_size: float, inner_steps: int = 0) -> Settings:
@@ -92,6 +95,7 @@ def sampler_object(
             x, levels = x.clone(), sigmas.detach().double().cpu().clone()
             measurement = observation.bind(x.device, len(x))
             prior = ComfyPrior(model, vae, extra, x, limits.memory, limits.tiny_vae)
+            work = Work(prior, measurement)
             with (
                 prior.session(x.shape, method == "psld", tile),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
@@ -107,11 +111,13 @@ def sampler_object(
                     TiledPrior(prior, tile) if tile else prior,
                     x,
                     levels,
-                    measurement,
+                    work.measurement,
                     settings,
                     sampler_generators(extra.get("seed"), len(x)),
                     show,
                 )
+        counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
+        log.info("%s: %s; gradient %s", method, counts, prior.guidance.mode)
         if not math.isfinite(float(z.sum())):
             raise ValueError(
                 "the restoration is not finite: choose a smaller step size, or run the model in"

@@ -17,6 +17,33 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
 
 
+class Passes(dict[str, int]):
+    """Batched calls so far, by the name of what was called; ``gradients`` of those that went back.
+
+    The gradient of a part that is computed again on its way, as the memory modes do, counts once.
+    """
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(dict.fromkeys(names, 0))
+        self.gradients = dict.fromkeys(names, 0)
+
+    def note(self, name: str, result: Tensor) -> Tensor:
+        """Count one call that gave ``result``, and its gradient once that is taken."""
+        self[name] = self.get(name, 0) + 1
+
+        def went_back(_: Tensor) -> None:
+            self.gradients[name] = self.gradients.get(name, 0) + 1
+
+        if result.requires_grad:
+            result.register_hook(went_back)
+        return result
+
+
+def network_passes() -> Passes:
+    """The counts of a prior that has not been asked yet."""
+    return Passes("transformer", "decoder", "encoder")
+
+
 class FlowPrior(Protocol):
     """A latent rectified-flow model with its autoencoder.
 
@@ -29,7 +56,7 @@ class FlowPrior(Protocol):
     stride: int
     device: torch.device
     dtype: torch.dtype
-    passes: dict[str, int]
+    passes: Passes
     """Batched calls so far of ``transformer``, ``decoder`` and ``encoder``."""
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:

@@ -17,6 +17,7 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
+from .base import network_passes
 from .checkpointing import encoder_blocks, transformer_blocks
 from .gradients import differentiable, normal
 from .memory import MODES, Guidance
@@ -155,7 +156,7 @@ class ComfyPrior:
         self.base: Any = self.guider.inner_model
         self.device, self.dtype = like.device, like.dtype
         self.latent_channels, self.stride = like.shape[1], stride_of(vae)
-        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+        self.passes = network_passes()
         self._video = like.ndim == 5
         # Its tensors, if any, were made in inference mode.
         self._format: Any = copy.copy(self.base.latent_format)
@@ -274,18 +275,18 @@ class ComfyPrior:
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean of the data given ``z`` at σ; the guider's guidance is inside."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.passes["transformer"] += 1
         levels = z.new_full((len(z),), sigma)
         if z.requires_grad and torch.is_grad_enabled():
-            return self.model(z, levels, **self.extra_args).to(z.dtype)
-        with torch.inference_mode():
-            answer = self.model(z, levels, **self.extra_args)
-        return answer.to(z.dtype).clone()
+            answer = self.model(z, levels, **self.extra_args).to(z.dtype)
+        else:
+            with torch.inference_mode():
+                answer = self.model(z, levels, **self.extra_args).to(z.dtype)
+            answer = answer.clone()
+        return self.passes.note("transformer", answer)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, 3, H, W) in about [-1, 1], not clamped; differentiable."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.passes["decoder"] += 1
         if self._mask is not None:
             z = torch.lerp(z.detach(), z, self._mask.to(z))
         vae = self.tiny_vae if self.guidance.small(z) else self.vae
@@ -293,17 +294,16 @@ class ComfyPrior:
         if vae.latent_dim == 2 and raw.ndim == 5:
             raw = raw[:, :, 0]
         x = vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype))
-        return (x[:, :, 0] if x.ndim == 5 else x).to(z)
+        return self.passes.note("decoder", (x[:, :, 0] if x.ndim == 5 else x).to(z))
 
     def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Latents of images; differentiable. The host's autoencoders take the posterior's mean."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.passes["encoder"] += 1
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
         if self.vae.latent_dim == 3:
             pixels = pixels.unsqueeze(2)
         z = self._format.process_in(self.vae.first_stage_model.encode(pixels).to(x))
-        return z.unsqueeze(2) if self._video and z.ndim == 4 else z
+        return self.passes.note("encoder", z.unsqueeze(2) if self._video and z.ndim == 4 else z)
 
 
 def _resize(picture: Tensor, width: int, height: int, algorithm: str) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import is_out_of_memory
+from .base import is_out_of_memory, network_passes
 from .checkpoint import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
 from .checkpointing import encoder_blocks, transformer_blocks
 from .memory import MODES, Guidance, free_memory
@@ -73,7 +73,7 @@ class DiffusersPrior:
         self._factor, self._offset = autoencoder.factor, autoencoder.offset
         self.device, self.dtype = context.device, context.dtype
         self.context, self.pooled, self.cfg = context, pooled, cfg
-        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+        self.passes = network_passes()
         self.latent_channels: int = transformer.config["in_channels"]
         self.stride: int = 2 ** (len(self.autoencoder.config["block_out_channels"]) - 1)
         self._one_by_one = False
@@ -103,7 +103,6 @@ class DiffusersPrior:
 
         def run(context: Tensor, pooled: Tensor) -> Tensor:
             rows = len(context)
-            self.passes["transformer"] += 1
             v = self.transformer(
                 hidden_states=z.to(self.device, self.dtype).repeat(rows, 1, 1, 1),
                 encoder_hidden_states=context.repeat_interleave(count, 0),
@@ -111,7 +110,7 @@ class DiffusersPrior:
                 timestep=torch.full((rows * count,), 1000 * sigma, device=self.device),
                 return_dict=False,
             )[0]
-            return v[..., :height, :width].to(z)
+            return self.passes.note("transformer", v[..., :height, :width].to(z))
 
         if rows == 1:
             return run(self.context, self.pooled)
@@ -147,8 +146,7 @@ class DiffusersPrior:
             else:
                 raw = (z * self._factor + self._offset).to(self.device, self.dtype)
                 images = self.autoencoder.decode(raw, return_dict=False)[0]
-        self.passes["decoder"] += 1
-        return images.to(z)
+        return self.passes.note("decoder", images.to(z))
 
     def _choose_memory(self, z: Tensor) -> None:
         """Settle the memory mode when a gradient is wanted for the first time."""
@@ -183,11 +181,11 @@ class DiffusersPrior:
         """Mean and standard deviation of the latents of images; None without a posterior."""
         with self.guidance():
             encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
-        self.passes["encoder"] += 1
-        if not hasattr(encoded, "latent_dist"):
-            return (encoded.latents.to(x) - self._offset) / self._factor, None
-        posterior = encoded.latent_dist
-        mean = (posterior.mean.to(x) - self._offset) / self._factor
+        posterior = getattr(encoded, "latent_dist", None)
+        raw = encoded.latents if posterior is None else posterior.mean
+        mean = self.passes.note("encoder", (raw.to(x) - self._offset) / self._factor)
+        if posterior is None:
+            return mean, None
         return mean, posterior.std.to(x) / self._factor
 
 

@@ -102,11 +102,15 @@ class _Pass:
         for tile, (row, column) in zip(self.tiles, grid, strict=True):
             yield tile, row[:, None] * column
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor, wanted: bool) -> Tensor:
+        """The blend. Where its gradient will be ``wanted``, parts are computed as for one, since
+        a prior may then answer otherwise, and what that kept is dropped at once."""
         height, width = (n * self.units[1] for n in self.tiles[0].whole)
         blend: Tensor | None = None
         for tile, weight in self.parts():
-            part = self.work(tile, tile.of(values, self.units[0]).contiguous())
+            at = tile.of(values, self.units[0]).detach().clone().requires_grad_(wanted)
+            with torch.set_grad_enabled(wanted):
+                part = self.work(tile, at).detach()
             if blend is None:
                 blend = part.new_zeros(*part.shape[:-2], height, width)
             tile.of(blend, self.units[1]).add_(part * weight.to(part))
@@ -131,7 +135,7 @@ class _Blend(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, one: _Pass) -> Tensor:
         ctx.save_for_backward(values)
         ctx.one = one
-        return one.forward(values)
+        return one.forward(values, wanted=True)
 
     @staticmethod
     @once_differentiable
@@ -195,7 +199,7 @@ class TiledPrior:
         if values.requires_grad and torch.is_grad_enabled():
             return _Blend.apply(values, one)  # type: ignore[return-value]
         with torch.no_grad():
-            return one.forward(values)
+            return one.forward(values, wanted=False)
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean of the data given ``z`` at σ; differentiable."""

@@ -15,6 +15,7 @@ from .flowdps import flowdps
 from .presets import PRESETS, preset
 from .psld import psld
 from .schedule import published_sigmas
+from .work import Work
 
 METHODS: dict[str, Callable[..., Tensor]] = {
     "flowdps": flowdps,
@@ -81,6 +82,7 @@ __all__ = [
     "Callback",
     "Settings",
     "Step",
+    "Work",
     "check_sigmas",
     "finish",
     "flowchef",

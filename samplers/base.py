@@ -25,6 +25,8 @@ class Settings:
     rule: ``gradient`` moves by ``step_size`` times the gradient; ``adam`` by ``step_size`` (in
         latent standard deviations) times its Adam direction.
     inner_steps: gradient evaluations per noise level (FlowDPS).
+    early_steps: the same at noise levels above ``early_sigma``, where what is gained is soon lost
+        in new noise; None is ``inner_steps``.
     anchor: with ``squared``, the weight of ‖z − z0‖² / 2r² that keeps the data step near the
         denoised latent, where r = σ / √(σ² + (1 − σ)²) is the spread of a unit Gaussian given its
         noisy version; 0 is none.
@@ -39,6 +41,8 @@ class Settings:
     loss: Literal["norm", "residual", "squared"] = "norm"
     rule: Literal["gradient", "adam"] = "gradient"
     inner_steps: int = 3
+    early_steps: int | None = None
+    early_sigma: float = 0.7
     anchor: float = 0.0
     decay: float = 0.0
     weight: Literal["sigma", "one"] = "sigma"
@@ -52,8 +56,15 @@ class Settings:
             raise ValueError(f"polish is {self.polish}; expected a number of at least 0")
         if not (math.isfinite(self.step_size) and self.step_size >= 0):
             raise ValueError(f"step size is {self.step_size}; expected a number of at least 0")
-        if self.inner_steps < 0:
-            raise ValueError(f"inner_steps is {self.inner_steps}; expected at least 0")
+        for name in ("inner_steps", "early_steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0")
+
+    def steps_at(self, sigma: float) -> int:
+        """Gradient evaluations at a noise level."""
+        early = self.early_steps is not None and sigma > self.early_sigma
+        steps = self.early_steps if early else self.inner_steps
+        return (steps or 0) if self.step_size else 0
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from .base import Callback, DataLoss, Descent, Settings, Step, randn_like, sprea
 def pull(
     loss: DataLoss, z0: Tensor, sigma: float, settings: Settings, descent: Descent
 ) -> tuple[Tensor, Tensor]:
-    """The data step: ``inner_steps`` moves down the loss from ``z0``, and the loss there (N,)."""
+    """The data step: some moves down the loss from ``z0``, and the loss there (N,)."""
     z, first = z0, z0.new_zeros(len(z0))
-    for k in range(settings.inner_steps if settings.step_size else 0):
+    for k in range(settings.steps_at(sigma)):
         value, gradient = loss.gradient(z)
         if settings.anchor:
             gradient = gradient + settings.anchor / spread(sigma) ** 2 * (z - z0)

@@ -448,3 +448,16 @@ def test_a_variational_autoencoder_draws_one_field(pipeline):
         guided = TiledPrior(prior, tile)
         added = guided.encode(x, gens(1)) - guided.encode(x)
         assert float((added / noise).min()) > 0, "a deviation is positive"
+
+
+def test_the_answer_is_the_one_whose_gradient_is_taken():
+    """A prior may guide with another decoder than it shows: never both in one loss."""
+
+    class TwoDecoders(Convolutions):
+        def decode(self, z):
+            return super().decode(z if z.requires_grad and torch.is_grad_enabled() else -z)
+
+    z = normal(4, 1, 2, 20, 11)
+    one, other = TiledPrior(TwoDecoders(), 8), TiledPrior(Convolutions(), 8)
+    assert torch.equal(one.decode(z), other.decode(-z))
+    assert torch.equal(one.decode(z.clone().requires_grad_()), other.decode(z))

@@ -18,10 +18,12 @@ from comfyui_flowdps.operators import (
     Measurement,
     Quantise,
 )
+from comfyui_flowdps.priors.base import network_passes
 from comfyui_flowdps.samplers import (
     METHODS,
     PRESETS,
     Settings,
+    Work,
     finish,
     preset,
     published_sigmas,
@@ -40,20 +42,17 @@ class GaussianPrior:
     device, dtype = torch.device("cpu"), torch.float64
 
     def __init__(self) -> None:
-        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+        self.passes = network_passes()
 
     def denoise(self, z, sigma):
-        self.passes["transformer"] += 1
         gain = (1 - sigma) * SPREAD**2 / ((1 - sigma) ** 2 * SPREAD**2 + sigma**2)
-        return MEAN + gain * (z - (1 - sigma) * MEAN)
+        return self.passes.note("transformer", MEAN + gain * (z - (1 - sigma) * MEAN))
 
     def decode(self, z):
-        self.passes["decoder"] += 1
-        return z * 1.0
+        return self.passes.note("decoder", z * 1.0)
 
     def encode(self, x, generators=None):
-        self.passes["encoder"] += 1
-        return x * 1.0
+        return self.passes.note("encoder", x * 1.0)
 
 
 class CurvedPrior(GaussianPrior):
@@ -312,13 +311,63 @@ def test_callback_sees_every_step(method):
     assert float(seen[0].loss.min()) > 0
 
 
-def test_work_is_what_the_paper_counts():
-    prior = GaussianPrior()
-    run("flowdps", problem(AveragePool(2)), SMALL["flowdps"], steps=28, prior=prior)
-    assert prior.passes == {"transformer": 28, "decoder": 84, "encoder": 0}
-    prior = GaussianPrior()
-    run("psld", problem(AveragePool(2)), SMALL["psld"], steps=28, prior=prior)
-    assert prior.passes == {"transformer": 28, "decoder": 28, "encoder": 28}
+def both_ways(count: int, *names: str) -> dict[str, int]:
+    return {f"{name}{way}": count for name in names for way in ("", " gradient")}
+
+
+EXPECTED = {
+    "flowdps": {"transformer": 28, "pinv": 1, **both_ways(84, "decoder", "projection")},
+    "flowchef": {"transformer": 28, "pinv": 1, **both_ways(28, "decoder", "projection")},
+    "psld": {
+        **both_ways(28, "transformer", "decoder", "encoder", "A"),
+        **{"pinv": 29, "pinv gradient": 28},
+    },
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_work_is_what_the_paper_counts_and_constants_once(method):
+    prior, measurement = GaussianPrior(), problem(AveragePool(2))
+    plain = run(method, measurement, SMALL[method], steps=28)
+    prior.decode(torch.zeros(1, 3, 4, 6))
+    work = Work(prior, measurement)
+    counted = run(method, work.measurement, SMALL[method], steps=28, prior=prior)
+    assert work.counted() == EXPECTED[method]
+    assert torch.equal(counted, plain)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "expected"),
+    [
+        (GaussianBlur(3, sigma=1.0), SMALL["flowdps"], {"adjoint": 1, **both_ways(6, "normal")}),
+        (GaussianBlur(3, sigma=1.0), replace(SMALL["flowdps"], loss="residual"), both_ways(6, "A")),
+        (AveragePool(2), preset("flowdps", "tuned"), {**both_ways(16, "A"), "prox": 1}),
+        (Clip(-0.5, 0.5), preset("flowdps", "tuned"), both_ways(16, "A")),
+        (AveragePool(2), replace(preset("flowdps", "tuned"), step_size=0.0), {}),
+    ],
+    ids=["normal", "residual", "likelihood", "not linear", "none"],
+)
+def test_operators_are_applied_no_more_than_needed(recipe, settings, expected):
+    prior, measurement = GaussianPrior(), problem(recipe)
+    work = Work(prior, measurement)
+    z = run("flowdps", work.measurement, settings, steps=2, prior=prior)
+    finish(z, work.measurement, settings)
+    found = work.counted()
+    decoder = both_ways(max(expected.get("A", 0), expected.get("normal", 0)), "decoder")
+    wanted = {"transformer": 2, **decoder, **expected}
+    assert found == {name: count for name, count in wanted.items() if count}
+
+
+def test_early_noise_levels_may_take_fewer_steps():
+    settings = replace(preset("flowdps", "tuned"), early_steps=2, early_sigma=0.7)
+    levels = published_sigmas(28)[:-1]
+    early = int((levels > 0.7).sum())
+    prior, measurement = GaussianPrior(), problem(AveragePool(2))
+    run("flowdps", measurement, settings, steps=28, prior=prior)
+    assert prior.passes["decoder"] == 2 * early + 8 * (28 - early)
+    assert 0 < early < 28
+    with pytest.raises(ValueError, match="early_steps is -1"):
+        replace(settings, early_steps=-1)
 
 
 @pytest.mark.parametrize(

@@ -355,6 +355,8 @@ class _Counting(nn.Module):
     def __init__(self, inner: nn.Module, at: int, how: str):
         super().__init__()
         self.inner, self.at, self.how = inner, at, how
+        if how in ("memory", "nothing"):
+            self.taesd_decoder = inner.taesd_decoder
 
     def encode(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         return self.inner.encode(x, *args, **kwargs)
@@ -365,6 +367,8 @@ class _Counting(nn.Module):
             comfy.model_management.interrupt_current_processing()
         if _Counting.count == self.at and self.how == "raise":
             raise RuntimeError("the test stops here")
+        if _Counting.count == self.at and self.how == "memory":
+            raise torch.cuda.OutOfMemoryError("the test's memory is full")
         return self.inner.decode(z, *args, **kwargs)
 
 

@@ -1,0 +1,120 @@
+"""A run without a pull beside plain Euler sampling; and what importing the pack costs.
+
+``python benchmarks/overhead.py [--repeat 5]``. The first is the ratio of two medians of one run of
+this script, taken in turns: sampling with step size 0 over the same Euler steps written out. The
+second is the time that Python takes to import the library, and the nodes where ``COMFYUI_PATH``
+names a ComfyUI, beyond PyTorch and the host: medians of fresh processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from comfyui_flowdps import samplers
+from comfyui_flowdps.operators import Measurement, recipe_for_task
+from comfyui_flowdps.priors.diffusers import DiffusersPrior, load_prior
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORT = """
+import sys, time
+{before}
+start = time.perf_counter()
+{module}
+print(time.perf_counter() - start)
+"""
+LIBRARY = "import comfyui_flowdps.operators, comfyui_flowdps.samplers, comfyui_flowdps.cli"
+HOST = """
+sys.argv = ["main.py", "--cpu"]
+sys.path.insert(0, {host!r})
+import nodes, comfy.sd, comfy.sample, comfy_api.latest, latent_preview
+"""
+PACK = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("pack", {init!r}, submodule_search_locations=[{root!r}])
+pack = sys.modules["pack"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pack)
+import pack.nodes
+"""
+
+
+@torch.no_grad()
+def euler(prior: DiffusersPrior, z: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    """Plain Euler sampling of the flow."""
+    for s, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+        z = z + (after - s) * (z - prior.denoise(z, s)) / s
+    return z
+
+
+def zero_guidance(repeat: int, steps: int = 14, side: int = 128) -> float:
+    """Seconds of every method with step size 0 over those of Euler; the largest ratio."""
+    prior = load_prior(device="cpu")
+    operator = recipe_for_task("sr_bicubic", 4).bind((3, side, side))
+    problem = Measurement(torch.zeros(1, 3, side // 4, side // 4), operator, 0.03)
+    sigmas = samplers.published_sigmas(steps)
+
+    def generators() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(0)]
+
+    def plain() -> None:
+        euler(prior, samplers.start(prior, problem, generators()), sigmas)
+
+    def ours(method: str) -> None:
+        settings = dataclasses.replace(samplers.preset(method), step_size=0.0)
+        values = {"sigmas": sigmas, "settings": settings, "generators": generators()}
+        samplers.sample(method, prior, problem, **values)
+
+    runs = {"Euler": plain, **{m: (lambda m=m: ours(m)) for m in samplers.METHODS}}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeat + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if turn:  # the first one warms up
+                seconds[name].append(time.perf_counter() - start)
+    best = {name: min(times) for name, times in seconds.items()}
+    for name in samplers.METHODS:
+        print(f"{name} without a pull: {best[name] / best['Euler']:.3f} of Euler's time")
+    return max(best[name] for name in samplers.METHODS) / best["Euler"]
+
+
+def import_time(python: str, before: str, module: str, repeat: int) -> float:
+    """Median seconds of ``module`` in fresh processes, after ``before``."""
+    code = IMPORT.format(before=before, module=module)
+    found = []
+    for _ in range(repeat):
+        run = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+        found.append(float(run.stdout.splitlines()[-1]))
+    return statistics.median(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    zero_guidance(args.repeat)
+    seconds = import_time(sys.executable, "import torch", LIBRARY, args.repeat)
+    print(f"import of the library and the command: {seconds:.2f} s beyond torch")
+    folder = os.environ.get("COMFYUI_PATH")
+    if not folder:
+        print("import of the nodes: not measured, COMFYUI_PATH names no ComfyUI")
+        return
+    host = Path(folder).expanduser()
+    own = host / ".venv" / "bin" / "python"
+    before = HOST.format(host=str(host))
+    pack = PACK.format(init=str(ROOT / "__init__.py"), root=str(ROOT))
+    python = str(own) if own.exists() else sys.executable
+    seconds = import_time(python, before, pack, args.repeat)
+    print(f"import of the nodes: {seconds:.2f} s beyond torch and the host")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What a run costs, counted: passes through the networks and applications of the operator."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from ..operators import LinearOperator, Measurement, Operator
+from ..priors.base import FlowPrior, Passes
+
+
+class _Counted(Operator):
+    """An operator that counts how often it is applied, and how often a gradient goes back."""
+
+    def __init__(self, inner: Operator, passes: Passes):
+        super().__init__(inner.in_shape, inner.out_shape)
+        self._inner, self._passes = inner, passes
+
+    def A(self, x: Tensor) -> Tensor:
+        return self._passes.note("A", self._inner.A(x))
+
+    def picture(self, y: Tensor) -> Tensor:
+        return self._inner.picture(y)
+
+    @property
+    def measured(self) -> Tensor | None:
+        return self._inner.measured
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.A(x)
+
+
+class _CountedLinear(_Counted, LinearOperator):
+    linear = True
+    _inner: LinearOperator
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self._passes.note("adjoint", self._inner.adjoint(y))
+
+    def normal(self, x: Tensor) -> Tensor:
+        return self._passes.note("normal", self._inner.normal(x))
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return self._passes.note("pinv", self._inner.pinv(y))
+
+    def projection(self, x: Tensor) -> Tensor:
+        return self._passes.note("projection", self._inner.projection(x))
+
+    def prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
+        return self._passes.note("prox", self._inner.prox(z, y, gamma))
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.adjoint(y)
+
+
+class Work:
+    """Counts what is done with ``prior`` from now on, and with its own copy of ``measurement``.
+
+    Hand that copy to the sampler and to ``finish``; ``counted`` then says what it took.
+    """
+
+    def __init__(self, prior: FlowPrior, measurement: Measurement):
+        self._passes, self._applied = prior.passes, Passes()
+        self._before = {**prior.passes}, {**prior.passes.gradients}
+        kind = _CountedLinear if measurement.operator.linear else _Counted
+        operator = kind(measurement.operator, self._applied)
+        self.measurement = dataclasses.replace(measurement, operator=operator)
+
+    def counted(self) -> dict[str, int]:
+        """Calls by name, such as ``decoder``; with `` gradient`` behind it those that went back.
+
+        Names are transformer, decoder, encoder, and the operator's A, adjoint, normal, pinv,
+        projection and prox. A call takes the whole batch. What was not called is left out.
+        """
+        result = {}
+        for passes, before in ((self._passes, self._before), (self._applied, ({}, {}))):
+            for name in passes:
+                result[name] = passes[name] - before[0].get(name, 0)
+                back = passes.gradients.get(name, 0) - before[1].get(name, 0)
+                result[f"{name} gradient"] = back
+        return {name: count for name, count in result.items() if count}
