@@ -16,7 +16,9 @@ SNAPSHOT = Path(__file__).with_name("schemas.json")
 # What a host says of an input that a workflow depends on.
 KEPT = ("default", "min", "max", "step", "round", "control_after_generate", "forceInput")
 # Their options are files of the user's.
-FILES = {"checkpoint", "diffusion_model", "vae"}
+FILES = {"checkpoint", "diffusion_model", "vae", "file"}
+# They do not make the operator of a family, but whichever they find in pictures.
+ESTIMATES = {"FlowDPS_EstimateBlur", "FlowDPS_OperatorFromExample"}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,8 @@ def test_every_operator_is_a_task_and_has_a_node(server, nodes):
     p = Prompt()
     families = []
     for key, info in nodes.items():
-        if info["output"][0] == "FLOWDPS_OPERATOR" and key != "FlowDPS_DegradationOperator":
+        skipped = {"FlowDPS_DegradationOperator", *ESTIMATES}
+        if info["output"][0] == "FLOWDPS_OPERATOR" and key not in skipped:
             given = {
                 name: values.get("default", (values.get("options") or [None])[0])
                 for name, (_, values, optional) in inputs_of(info).items()
