@@ -15,7 +15,7 @@ from .spectrum import Spectrum
 
 LEAST = 32
 """Pixels a side that a photo needs."""
-FOUND, SURE = 0.04, 0.01
+FOUND, SURE = 0.06, 0.01
 """Gain in log-likelihood per frequency from which a blur is believed, and its family."""
 SEVERAL = 4
 BATCH = 48

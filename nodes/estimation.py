@@ -13,13 +13,15 @@ from torch import Tensor
 from ..estimation.blur import estimate_blur
 from ..estimation.example import LARGEST, operator_from_example
 from ..estimation.families import FAMILIES
+from ..estimation.free import free_kernel
 from ..estimation.jpeg import read_jpeg
 from ..estimation.noise import estimate_noise
 from ..estimation.point import kernel_from_point
 from ..images import read_image
+from ..operators import Kernel
 from .kit import Operator, from_images, schema, to_images
 
-AUTOMATIC = "automatic"
+AUTOMATIC, FREE = "automatic", "free"
 
 
 def _operator() -> io.Output:
@@ -94,10 +96,11 @@ class EstimateBlur(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "family",
-                    options=[AUTOMATIC, *FAMILIES],
+                    options=[AUTOMATIC, *FAMILIES, FREE],
                     default=AUTOMATIC,
                     tooltip="automatic: whichever explains the photo best. gaussian: soft."
-                    " defocus: a disk, by a lens. motion: a straight line. Not used with a mask.",
+                    " defocus: a disk, by a lens. motion: a straight line. free: any shape, for"
+                    " crooked shakes; it may be wrong: look at the kernel. Not used with a mask.",
                 ),
                 io.Float.Input(
                     "noise",
@@ -115,8 +118,9 @@ class EstimateBlur(io.ComfyNode):
                     min=3,
                     max=255,
                     step=2,
-                    tooltip="With a mask: width of the kernel in pixels, odd. It must hold the"
-                    " light; larger only costs time.",
+                    tooltip="Width of the kernel in pixels, odd; with a mask or for free only. A"
+                    " little more than the blur is wide: too small cuts it off, too large adds"
+                    " noise.",
                 ),
                 io.Mask.Input(
                     "mask",
@@ -137,6 +141,11 @@ class EstimateBlur(io.ComfyNode):
             light = kernel_from_point(x, mask.reshape(-1, *mask.shape[-2:])[0], size)
             level = noise or float(estimate_noise(x).square().mean().sqrt())
             return io.NodeOutput(light.recipe, _picture(light.kernel), str(light), level)
+        if family == FREE:
+            kernel = free_kernel(x, size)
+            report = f"a free kernel of {size}x{size}; whether it is right nothing measures: look"
+            level = noise or float(estimate_noise(x).square().mean().sqrt())
+            return io.NodeOutput(Kernel.from_tensor(kernel), _picture(kernel), report, level)
         families = list(FAMILIES) if family == AUTOMATIC else [family]
         blur = estimate_blur(x, noise or None, families)
         return io.NodeOutput(blur.recipe, _picture(blur.kernel), str(blur), blur.noise_level)
