@@ -1,4 +1,4 @@
-"""Counts tensor bytes as storages come and go."""
+"""Counts tensor bytes as storages come and go, and floating-point operations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 
 class Counter(TorchDispatchMode):
@@ -35,4 +36,22 @@ class Counter(TorchDispatchMode):
                 self.live += storage.nbytes()
                 weakref.finalize(storage, self._drop, id(storage))
         self.peak = max(self.peak, self.live)
+        return result
+
+
+class Operations(TorchDispatchMode):
+    """Floating-point operations of products and convolutions while it is active.
+
+    torch's own counter does not follow gradients that are taken inside of others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
         return result

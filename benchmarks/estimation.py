@@ -1,7 +1,7 @@
 """How well noise, blur and kernels are estimated, and what a restoration loses by it.
 
-``python benchmarks/estimation.py [noise blur free example restore stop] [--images 4]``. Pictures are
-the tuning pictures, and scenes like photos that a seed draws.
+``python benchmarks/estimation.py [noise blur free example restore stop] [--images 4]``. Pictures
+are the tuning pictures, and scenes like photos that a seed draws.
 """
 
 from __future__ import annotations

@@ -34,11 +34,14 @@ LIBRARY = "import comfyui_flowdps.operators, comfyui_flowdps.samplers, comfyui_f
 HOST = """
 sys.argv = ["main.py", "--cpu"]
 sys.path.insert(0, {host!r})
+import comfy.options
+comfy.options.enable_args_parsing()
 import nodes, comfy.sd, comfy.sample, comfy_api.latest, latent_preview
 """
 PACK = """
 import importlib.util
-spec = importlib.util.spec_from_file_location("pack", {init!r}, submodule_search_locations=[{root!r}])
+where = [{root!r}]
+spec = importlib.util.spec_from_file_location("pack", {init!r}, submodule_search_locations=where)
 pack = sys.modules["pack"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pack)
 import pack.nodes

@@ -2,7 +2,7 @@
 
 ``python benchmarks/work.py [--size 1024] [--steps 28]``. Passes are counted in short runs with the
 demo prior; operations with fake tensors of SD3 medium and its autoencoder, so that the numbers are
-exact and the same on every machine. One multiplication and its addition are two operations.
+exact and the same on every machine, in float16. One multiplication and its addition are two operations.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from comfyui_flowdps import samplers
 from comfyui_flowdps.benchmarks import memory
+from comfyui_flowdps.benchmarks.counting import Operations
 from comfyui_flowdps.operators import Measurement, recipe_for_task
 from comfyui_flowdps.priors.checkpointing import (
     checkpointed,
@@ -21,9 +22,7 @@ from comfyui_flowdps.priors.checkpointing import (
 )
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.memory import Guidance
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 TERA = 1e12
 
@@ -32,11 +31,11 @@ def operations(function: Callable[[torch.Tensor], torch.Tensor], *shape: int, gr
     """Operations of ``function`` on zeros of ``shape`` and, with ``gradient``, of its gradient."""
     x = torch.zeros(shape).requires_grad_(gradient)
     # The attention that is counted is the plain one.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    with Operations() as counter, sdpa_kernel(SDPBackend.MATH):
         y = function(x)
         if gradient:
-            y.sum().backward()
-    return counter.get_total_flops()
+            torch.autograd.grad(y.sum(), x)
+    return counter.total
 
 
 def decoding(size: int, mode: str) -> int:
@@ -106,8 +105,8 @@ def main() -> None:
         ("transformer", denoising, memory.MODES[:3]),
     ):
         for mode in modes:
-            with FakeTensorMode():
-                unit[name, mode] = work(args.size, mode) / TERA
+            found = memory.count(lambda s, m, _, w=work: w(s, m), args.size, mode, torch.float16)
+            unit[name, mode] = found / TERA
         cells = [f"{unit[name, m]:.2f}" if (name, m) in unit else "–" for m in memory.MODES]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
     columns = ("full", "checkpointed", "tiled", "tiny")
@@ -126,7 +125,8 @@ def main() -> None:
                     total += (calls.get(name, 0) - back) * unit[name, memory.MODES[0]]
                 cells.append(f"{total:.0f}")
             said = ", ".join(
-                f"{name} {count}" + (f" ({back})" if (back := calls.get(f"{name} gradient")) else "")
+                f"{name} {count}"
+                + (f" ({back})" if (back := calls.get(f"{name} gradient")) else "")
                 for name, count in calls.items()
                 if not name.endswith("gradient")
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 from ..operators.jpeg import SUBSAMPLING, Jpeg
@@ -86,7 +85,8 @@ def _tables(content: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
 def read_jpeg(path: str | Path) -> JpegFile:
     """How the JPEG file at ``path`` was compressed: quantisation tables and colour sampling.
 
-    Tables are the file's own, whatever wrote it; a grey file counts as 4:4:4. ValueError, in one
+    Tables are the file's own, whatever wrote it, turned as the EXIF orientation turns the picture; a
+    grey file counts as 4:4:4. ValueError, in one
     sentence, for a file that is missing, not a JPEG, damaged, or of a kind (CMYK, lossless, other
     sampling) that the operator ``Jpeg`` does not know.
     """
@@ -117,27 +117,51 @@ def read_jpeg(path: str | Path) -> JpegFile:
             f"{path} has {len(parts)} colour components; expected 3, or 1 for grey: save it as an"
             " RGB JPEG"
         )
-    return _described(path, parts, tables)
+    return _described(path, parts, tables, _turned(path))
+
+
+def _turned(path: Path) -> bool:
+    """Whether the picture is shown with rows and columns exchanged, by its EXIF orientation."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def _described(
-    path: Path, parts: list[tuple[int, int, int]], tables: list[tuple[int, ...]]
+    path: Path, parts: list[tuple[int, int, int]], tables: list[tuple[int, ...]], turned: bool
 ) -> JpegFile:
     luma, chroma = tables[0], tables[-1]
     subsampling = "4:4:4"
     if len(parts) == 3:
-        across, down = (Fraction(parts[0][k], parts[1][k]) for k in (0, 1))
-        names = {shares: name for name, shares in SUBSAMPLING.items()}
-        if (down, across) not in names or parts[1][:2] != parts[2][:2] or tables[1] != tables[2]:
+        names = [
+            name
+            for name, (rows, columns) in SUBSAMPLING.items()
+            if parts[0][:2] == (columns * parts[1][0], rows * parts[1][1])
+        ]
+        if not names or parts[1][:2] != parts[2][:2] or tables[1] != tables[2]:
             raise ValueError(
-                f"the colours of {path} are sampled {across:g} x {down:g} times coarser, or not all"
-                f" alike; expected {', '.join(SUBSAMPLING)}"
+                f"the colours of {path} are kept in a rare way, or not both alike; expected"
+                f" {', '.join(SUBSAMPLING)}: save it again at quality 95"
             )
-        subsampling = names[down, across]
+        subsampling = names[0]
         quality = nearest_quality(luma, chroma)
     else:
         quality = nearest_quality(luma)
         chroma = scaled(CHROMA, quality)
     exact = (luma, chroma) == (scaled(LUMA, quality), scaled(CHROMA, quality))
-    recipe = Jpeg(quality, subsampling, None if exact else luma, None if exact else chroma)
+    if turned and subsampling == "4:2:2":
+        raise ValueError(
+            f"{path} is turned by its EXIF orientation and keeps colour as 4:2:2, which the"
+            " operator knows upright only: save it again at quality 95"
+        )
+    if turned:
+        luma, chroma = (
+            tuple(table[8 * (k % 8) + k // 8] for k in range(64)) for table in (luma, chroma)
+        )
+    usual = exact and not turned
+    recipe = Jpeg(quality, subsampling, None if usual else luma, None if usual else chroma)
     return JpegFile(recipe, quality, exact)

@@ -5,7 +5,7 @@ computes exactly, and group normalisations, which need two numbers per group of 
 mean and variance going forward, and two sums coming back. Both are gathered strip by strip before
 they are used. What lives at full size is a block's input and its gradient, each overwritten by the
 next block's; the rest is as large as a strip. Blocks' inputs are computed again from the start of
-their level when they are needed.
+their level when they are needed, but for what ``KEPT_BYTES`` have room for.
 
 ``decode`` is the whole interface: the same image as the decoder's and, by autograd, the same
 gradient up to rounding. Memory per strip is bounded by ``strip_bytes``.
@@ -20,11 +20,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .stages import Head, Plain, Residual, Stage, Upsample, double
 
 STRIP_BYTES = 8 << 20
 """Size of one activation of a strip; some six of them live at once."""
+KEPT_BYTES = 600 << 20
+"""Room for what would be computed twice otherwise, per level of the decoder."""
 
 Statistics = tuple[Tensor, Tensor]
 """Mean and reciprocal deviation of every group, float32 (N, groups, 1)."""
@@ -124,13 +127,38 @@ class _Norm:
         return self.scaled(g) - self.common(unit, sums)
 
 
-def _pull(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, rows: slice) -> Tensor:
-    """Vector-Jacobian product of ``function`` at x with g given for these output rows."""
+class _Weight(TorchFunctionMode):
+    """Sees the weight with which a convolution is called: hosts cast and patch it on the fly."""
+
+    seen: Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.conv2d and len(args) > 1:
+            self.seen = args[1]
+        return func(*args, **(kwargs or {}))
+
+
+def _pull(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+    """Vector-Jacobian product of ``function`` at x."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        y = function(x)[:, :, rows]
-        (result,) = torch.autograd.grad(y, x, g.to(y.dtype))
+        (result,) = torch.autograd.grad(function(x), x, g)
     return result
+
+
+def _adjoint(conv: nn.Module, g: Tensor) -> Tensor:
+    """convᵀ g of a convolution that keeps height and width, without running it forward."""
+    size, channels = conv.kernel_size[0], conv.in_channels  # type: ignore[index]
+    with _Weight() as weight:
+        conv(g.new_zeros(1, channels, size, size))
+    if weight.seen is None:
+        return _pull(conv, g.new_zeros(len(g), channels, *g.shape[2:]), g)
+    return F.conv_transpose2d(g, weight.seen.to(g), padding=size // 2)
+
+
+def _near(x: Tensor, low: int, a: int, b: int) -> Tensor:
+    """Rows a to b of an image of which x holds the rows from ``low`` on."""
+    return x[:, :, a - low : b - low]
 
 
 class _Rolling:
@@ -189,12 +217,13 @@ class _Source:
 
     def add_gradient(self, sink: Tensor, a: int, b: int, g: Tensor) -> None:
         """Add to ``sink``, shaped as ``stored``, the gradient g of rows a to b after ``up``."""
-        low, high = self._window(a, b)
         assert self.up is not None
-        up = self.up
-        kept = slice(a - 2 * low, b - 2 * low)
-        part = _pull(lambda s: up(double(s)), self.stored[:, :, low:high], g, kept)
-        sink[:, :, low:high] += part
+        # Output rows a..b read doubled rows a − 1..b + 1; pairs of those are a stored row.
+        low, high = (a - 1) // 2, (b + 2) // 2
+        g = _adjoint(self.up, F.pad(g, (0, 0, a - 2 * low, 2 * high - b)))
+        g = F.avg_pool2d(g, 2) * 4
+        first, last = max(0, low), min(self.stored.shape[2], high)
+        sink[:, :, first:last] += _near(g, low, first, last)
 
 
 class _Block:
@@ -211,17 +240,13 @@ class _Block:
         row = len(one) * one.shape[1] * source.width * one.element_size()
         return _strips(source.height, row, self.strip_bytes)
 
-    def _conv(self, conv: nn.Module, x: Tensor, low: int, a: int, b: int) -> Tensor:
-        """Rows a to b of conv applied to x, whose first row is ``low``; x has the margin."""
-        return conv(x)[:, :, a - low : b - low]
+    def _reach(self, source: _Source, a: int, b: int, margin: int) -> tuple[int, int]:
+        return max(0, a - margin), min(source.height, b + margin)
 
-    def _middle(self, source: _Source, a: int, b: int) -> tuple[Tensor, int, int]:
-        """Rows a to b of conv1(silu(norm1(x))), cut at the image."""
+    def _middle(self, x: Tensor, low: int, a: int, b: int) -> Tensor:
+        """Rows a to b of conv1(silu(norm1(x))); x holds rows from ``low`` on, with the margin."""
         assert isinstance(self.stage, Residual)
-        a, b = max(0, a), min(source.height, b)
-        low, high = max(0, a - 1), min(source.height, b + 1)
-        x = self.norm1.activated(source.rows(low, high))
-        return self._conv(self.stage.conv1, x, low, a, b), a, b
+        return _near(self.stage.conv1(self.norm1.activated(x)), low, a, b)
 
     def _measure(self, source: _Source) -> None:
         if self.norm1.statistics is None:
@@ -230,7 +255,8 @@ class _Block:
             self.norm1.settle()
         if self.norm2 is not None and self.norm2.statistics is None:
             for a, b in self._strips(source):
-                self.norm2.gather(self._middle(source, a, b)[0])
+                low, high = self._reach(source, a, b, 1)
+                self.norm2.gather(self._middle(source.rows(low, high), low, a, b))
             self.norm2.settle()
 
     def forward(self, source: _Source) -> Tensor:
@@ -239,15 +265,17 @@ class _Block:
         over = source.owned and self._keeps_shape()
         out: Any = None
         for a, b in self._strips(source):
-            low, high = max(0, a - 1), min(source.height, b + 1)
             if isinstance(self.stage, Head) or self.norm2 is None:
-                x = self.norm1.activated(source.rows(low, high))
+                low, high = self._reach(source, a, b, 1)
                 conv = self.stage.conv  # type: ignore[union-attr]
-                y = self._conv(conv, x, low, a, b)
+                y = _near(conv(self.norm1.activated(source.rows(low, high))), low, a, b)
             else:
-                h, low, _ = self._middle(source, a - 1, b + 1)
-                y = self._conv(self.stage.conv2, self.norm2.activated(h), low, a, b)
-                x = source.rows(a, b)
+                low, high = self._reach(source, a, b, 2)
+                x = source.rows(low, high)
+                start, stop = self._reach(source, a, b, 1)
+                h = self.norm2.activated(self._middle(x, low, start, stop))
+                y = _near(self.stage.conv2(h), start, a, b)
+                x = _near(x, low, a, b)
                 y = y + (x if self.stage.shortcut is None else self.stage.shortcut(x))
             if over:
                 source.rolling.write(b, y)
@@ -260,26 +288,18 @@ class _Block:
     def _keeps_shape(self) -> bool:
         return isinstance(self.stage, Residual) and self.stage.shortcut is None
 
-    def _through(
-        self, conv: nn.Module, x: Tensor, low: int, g: Tensor, g_low: int, a: int, b: int
-    ) -> Tensor:
-        """Rows a to b of convᵀ g; x gives shape and margin of conv's input, from row ``low``."""
-        kept = slice(g_low - low, g_low - low + g.shape[2])
-        return _pull(conv, x, g, kept)[:, :, a - low : b - low]
-
     def _middle_gradient(
-        self, source: _Source, dy: _Rolling, a: int, b: int
-    ) -> tuple[Tensor, Tensor, int]:
-        """(unit of norm2, gradient with respect to it) for middle rows a to b, cut; and a."""
+        self, source: _Source, x: Tensor, low: int, dy: _Rolling, a: int, b: int
+    ) -> tuple[Tensor, Tensor]:
+        """(unit of norm2, gradient with respect to it) for middle rows a to b.
+
+        x holds the block's input rows from ``low`` on.
+        """
         assert isinstance(self.stage, Residual)
         assert self.norm2 is not None
-        a, b = max(0, a), min(source.height, b)
-        h, low, _ = self._middle(source, a - 2, b + 2)
-        # Output rows that read middle rows a to b, and the middle rows that they read.
-        first, last = max(0, a - 1), min(source.height, b + 1)
-        g = self._through(self.stage.conv2, h, low, dy.rows(first, last), first, a, b)
-        unit, g = self.norm2.back(h[:, :, a - low : b - low], g)
-        return unit, g, a
+        first, last = self._reach(source, a, b, 1)
+        g = _near(_adjoint(self.stage.conv2, dy.rows(first, last)), first, a, b)
+        return self.norm2.back(self._middle(x, low, a, b), g)
 
     def backward(self, source: _Source, dy: Tensor) -> Tensor:
         """Gradient with respect to ``source.stored`` from that of the output, which is used up."""
@@ -287,7 +307,9 @@ class _Block:
         sums2 = _Sums()
         if self.norm2 is not None:
             for a, b in self._strips(source):
-                unit, g, _ = self._middle_gradient(source, _Rolling(dy), a, b)
+                low, high = self._reach(source, a, b, 1)
+                x = source.rows(low, high)
+                unit, g = self._middle_gradient(source, x, low, _Rolling(dy), a, b)
                 self.norm2.gather_back(unit, g)
             sums2, self.norm2.sums = self.norm2.sums, _Sums()
 
@@ -297,32 +319,32 @@ class _Block:
 
         def first_gradient(a: int, b: int) -> tuple[Tensor, Tensor]:
             """(unit of norm1, gradient with respect to it) for input rows a to b."""
-            low, high = max(0, a - 2), min(source.height, b + 2)
-            x = source.rows(low, high)
+            start, stop = self._reach(source, a, b, 1)
             if isinstance(self.stage, Head) or self.norm2 is None:
                 conv: nn.Module = self.stage.conv  # type: ignore[union-attr]
-                start, stop = max(0, a - 1), min(source.height, b + 1)
-                g = above.rows(start, stop)
+                g, x = above.rows(start, stop), source.rows(a, b)
             else:
-                conv = self.stage.conv1
-                unit, g, start = self._middle_gradient(source, above, a - 1, b + 1)
-                g = self.norm2.finish_back(unit, g, sums2)
-            g = self._through(conv, x, low, g.to(x.dtype), start, a, b)
-            return self.norm1.back(x[:, :, a - low : b - low], g)
+                low, high = self._reach(source, a, b, 2)
+                conv, x = self.stage.conv1, source.rows(low, high)
+                unit, g = self._middle_gradient(source, x, low, above, start, stop)
+                g = self.norm2.finish_back(unit, g, sums2).to(x.dtype)
+                x = _near(x, low, a, b)
+            return self.norm1.back(x, _near(_adjoint(conv, g), start, a, b))
 
         def shortcut(a: int, b: int) -> Tensor | float:
             """What comes past the block, of input rows a to b."""
             if not isinstance(self.stage, Residual):
                 return 0.0
             rows = above.rows(a, b)
-            if self.stage.shortcut is None:
-                return rows
-            return _pull(self.stage.shortcut, source.rows(a, b), rows, slice(None))
+            return rows if self.stage.shortcut is None else _adjoint(self.stage.shortcut, rows)
 
         # What is kept between both passes: the scaled gradient at norm1, the shortcut's added.
         kept = None
         if source.up is None:
             kept = dy if over else torch.empty_like(source.stored)
+        elif self._input_bytes(source) <= KEPT_BYTES:
+            shape = (*source.stored.shape[:2], source.height, source.width)
+            kept = source.stored.new_empty(shape)
         for a, b in self._strips(source):
             unit, g = first_gradient(a, b)
             self.norm1.gather_back(unit, g)
@@ -333,17 +355,25 @@ class _Block:
                 else:
                     kept[:, :, a:b] = g
         sums1, self.norm1.sums = self.norm1.sums, _Sums()
-        if kept is not None:
-            for a, b in self._strips(source):
-                unit = self.norm1.unit(source.rows(a, b))
-                kept[:, :, a:b] -= self.norm1.common(unit, sums1)
-            return kept
-        sink = torch.zeros_like(source.stored)
+        sink = None if source.up is None else torch.zeros_like(source.stored)
         for a, b in self._strips(source):
-            unit, g = first_gradient(a, b)
-            g = self.norm1.finish_back(unit, g, sums1) + shortcut(a, b)
-            source.add_gradient(sink, a, b, g.to(source.stored.dtype))
-        return sink
+            if kept is not None:
+                rest = self.norm1.common(self.norm1.unit(source.rows(a, b)), sums1)
+                kept[:, :, a:b] -= rest
+                g = kept[:, :, a:b]
+            else:
+                unit, g = first_gradient(a, b)
+                g = self.norm1.finish_back(unit, g, sums1) + shortcut(a, b)
+            if sink is not None:
+                source.add_gradient(sink, a, b, g.to(source.stored.dtype))
+        result = kept if sink is None else sink
+        assert result is not None
+        return result
+
+    @staticmethod
+    def _input_bytes(source: _Source) -> int:
+        one = source.stored
+        return len(one) * one.shape[1] * source.height * source.width * one.element_size()
 
 
 class _Level:
@@ -356,31 +386,46 @@ class _Level:
             for stage in stages
         ]
 
-    def _part(self, k: int, x: Tensor) -> Tensor:
+    def _part(self, k: int, x: Tensor, owned: bool) -> Tensor:
         part = self.parts[k]
         if isinstance(part, Plain):
             return part.run(x)
-        # The level's start is needed again; what parts give each other is not.
-        return part.forward(_Source(x, self.up if k == 0 else None, owned=k > 0))
+        return part.forward(_Source(x, self.up if k == 0 else None, owned))
+
+    def _output_bytes(self, k: int, x: Tensor) -> int:
+        part, size = self.parts[k], x.numel() * x.element_size()
+        if isinstance(part, Plain) or not isinstance(part.stage, Residual):
+            return size
+        wider = part.stage.conv2.out_channels / x.shape[1]  # type: ignore[operator]
+        return int(size * wider * (4 if k == 0 and self.up is not None else 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """The level's output."""
         for k in range(len(self.parts)):
-            x = self._part(k, x)
+            # The level's start is needed again; what parts give each other is not.
+            x = self._part(k, x, owned=k > 0)
         return x
 
     def backward(self, start: Tensor, g: Tensor) -> Tensor:
         """Gradient with respect to the level's input ``start``.
 
-        The input of every part is computed again from there, so that one of them lives at a time.
+        Inputs of the first parts are kept as long as there is room; the others are computed again
+        from the last one that is, so that one of them lives at a time.
         """
+        inputs, room = [start], KEPT_BYTES
+        for k in range(len(self.parts) - 1):
+            room -= self._output_bytes(k, inputs[-1])
+            if room < 0:
+                break
+            inputs.append(self._part(k, inputs[-1], owned=False))
         for k in reversed(range(len(self.parts))):
-            x = start
-            for before in range(k):
-                x = self._part(before, x)
+            del inputs[k + 1 :]
+            x = inputs[-1]
+            for before in range(len(inputs) - 1, k):
+                x = self._part(before, x, owned=before >= len(inputs))
             part = self.parts[k]
             if isinstance(part, Plain):
-                g = _pull(part.run, x, g, slice(None))
+                g = _pull(part.run, x, g)
             else:
                 g = part.backward(_Source(x, self.up if k == 0 else None), g)
         return g

@@ -27,7 +27,7 @@ class Settings:
         latent standard deviations) times its Adam direction.
     inner_steps: gradient evaluations per noise level (FlowDPS).
     early_steps: the same at noise levels above ``early_sigma``, where what is gained is soon lost
-        in new noise; None is ``inner_steps``.
+        in new noise; no more than ``inner_steps``, which None stands for.
     anchor: with ``squared``, the weight of ‖z − z0‖² / 2r² that keeps the data step near the
         denoised latent, where r = σ / √(σ² + (1 − σ)²) is the spread of a unit Gaussian given its
         noisy version; 0 is none.
@@ -68,9 +68,10 @@ class Settings:
 
     def steps_at(self, sigma: float) -> int:
         """Gradient evaluations at a noise level."""
-        early = self.early_steps is not None and sigma > self.early_sigma
-        steps = self.early_steps if early else self.inner_steps
-        return (steps or 0) if self.step_size else 0
+        steps = self.inner_steps
+        if self.early_steps is not None and sigma > self.early_sigma:
+            steps = min(steps, self.early_steps)
+        return steps if self.step_size else 0
 
 
 @dataclass(frozen=True)

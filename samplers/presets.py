@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .base import Settings
+
+TUNED = Settings(
+    0.2,
+    loss="squared",
+    rule="adam",
+    inner_steps=8,
+    anchor=2.0,
+    decay=1.0,
+    weight="one",
+    polish=0.04,
+)
+FLOWCHEF = Settings(step_size=2.0, loss="residual", polish=0.04)
+PSLD = Settings(step_size=3.0, polish=0.04)
 
 PRESETS: dict[str, dict[str, Settings]] = {
     "published": {
@@ -10,20 +25,9 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "flowchef": Settings(step_size=15.0),
         "psld": Settings(step_size=15.0),
     },
-    "tuned": {
-        "flowdps": Settings(
-            0.2,
-            loss="squared",
-            rule="adam",
-            inner_steps=8,
-            anchor=2.0,
-            decay=1.0,
-            weight="one",
-            polish=0.04,
-        ),
-        "flowchef": Settings(step_size=2.0, loss="residual", polish=0.04),
-        "psld": Settings(step_size=3.0, polish=0.04),
-    },
+    # A third less work through the decoder than ``tuned``; the other methods have nothing to spare.
+    "fast": {"flowdps": replace(TUNED, early_steps=4), "flowchef": FLOWCHEF, "psld": PSLD},
+    "tuned": {"flowdps": TUNED, "flowchef": FLOWCHEF, "psld": PSLD},
 }
 
 
