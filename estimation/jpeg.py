@@ -85,9 +85,9 @@ def _tables(content: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
 def read_jpeg(path: str | Path) -> JpegFile:
     """How the JPEG file at ``path`` was compressed: quantisation tables and colour sampling.
 
-    Tables are the file's own, whatever wrote it, turned as the EXIF orientation turns the picture; a
-    grey file counts as 4:4:4. ValueError, in one
-    sentence, for a file that is missing, not a JPEG, damaged, or of a kind (CMYK, lossless, other
+    Tables are the file's own, whatever wrote it, turned as the EXIF orientation turns the picture;
+    a grey file counts as 4:4:4. ValueError, in one sentence, for a file that is missing, not a
+    JPEG, damaged, or of a kind (CMYK, lossless, other
     sampling) that the operator ``Jpeg`` does not know.
     """
     path = Path(path)

@@ -53,7 +53,7 @@ def test_tables_of_its_own(picture, tmp_path):
 
 
 def test_tables_turn_with_the_picture(picture, tmp_path):
-    """EXIF orientation 6: what the recipe does to the upright picture is what is read, nearly."""
+    """EXIF orientation 6: the recipe makes of the upright picture what is read, within a level."""
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(picture, tmp_path, quality=30, subsampling=0, exif=exif)
@@ -62,7 +62,7 @@ def test_tables_turn_with_the_picture(picture, tmp_path):
     assert found.recipe.luma == tuple(scaled(LUMA, 30)[8 * (k % 8) + k // 8] for k in range(64))
     clean = read_image(picture)[0].rot90(-1, (2, 3))
     there = found.recipe.bind(tuple(clean.shape[1:])).A(clean)
-    assert float((there - read_image(path)[0]).abs().mean()) < 0.002
+    assert float((there - read_image(path)[0]).abs().mean()) < 0.01
     saved(picture, tmp_path, quality=30, subsampling=1, exif=exif)
     with pytest.raises(ValueError, match="EXIF orientation and keeps colour as 4:2:2"):
         read_jpeg(path)
