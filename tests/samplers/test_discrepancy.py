@@ -136,3 +136,13 @@ def test_towards_ends_at_the_ratio():
     torch.testing.assert_close(
         ratios(found, measurement), torch.tensor([1.0, 1.5, 0.5], dtype=torch.float64)
     )
+
+
+def test_the_command_line_sets_it():
+    from comfyui_flowdps.cli import parser, request_of
+
+    plain, held = (
+        request_of(parser().parse_args(["restore", "a.png", *more]))
+        for more in ([], ["--stop", "1.1"])
+    )
+    assert (plain.settings.stop, held.settings.stop) == (0.0, 1.1)
