@@ -123,6 +123,13 @@ def parser() -> Parser:
     add("--method", default="flowdps", choices=list(METHODS), help="sampler")
     add("--preset", default="tuned", choices=list(PRESETS), help="the sampler's settings")
     add("--step-size", type=float, help="instead of the preset's")
+    add(
+        "--stop",
+        type=float,
+        metavar="RATIO",
+        help="pull no further once the residual is down to this many times the noise, 1 for what"
+        " the noise explains; 0: never; instead of the preset's",
+    )
     add("--steps", type=int, default=28, help="noise levels")
     add("--prior", help="safetensors file, model folder or hub id; default: the demo prior")
     add("--config", help="model folder or hub id that completes a single file")
@@ -208,6 +215,8 @@ def request_of(args: argparse.Namespace) -> Request:
     settings = preset(args.method, args.preset)
     if args.step_size is not None:
         settings = dataclasses.replace(settings, step_size=args.step_size)
+    if args.stop is not None:
+        settings = dataclasses.replace(settings, stop=args.stop)
     return Request(
         recipe,
         args.method,

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 if find_spec("comfy_api") is not None:
     from comfy_api.latest import ComfyExtension, io
 
-    from . import example, measurement, models, operators, samplers
+    from . import estimation, example, measurement, models, operators, samplers
 
     class Extension(ComfyExtension):
         """All nodes of the pack."""
@@ -17,6 +17,7 @@ if find_spec("comfy_api") is not None:
             return [
                 *models.NODES,
                 *operators.NODES,
+                *estimation.NODES,
                 *measurement.NODES,
                 *samplers.NODES,
                 *example.NODES,

@@ -24,8 +24,8 @@ def _guidance(inner: bool) -> list[io.Input]:
             "preset",
             options=[*reversed(PRESETS)],
             default="tuned",
-            tooltip="tuned: settings chosen by measurement. fast: a quarter less work for FlowDPS, at"
-            " most a tenth of a decibel worse. published: exactly the paper's update, to compare.",
+            tooltip="tuned: settings chosen by measurement. fast: a quarter less work for FlowDPS,"
+            " at most a tenth of a decibel worse. published: exactly the paper's update.",
         ),
         io.Float.Input(
             "step_size",
@@ -95,6 +95,20 @@ def _memory() -> list[io.Input]:
     ]
 
 
+def _stop() -> io.Input:
+    return io.Float.Input(
+        "stop_at",
+        default=0.0,
+        min=0.0,
+        max=10.0,
+        step=0.05,
+        optional=True,
+        tooltip="Residual, in units of the noise, at which the pull towards the photo ends: 1 fits"
+        " the photo as closely as its noise allows; 3 leaves much to the model. 0 never ends it."
+        " The noise of Encode Measurement must be right.",
+    )
+
+
 class _Restore(io.ComfyNode):
     """The all-in-one node of one method."""
 
@@ -160,10 +174,16 @@ class _Restore(io.ComfyNode):
                 ),
                 _tile_size(),
                 *_memory(),
+                _stop(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The restoration's latent."),
                 io.Image.Output(display_name="image", tooltip="The restoration, without padding."),
+                io.Float.Output(
+                    display_name="residual",
+                    tooltip="Difference to the measurement over its noise: about 1 is right, above"
+                    " it the photo was missed, below it noise was fitted.",
+                ),
             ],
         )
 
@@ -186,8 +206,9 @@ class _Restore(io.ComfyNode):
         tile_size: int = 0,
         memory: str = "auto",
         tiny_vae: Any = None,
+        stop_at: float = 0.0,
     ) -> io.NodeOutput:
-        settings = settings_of(cls.method, preset, step_size, inner_steps)
+        settings = settings_of(cls.method, preset, step_size, inner_steps, stop_at)
         levels = published_sigmas(steps, SHIFT).float() if sigmas is None else sigmas
         return io.NodeOutput(
             *restore(
@@ -228,6 +249,7 @@ class _Object(io.ComfyNode):
                 *_guidance(cls.inner),
                 _tile_size(),
                 *_memory(),
+                _stop(),
             ],
             outputs=[
                 io.Sampler.Output(
@@ -247,8 +269,9 @@ class _Object(io.ComfyNode):
         tile_size: int = 0,
         memory: str = "auto",
         tiny_vae: Any = None,
+        stop_at: float = 0.0,
     ) -> io.NodeOutput:
-        settings = settings_of(cls.method, preset, step_size, inner_steps)
+        settings = settings_of(cls.method, preset, step_size, inner_steps, stop_at)
         limits = Limits(tile_size, memory, tiny_vae)
         return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae, limits))
 

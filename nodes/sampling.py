@@ -28,17 +28,24 @@ from ..priors.comfy import (
 )
 from ..priors.tiles import TiledPrior
 from ..samplers import METHODS, Settings, Step, Work, check_sigmas, finish, preset
+from ..samplers.discrepancy import SMALLEST_NOISE
 from .kit import from_images, to_images
 
 log = logging.getLogger(__name__)
 
 
-def settings_of(method: str, name: str, step_size: float, inner_steps: int = 0) -> Settings:
-    """The preset ``name`` with its step size multiplied, and its inner steps replaced unless 0."""
+def settings_of(
+    method: str, name: str, step_size: float, inner_steps: int = 0, stop: float = 0.0
+) -> Settings:
+    """The preset ``name`` with its step size multiplied, and its inner steps and the ratio at which
+    it stops replaced unless 0.
+    """
     settings = preset(method, name)
     changes: dict[str, Any] = {"step_size": settings.step_size * step_size}
     if inner_steps:
         changes["inner_steps"] = inner_steps
+    if stop:
+        changes["stop"] = stop
     return dataclasses.replace(settings, **changes)
 
 
@@ -159,6 +166,11 @@ def check_mask(mask: Tensor, observation: Observation, shape: tuple[int, ...]) -
     return mask
 
 
+def residual_ratio(x: Tensor, observation: Observation) -> float:
+    """Root mean square of A x − y over the noise level, of images (N, 3, *size) in [-1, 1]."""
+    return observation.residual(x)[1] / max(observation.noise_level, SMALLEST_NOISE)
+
+
 def restore(
     method: str,
     settings: Settings,
@@ -172,8 +184,9 @@ def restore(
     cfg: float,
     latent: dict[str, Any] | None = None,
     limits: Limits = Limits(),
-) -> tuple[dict[str, Any], Tensor]:
-    """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent.
+) -> tuple[dict[str, Any], Tensor, float]:
+    """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent, and the ratio of
+    their residual to the noise.
 
     Everything that can be wrong is found before the first pass. ``negative`` may be None: then
     there is no guidance, whatever ``cfg`` is.
@@ -226,5 +239,7 @@ def restore(
     if mask is None:
         polished = finish(to_images(image), observation.bind(count=len(image)), settings)
         image = from_images(polished).to(image.device)
+    ratio = residual_ratio(to_images(image), observation)
+    log.info("%s: residual is %.2f times the noise", method, ratio)
     height, width = observation.wanted
-    return {**latent, "samples": restored}, image[:, :height, :width]
+    return {**latent, "samples": restored}, image[:, :height, :width], ratio

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..operators import LinearOperator, Measurement, Operator
 from ..priors.base import FlowPrior, is_out_of_memory
+from .discrepancy import SMALLEST_NOISE, Rest, towards
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Settings:
     renew: how much of the noise is renewed at every level (FlowDPS): 1 as published, 0 none.
     polish: standard deviation of what the autoencoder cannot show, for images in [-1, 1]; the
         decoded image is corrected by the measurement with it (``finish``), 0 is not at all.
+    stop: ratio of residual to noise at which a sample is pulled no further, 1 being what the noise
+        explains; moves shrink from twice of it on (``Rest``). 0 is never.
     """
 
     step_size: float
@@ -48,12 +51,15 @@ class Settings:
     weight: Literal["sigma", "one"] = "sigma"
     renew: float = 1.0
     polish: float = 0.0
+    stop: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.renew <= 1:
             raise ValueError(f"renew is {self.renew}; expected a number from 0 to 1")
         if not (math.isfinite(self.polish) and self.polish >= 0):
             raise ValueError(f"polish is {self.polish}; expected a number of at least 0")
+        if not (math.isfinite(self.stop) and self.stop >= 0):
+            raise ValueError(f"stop is {self.stop}; expected a number of at least 0, such as 1")
         if not (math.isfinite(self.step_size) and self.step_size >= 0):
             raise ValueError(f"step size is {self.step_size}; expected a number of at least 0")
         for name in ("inner_steps", "early_steps"):
@@ -84,8 +90,6 @@ class Step:
 
 
 Callback = Callable[[Step], None]
-SMALLEST_NOISE = 0.005
-"""Noise level that a noise-free measurement is treated as having (8-bit rounding is 0.002)."""
 
 
 def spread(sigma: float) -> float:
@@ -123,9 +127,13 @@ def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:
 
 
 class DataLoss:
-    """Data loss of images or latents, (N,) per sample; what does not change is computed once."""
+    """Data loss of images or latents, (N,) per sample; what does not change is computed once.
 
-    def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str):
+    ``rest`` knows the residual of the images at which the loss was asked for last.
+    """
+
+    def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str, stop: float = 0.0):
+        self.rest = Rest(stop, measurement)
         self.prior, self.measurement, self.kind = prior, measurement, kind
         self.project, self._projected_A = back_projection(measurement.operator, kind)
         self.variance = max(measurement.noise_level, SMALLEST_NOISE) ** 2
@@ -138,8 +146,11 @@ class DataLoss:
     def of_images(self, x: Tensor) -> Tensor:
         """Loss of images (N, 3, H, W)."""
         if self.kind != "squared":
+            if self.rest.stop:
+                self.rest.look(self.measurement.operator.A(x.detach()))
             return norm(self.projected - self._projected_A(x))
         seen = self.measurement.operator.A(x)
+        self.rest.look(seen)
         return per_sample(seen - self.measurement.y) / (2 * self.variance)
 
     def __call__(self, z: Tensor) -> Tensor:
@@ -207,13 +218,15 @@ def finish(x: Tensor, measurement: Measurement, settings: Settings) -> Tensor:
 
     The clean image is D(z) plus an error of standard deviation τ = ``settings.polish``, so that its
     mean given y is argmin ‖A x − y‖² / 2σₙ² + ‖x − D(z)‖² / 2τ²: one prox of the operator.
-    Where the operator is not linear, x is returned as it is.
+    Where the operator is not linear, x is returned as it is. With ``settings.stop`` the correction
+    goes no further than to that ratio of residual to noise.
     """
     operator = measurement.operator
     if not (settings.polish and settings.step_size and isinstance(operator, LinearOperator)):
         return x
     level = max(measurement.noise_level, SMALLEST_NOISE)
-    return operator.prox(x, measurement.y.to(x), (settings.polish / level) ** 2)
+    polished = operator.prox(x, measurement.y.to(x), (settings.polish / level) ** 2)
+    return towards(x, polished, settings.stop, measurement) if settings.stop else polished
 
 
 def randn_like(z: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

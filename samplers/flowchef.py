@@ -25,7 +25,8 @@ def flowchef(
     """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved along the
     data gradient at the denoised latents, with the network outside the graph. Draws no noise.
     """
-    loss, descent = DataLoss(prior, measurement, settings.loss), Descent(settings)
+    loss = DataLoss(prior, measurement, settings.loss, settings.stop)
+    descent = Descent(settings)
     total = len(sigmas) - 1
     for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         z0 = prior.denoise(z, s)
@@ -34,7 +35,7 @@ def flowchef(
         value = z0.new_zeros(len(z0))
         if settings.step_size:
             value, gradient = loss.gradient(z0)
-            z = z + descent.move(gradient, s)
+            z = z + loss.rest.scaled(descent.move(gradient, s))
         if callback:
             callback(Step(i, total, s, z0, value))
     return z

@@ -23,7 +23,9 @@ def pull(
         if settings.anchor:
             gradient = gradient + settings.anchor / spread(sigma) ** 2 * (z - z0)
         first = value if k == 0 else first
-        z = z + descent.move(gradient, sigma)
+        if loss.rest.all:
+            break
+        z = z + loss.rest.scaled(descent.move(gradient, sigma))
     return z, first
 
 
@@ -42,7 +44,7 @@ def flowdps(
     Every step splits the state into its denoised part, which is pulled towards the measurement, and
     its noise part, which is partly renewed.
     """
-    loss = DataLoss(prior, measurement, settings.loss)
+    loss = DataLoss(prior, measurement, settings.loss, settings.stop)
     total = len(sigmas) - 1
     for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         z0 = prior.denoise(z, s)

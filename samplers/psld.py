@@ -24,6 +24,7 @@ def psld_loss(loss: DataLoss, z0: Tensor, generators: Sequence[torch.Generator] 
     prior, measurement = loss.prior, loss.measurement
     x = prior.decode(z0)
     seen = measurement.operator.A(x)
+    loss.rest.look(seen)
     glued = prior.encode(loss.projected + x - loss.project(seen), generators)
     if loss.kind != "squared":
         return norm(seen - measurement.y) + GLUE * norm(z0 - glued)
@@ -72,12 +73,13 @@ def psld(
             f"psld needs a linear operator, or one that keeps the image's shape; this one turns"
             f" {operator.in_shape} into {operator.out_shape}: choose flowdps or flowchef"
         )
-    loss, descent = DataLoss(prior, measurement, settings.loss), Descent(settings)
+    loss = DataLoss(prior, measurement, settings.loss, settings.stop)
+    descent = Descent(settings)
     total = len(sigmas) - 1
     for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         if settings.step_size:
             z0, value, gradient = saving_memory(prior, partial(_gradient, loss, z, s, generators))
-            move = descent.move(gradient, s)
+            move = loss.rest.scaled(descent.move(gradient, s))
         else:
             z0, value = prior.denoise(z, s), z.new_zeros(len(z))
             move = torch.zeros_like(z)

@@ -30,6 +30,7 @@ def keep(*args, **values):
 
 class Kind:
     Input = Output = staticmethod(keep)
+    image = "image_upload"
 
 @dataclasses.dataclass
 class Schema:

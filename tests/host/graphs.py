@@ -111,12 +111,18 @@ def inputs_of(info: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any], bool
     return found
 
 
+ESTIMATES = ("FlowDPS_EstimateBlur", "FlowDPS_OperatorFromExample")
+"""Nodes that find an operator in pictures."""
+
+
 def degradations(server: Server) -> dict[str, dict[str, Any]]:
-    """What the host says of every node that makes an operator, by its short id."""
+    """What the host says of every node that makes an operator by its values, by its short id."""
     return {
         key.removeprefix("FlowDPS_"): info
         for key, info in server.get("/object_info").items()
-        if key.startswith("FlowDPS_") and info["output"][0] == "FLOWDPS_OPERATOR"
+        if key.startswith("FlowDPS_")
+        and info["output"][0] == "FLOWDPS_OPERATOR"
+        and key not in ESTIMATES
     }
 
 

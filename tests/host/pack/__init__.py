@@ -96,7 +96,7 @@ class Record(_Test):
             value = value.to_dict()
         if isinstance(value, dict) and "samples" in value:
             value = value["samples"]
-        if isinstance(value, float | bool | str | dict):
+        if isinstance(value, float | int | str | dict):
             return {"ui": {"text": [json.dumps(value)]}}
         _write(name, {"value": value if isinstance(value, Tensor) else value.y})
         return {"ui": {"text": [json.dumps(list(getattr(value, "shape", ())))]}}

@@ -1,0 +1,252 @@
+"""How well noise, blur and kernels are estimated, and what a restoration loses by it.
+
+``python benchmarks/estimation.py [noise blur free example restore stop] [--images 4]``. Pictures
+are the tuning pictures, and scenes like photos that a seed draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from comfyui_flowdps import bench, metrics, samplers
+from comfyui_flowdps.estimation.blur import SURE, estimate_blur
+from comfyui_flowdps.estimation.example import operator_from_example
+from comfyui_flowdps.estimation.families import line
+from comfyui_flowdps.estimation.free import free_kernel
+from comfyui_flowdps.estimation.noise import estimate_noise
+from comfyui_flowdps.operators import (
+    DefocusBlur,
+    GaussianBlur,
+    Identity,
+    Kernel,
+    Measurement,
+    MotionBlur,
+    Recipe,
+)
+from comfyui_flowdps.priors.diffusers import load_prior
+from comfyui_flowdps.tests.estimation.scenes import dead_leaves, noisy, texture
+from torch import Tensor
+
+LEVELS = (0.0, 0.01, 0.03, 0.1, 0.2)
+Scene = Callable[[int, int], Tensor]
+
+
+def gauss(sigma: float) -> Recipe:
+    return GaussianBlur(2 * int(4 * sigma + 1) + 1, sigma)
+
+
+def straight(length: float, angle: float) -> Recipe:
+    return Kernel.from_tensor(line(length, angle))
+
+
+BLURS: dict[str, tuple[Recipe, str, dict[str, float]]] = {
+    "none": (Identity(), "none", {}),
+    "gaussian 0.5": (gauss(0.5), "gaussian", {"sigma": 0.5}),
+    "gaussian 1": (gauss(1.0), "gaussian", {"sigma": 1.0}),
+    "gaussian 2": (gauss(2.0), "gaussian", {"sigma": 2.0}),
+    "gaussian 4": (gauss(4.0), "gaussian", {"sigma": 4.0}),
+    "defocus 2": (DefocusBlur(2.0), "defocus", {"radius": 2.0}),
+    "defocus 4": (DefocusBlur(4.0), "defocus", {"radius": 4.0}),
+    "defocus 7": (DefocusBlur(7.0), "defocus", {"radius": 7.0}),
+    "motion 6, 70°": (straight(6, 70), "motion", {"length": 6.0, "angle": 70.0}),
+    "motion 12, 30°": (straight(12, 30), "motion", {"length": 12.0, "angle": 30.0}),
+    "motion 20, 100°": (straight(20, 100), "motion", {"length": 20.0, "angle": 100.0}),
+}
+
+
+def row(*cells: object) -> None:
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def head(*cells: object) -> None:
+    row(*cells)
+    row(*["---"] * len(cells))
+
+
+def applied(recipe: Recipe, x: Tensor) -> Tensor:
+    return recipe.bind(tuple(x.shape[1:])).A(x)
+
+
+def scenes(side: int, count: int, textures: bool = True) -> dict[str, list[Tensor]]:
+    made = {"leaves": [dead_leaves(side, 100 + k) for k in range(count)]}
+    if textures:
+        made["texture"] = [texture(side, 100 + k) for k in range(count)]
+    if side == 128:
+        made = {"pictures": list(bench.pictures("tune", count).split(1)), **made}
+    return made
+
+
+def noise(count: int) -> None:
+    """Mean of the estimates, and the largest error of any channel."""
+    head("scene", "side", *(f"noise {level}" for level in LEVELS))
+    for side in (64, 128, 256):
+        for name, images in scenes(side, count).items():
+            for blur in (None, gauss(1.5)):
+                cells = []
+                for level in LEVELS:
+                    y = [
+                        noisy(applied(blur, x) if blur else x, level, k)
+                        for k, x in enumerate(images)
+                    ]
+                    found = torch.cat([estimate_noise(each) for each in y])
+                    worst = float((found - level).abs().max())
+                    cells.append(f"{float(found.mean()):.4f} ± {worst:.4f}")
+                row(f"{name}, {'blurred' if blur else 'sharp'}", side, *cells)
+
+
+def likeness(a: Tensor, b: Tensor) -> float:
+    """Correlation of two centred kernels of odd sizes."""
+    size = max(*a.shape, *b.shape)
+    a, b = (
+        F.pad(k, [(size - k.shape[1]) // 2] * 2 + [(size - k.shape[0]) // 2] * 2) for k in (a, b)
+    )
+    return float((a * b).sum() / (a.norm() * b.norm()))
+
+
+def true_kernel(recipe: Recipe) -> Tensor:
+    if isinstance(recipe, GaussianBlur):
+        return recipe.taps()[:, None] * recipe.taps()
+    return recipe.kernel() if hasattr(recipe, "kernel") else torch.ones(1, 1).double()  # type: ignore
+
+
+def error(name: str, found: float, true: float) -> float:
+    if name == "angle":
+        return abs((found - true + 90) % 180 - 90)
+    return 100 * abs(found - true) / true
+
+
+def blur(count: int) -> None:
+    """Family right / unsure / wrong; median and largest error of its parameters; correlation."""
+    head("scene", "blur", "noise", "right, unsure, wrong", "median error", "largest", "correlation")
+    for scene, images in scenes(128, count, textures=False).items():
+        for name, (recipe, family, true) in BLURS.items():
+            for level in (0.01, 0.03):
+                found = [
+                    estimate_blur(noisy(applied(recipe, x), level, k)) for k, x in enumerate(images)
+                ]
+                right = sum(b.family == family for b in found)
+                unsure = sum(b.family not in (family, "none") and b.margin < SURE for b in found)
+                errors: dict[str, list[float]] = {key: [] for key in true}
+                for each in found:
+                    values = each.candidates[family][0] if true else {}
+                    for key, value in values.items():
+                        errors[key].append(error(key, value, true[key]))
+                units = {"angle": "°"}
+                median, worst = (
+                    ", ".join(f"{do(e):.1f} {units.get(key, '%')}" for key, e in errors.items())
+                    for do in (statistics.median, max)
+                )
+                like = statistics.mean(likeness(b.kernel, true_kernel(recipe)) for b in found)
+                counts = f"{right}, {unsure}, {len(found) - right - unsure}"
+                row(scene, name, level, counts, median, worst, f"{like:.2f}")
+
+
+def free(count: int) -> None:
+    """Correlation of free kernels with crooked shakes, at the best shift, one number a picture."""
+    head("scene", "blur", "noise", "correlation")
+    recipes = {"motion, 13": MotionBlur(13, 0.5, 1), "motion, 17": MotionBlur(17, 0.5, 5)}
+    for scene, images in scenes(128, count, textures=False).items():
+        for name, recipe in {**recipes, "defocus 4": DefocusBlur(4.0)}.items():
+            for level in (0.01, 0.03):
+                y = [noisy(applied(recipe, x), level, k) for k, x in enumerate(images)]
+                found = [shifted_likeness(free_kernel(each, 19), recipe.kernel()) for each in y]
+                row(scene, name, level, ", ".join(f"{value:.2f}" for value in found))
+
+
+def shifted_likeness(a: Tensor, b: Tensor) -> float:
+    """Correlation of two kernels at the shift where it is largest."""
+    spectra = [torch.fft.rfft2(k, s=(64, 64)) for k in (a, b)]
+    both = torch.fft.irfft2(spectra[0] * spectra[1].conj(), s=(64, 64))
+    return float(both.max() / (a.norm() * b.norm()))
+
+
+def example(count: int) -> None:
+    """Relative error of the kernel, and of the noise level."""
+    head("scene", "blur", "noise", "kernel error", "noise found")
+    for scene, images in scenes(128, count).items():
+        for name in ("gaussian 2", "defocus 4", "motion 12, 30°"):
+            recipe = BLURS[name][0]
+            want = true_kernel(recipe)
+            want = F.pad(want, [(21 - want.shape[1]) // 2] * 2 + [(21 - want.shape[0]) // 2] * 2)
+            for level in (0.01, 0.03):
+                pairs = [(x, noisy(applied(recipe, x), level, k)) for k, x in enumerate(images)]
+                found = [operator_from_example(*pair, 21) for pair in pairs]
+                wrong = statistics.mean(
+                    float((e.kernel - want).norm() / want.norm()) for e in found
+                )
+                level_found = statistics.mean(e.noise_level for e in found)
+                row(scene, name, level, f"{100 * wrong:.1f} %", f"{level_found:.4f}")
+
+
+def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tuple[Tensor, float]:
+    """Restoration by FlowDPS, and its residual over the true noise."""
+    settings = settings or samplers.preset("flowdps")
+    problem = Measurement(y, recipe.bind(tuple(y.shape[1:])), level)
+    gens = bench.generators(2, 0, len(y))
+    sigmas = samplers.published_sigmas(28)
+    z = samplers.sample(
+        "flowdps", prior, problem, sigmas=sigmas, settings=settings, generators=gens
+    )
+    with torch.no_grad():
+        x = samplers.finish(prior.decode(z), problem, settings).clamp(-1, 1)
+    return x, metrics.residual_ratio(x, problem) or 0.0
+
+
+def restore(count: int) -> None:
+    """PSNR of restorations with the true operator and noise, and with what the photo tells."""
+    prior, x, level = load_prior(), bench.pictures("tune", count), 0.03
+    head("blur", "photo", "true operator and noise", "estimated", "found")
+    for name in ("gaussian 2", "defocus 4", "motion 12, 30°"):
+        recipe = BLURS[name][0]
+        y = torch.cat([noisy(applied(recipe, each), level, k) for k, each in enumerate(x.split(1))])
+        known = bench.mean_psnr(sampled(prior, y, recipe, level)[0], x)
+        blind, found = [], []
+        for each in y.split(1):
+            blur = estimate_blur(each)
+            found.append(f"{blur.family} {' '.join(f'{v:.1f}' for v in blur.parameters.values())}")
+            blind.append(sampled(prior, each, blur.recipe, blur.noise_level)[0])
+        own = bench.mean_psnr(torch.cat(blind), x)
+        row(name, f"{bench.mean_psnr(y, x):.2f}", f"{known:.2f}", f"{own:.2f}", "; ".join(found))
+
+
+def stop(count: int) -> None:
+    """PSNR and residual ratio of the tuned FlowDPS with the discrepancy principle."""
+    prior, x, level = load_prior(), bench.pictures("tune", count), 0.1
+    head("task, noise 0.1", *(f"stop {ratio}" for ratio in (0, 1, 1.2)))
+    for name, recipe in (("denoising", Identity()), ("gaussian 2", gauss(2.0))):
+        y = torch.cat([noisy(applied(recipe, each), level, k) for k, each in enumerate(x.split(1))])
+        cells = []
+        for ratio in (0.0, 1.0, 1.2):
+            settings = replace(samplers.preset("flowdps"), stop=ratio)
+            found, left = sampled(prior, y, recipe, level, settings)
+            cells.append(f"{bench.mean_psnr(found, x):.2f} dB, residual {left:.2f}")
+        row(name, *cells)
+
+
+PARTS = {
+    "noise": noise,
+    "blur": blur,
+    "free": free,
+    "example": example,
+    "restore": restore,
+    "stop": stop,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    parser.add_argument("--images", type=int, default=4)
+    args = parser.parse_args()
+    for part in args.parts or PARTS:
+        print(f"\n{part}\n")
+        PARTS[part](args.images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What damaged a photo, found in the photo itself: noise, blur, compression."""

@@ -1,0 +1,167 @@
+"""How a JPEG file was compressed: its own tables and colour sampling."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..operators.jpeg import SUBSAMPLING, Jpeg
+from ..operators.jpeg_tables import CHROMA, LUMA, scaled
+
+_FRAMES = (0xC0, 0xC1, 0xC2)
+"""Markers of baseline, extended and progressive frames, whose coefficients are rounded alike."""
+
+
+def _zigzag() -> list[int]:
+    """Position, row by row, of the k-th value of a table as it stands in the file."""
+    diagonals = sorted(
+        ((r, c) for r in range(8) for c in range(8)),
+        key=lambda at: (sum(at), at[0] if sum(at) % 2 else at[1]),
+    )
+    return [8 * r + c for r, c in diagonals]
+
+
+ZIGZAG = _zigzag()
+
+
+@dataclass(frozen=True)
+class JpegFile:
+    """``recipe`` does to a picture what the file's encoder did; ``quality`` is the nearest of the
+    Independent JPEG Group, and ``exact`` says that its tables are the file's.
+    """
+
+    recipe: Jpeg
+    quality: int
+    exact: bool
+
+    def __str__(self) -> str:
+        about = "" if self.exact else "about "
+        tables = "" if self.exact else ", tables of its own"
+        return f"JPEG, quality {about}{self.quality}, {self.recipe.subsampling}{tables}"
+
+
+def nearest_quality(luma: tuple[int, ...], chroma: tuple[int, ...] | None = None) -> int:
+    """The quality from 1 to 100 whose tables are nearest, by the relative difference of steps."""
+
+    def distance(quality: int) -> float:
+        usual = scaled(LUMA, quality) + (scaled(CHROMA, quality) if chroma else ())
+        return sum(abs(a - b) / (a + b) for a, b in zip(luma + (chroma or ()), usual, strict=True))
+
+    return min(range(100, 0, -1), key=distance)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of every segment before the compressed data."""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        (length,) = struct.unpack(">H", data[at + 2 : at + 4])
+        yield marker, data[at + 4 : at + 2 + length]
+        if marker == 0xDA:
+            return
+        at += 2 + length
+
+
+def _tables(content: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Number and values, row by row, of the tables of a DQT segment."""
+    while content:
+        wide, number = content[0] >> 4, content[0] & 15
+        size = 128 if wide else 64
+        steps = struct.unpack(">64H" if wide else ">64B", content[1 : 1 + size])
+        table = [0] * 64
+        for place, step in zip(ZIGZAG, steps, strict=True):
+            table[place] = step
+        yield number, tuple(table)
+        content = content[1 + size :]
+
+
+def read_jpeg(path: str | Path) -> JpegFile:
+    """How the JPEG file at ``path`` was compressed: quantisation tables and colour sampling.
+
+    Tables are the file's own, whatever wrote it, turned as the EXIF orientation turns the picture;
+    a grey file counts as 4:4:4. ValueError, in one sentence, for a file that is missing, not a
+    JPEG, damaged, or of a kind (CMYK, lossless, other
+    sampling) that the operator ``Jpeg`` does not know.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    data = path.read_bytes()
+    if data[:2] != b"\xff\xd8":
+        raise ValueError(
+            f"{path} is not a JPEG file; expected one, straight from where it was made"
+        )
+    found: dict[int, tuple[int, ...]] = {}
+    parts: list[tuple[int, int, int]] = []
+    try:
+        for marker, content in _segments(data):
+            if marker == 0xDB:
+                found.update(_tables(content))
+            elif marker in _FRAMES:
+                parts = [
+                    (content[k + 1] >> 4, content[k + 1] & 15, content[k + 2])
+                    for k in range(6, 6 + 3 * content[5], 3)
+                ]
+        tables = [found[table] for _, _, table in parts]
+    except (struct.error, IndexError, KeyError) as error:
+        raise ValueError(f"{path} is truncated or corrupt (its tables cannot be read)") from error
+    if len(parts) not in (1, 3):
+        raise ValueError(
+            f"{path} has {len(parts)} colour components; expected 3, or 1 for grey: save it as an"
+            " RGB JPEG"
+        )
+    return _described(path, parts, tables, _turned(path))
+
+
+def _turned(path: Path) -> bool:
+    """Whether the picture is shown with rows and columns exchanged, by its EXIF orientation."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _described(
+    path: Path, parts: list[tuple[int, int, int]], tables: list[tuple[int, ...]], turned: bool
+) -> JpegFile:
+    luma, chroma = tables[0], tables[-1]
+    subsampling = "4:4:4"
+    if len(parts) == 3:
+        names = [
+            name
+            for name, (rows, columns) in SUBSAMPLING.items()
+            if parts[0][:2] == (columns * parts[1][0], rows * parts[1][1])
+        ]
+        if not names or parts[1][:2] != parts[2][:2] or tables[1] != tables[2]:
+            raise ValueError(
+                f"the colours of {path} are kept in a rare way, or not both alike; expected"
+                f" {', '.join(SUBSAMPLING)}: save it again at quality 95"
+            )
+        subsampling = names[0]
+        quality = nearest_quality(luma, chroma)
+    else:
+        quality = nearest_quality(luma)
+        chroma = scaled(CHROMA, quality)
+    exact = (luma, chroma) == (scaled(LUMA, quality), scaled(CHROMA, quality))
+    if turned and subsampling == "4:2:2":
+        raise ValueError(
+            f"{path} is turned by its EXIF orientation and keeps colour as 4:2:2, which the"
+            " operator knows upright only: save it again at quality 95"
+        )
+    if turned:
+        luma, chroma = (
+            tuple(table[8 * (k % 8) + k // 8] for k in range(64)) for table in (luma, chroma)
+        )
+    usual = exact and not turned
+    recipe = Jpeg(quality, subsampling, None if usual else luma, None if usual else chroma)
+    return JpegFile(recipe, quality, exact)

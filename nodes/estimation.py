@@ -1,0 +1,248 @@
+"""How a photo was damaged, when nobody knows: read off the photo, its file, or an example."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..estimation.blur import estimate_blur
+from ..estimation.example import LARGEST, operator_from_example
+from ..estimation.families import FAMILIES
+from ..estimation.free import free_kernel
+from ..estimation.jpeg import read_jpeg
+from ..estimation.noise import estimate_noise
+from ..estimation.point import kernel_from_point
+from ..images import read_image
+from ..operators import Kernel
+from .kit import Operator, from_images, schema, to_images
+
+AUTOMATIC, FREE = "automatic", "free"
+
+
+def _operator() -> io.Output:
+    return Operator.Output(
+        display_name="operator", tooltip="The degradation that was found, for Encode Measurement."
+    )
+
+
+def _kernel() -> io.Output:
+    return io.Image.Output(
+        display_name="kernel", tooltip="What became of a single point, brightest pixel white."
+    )
+
+
+def _report() -> io.Output:
+    return io.String.Output(display_name="report", tooltip="What was found, in one line.")
+
+
+def _noise() -> io.Output:
+    return io.Float.Output(
+        display_name="noise",
+        tooltip="Standard deviation of the noise for pixel values from -1 to 1: connect it to"
+        " Encode Measurement's noise.",
+    )
+
+
+def _picture(kernel: Tensor) -> Tensor:
+    """A kernel (h, w) as an IMAGE."""
+    shown = (kernel / kernel.max()).float().clamp(0, 1)
+    return shown[None, ..., None].repeat(1, 1, 1, 3)
+
+
+class EstimateNoise(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EstimateNoise",
+            display_name="Estimate Noise",
+            description="Measures how noisy a photo is, where it is flattest.",
+            search_aliases=["noise level", "grain", "iso", "sigma", "denoise strength"],
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="The photo at its own size: enlarging or shrinking it first changes"
+                    " its noise. A batch gives one level for all.",
+                ),
+            ],
+            outputs=[_noise(), _report()],
+        )
+
+    @classmethod
+    def execute(cls, image: Tensor) -> io.NodeOutput:
+        found = estimate_noise(to_images(image))
+        level = float(found.square().mean().sqrt())
+        colours = zip(("red", "green", "blue"), found.square().mean(0).sqrt().tolist(), strict=True)
+        parts = ", ".join(f"{name} {value:.4f}" for name, value in colours)
+        return io.NodeOutput(level, f"noise {level:.4f} ({level * 127.5:.1f} of 255; {parts})")
+
+
+class EstimateBlur(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EstimateBlur",
+            display_name="Estimate Blur Kernel",
+            description="Finds the blur of a photo from the photo alone: out of focus, softly or"
+            " as a disk, moved in a straight line, or none. With a mask, from a point of light.",
+            search_aliases=["blind deblur", "kernel", "psf", "point spread function", "defocus"],
+            inputs=[
+                io.Image.Input(
+                    "image", tooltip="One photo, with the same blur everywhere, at its own size."
+                ),
+                io.Combo.Input(
+                    "family",
+                    options=[AUTOMATIC, *FAMILIES, FREE],
+                    default=AUTOMATIC,
+                    tooltip="automatic: whichever explains the photo best. gaussian: soft."
+                    " defocus: a disk, by a lens. motion: a straight line. free: any shape, for"
+                    " crooked shakes; it may be wrong: look at the kernel. Not used with a mask.",
+                ),
+                io.Float.Input(
+                    "noise",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    round=0.0001,
+                    tooltip="Noise level of the photo, if you know it. 0 measures it; too small a"
+                    " number takes noise for sharpness, too large a one hides the blur.",
+                ),
+                io.Int.Input(
+                    "size",
+                    default=31,
+                    min=3,
+                    max=255,
+                    step=2,
+                    tooltip="Width of the kernel in pixels, odd; with a mask or for free only. A"
+                    " little more than the blur is wide: too small cuts it off, too large adds"
+                    " noise.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White on the blurred picture of one point of light, such as a star or"
+                    " a lamp far away, and on little else. The kernel is then read off it.",
+                ),
+            ],
+            outputs=[_operator(), _kernel(), _report(), _noise()],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, family: str, noise: float, size: int, mask: Tensor | None = None
+    ) -> io.NodeOutput:
+        x = to_images(image)
+        if mask is not None:
+            light = kernel_from_point(x, mask.reshape(-1, *mask.shape[-2:])[0], size)
+            level = noise or float(estimate_noise(x).square().mean().sqrt())
+            return io.NodeOutput(light.recipe, _picture(light.kernel), str(light), level)
+        if family == FREE:
+            kernel = free_kernel(x, size)
+            report = f"a free kernel of {size}x{size}; whether it is right nothing measures: look"
+            level = noise or float(estimate_noise(x).square().mean().sqrt())
+            return io.NodeOutput(Kernel.from_tensor(kernel), _picture(kernel), report, level)
+        families = list(FAMILIES) if family == AUTOMATIC else [family]
+        blur = estimate_blur(x, noise or None, families)
+        return io.NodeOutput(blur.recipe, _picture(blur.kernel), str(blur), blur.noise_level)
+
+
+def _files() -> list[str]:
+    """JPEG files of the input folder."""
+    folder = Path(folder_paths.get_input_directory())
+    files = folder.iterdir() if folder.is_dir() else ()
+    suffixes = (".jpg", ".jpeg", ".jpe", ".jfif")
+    return sorted(f.name for f in files if f.suffix.lower() in suffixes and f.is_file())
+
+
+class ReadJpeg(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "ReadJpeg",
+            display_name="Read JPEG",
+            description="Loads a JPEG file together with how it was compressed: the file says so"
+            " itself, and the restoration may then undo it.",
+            search_aliases=["load image", "compression", "artifacts", "quantization", "deblock"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=_files(),
+                    upload=io.UploadType.image,
+                    tooltip="A JPEG file in the input folder, straight from the camera or the web."
+                    " One that was opened and saved again tells of the last time only.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The picture, upright."),
+                _operator(),
+                io.Int.Output(
+                    display_name="quality",
+                    tooltip="Nearest quality from 1 to 100: below 30 blocks are visible, above 90"
+                    " hardly anything was lost.",
+                ),
+                _report(),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        path = folder_paths.get_annotated_filepath(file)
+        found = read_jpeg(path)
+        image, notes = read_image(path)
+        report = "; ".join([str(found), *notes])
+        return io.NodeOutput(from_images(image), found.recipe, found.quality, report)
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        stat = os.stat(folder_paths.get_annotated_filepath(file))
+        return f"{stat.st_mtime_ns} {stat.st_size}"
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        if not folder_paths.exists_annotated_filepath(file):
+            return f"there is no file {file!r} in the input folder: choose one, or upload it"
+        return True
+
+
+class OperatorFromExample(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "OperatorFromExample",
+            display_name="Operator From Example",
+            description="Learns a degradation from a pair of pictures of one scene, clean and"
+            " degraded; with it, other pictures from the same source can be restored.",
+            search_aliases=["calibrate", "kernel from pair", "psf", "learn degradation"],
+            inputs=[
+                io.Image.Input("clean", tooltip="The scene as it should be."),
+                io.Image.Input(
+                    "degraded",
+                    tooltip="The same scene, pixel on pixel, as large as the clean picture or a"
+                    " whole number of times smaller: then shrinking is part of the degradation.",
+                ),
+                io.Int.Input(
+                    "size",
+                    default=25,
+                    min=1,
+                    max=LARGEST,
+                    step=2,
+                    tooltip="Width of the kernel in pixels of the clean picture, odd. Too small"
+                    " cuts the blur off; large takes more time, and detail in the pictures.",
+                ),
+            ],
+            outputs=[_operator(), _kernel(), _noise(), _report()],
+        )
+
+    @classmethod
+    def execute(cls, clean: Tensor, degraded: Tensor, size: int) -> io.NodeOutput:
+        pair = to_images(clean, "clean picture"), to_images(degraded, "degraded picture")
+        found = operator_from_example(*pair, size)
+        return io.NodeOutput(found.recipe, _picture(found.kernel), found.noise_level, str(found))
+
+
+NODES: list[type[io.ComfyNode]] = [EstimateNoise, EstimateBlur, ReadJpeg, OperatorFromExample]

@@ -1,0 +1,113 @@
+"""A known blur is found in a photo, and none where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from comfyui_flowdps.estimation.blur import SURE, estimate_blur
+from comfyui_flowdps.estimation.families import line
+from comfyui_flowdps.images import read_image
+from comfyui_flowdps.operators import DefocusBlur, GaussianBlur, Kernel
+
+from ..conftest import HELD_OUT
+from .scenes import dead_leaves, noisy, texture
+
+
+def tuning(index):
+    return read_image(sorted((HELD_OUT / "tune").glob("*.png"))[index])[0]
+
+
+SCENES = {
+    "picture": lambda: tuning(7),
+    "leaves": lambda: dead_leaves(128, 5),
+    "texture": lambda: texture(128, 3),
+}
+every = pytest.mark.parametrize("scene", SCENES)
+
+
+def photo(scene, recipe, noise=0.01):
+    x = SCENES[scene]()
+    return noisy(recipe.bind((3, 128, 128)).A(x), noise, 1)
+
+
+@every
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
+def test_finds_a_gaussian(scene, sigma):
+    """Deviation within 15 %; where the family is sure, it is the right one."""
+    found = estimate_blur(photo(scene, GaussianBlur(25, sigma)))
+    assert found.candidates["gaussian"][0]["sigma"] == pytest.approx(sigma, rel=0.15)
+    assert found.family == "gaussian" or found.margin < SURE
+
+
+@every
+@pytest.mark.parametrize("radius", [2.0, 5.0])
+def test_finds_a_defocus(scene, radius):
+    """Radius within 5 %; where the family is sure, it is the right one."""
+    found = estimate_blur(photo(scene, DefocusBlur(radius)))
+    assert found.candidates["defocus"][0]["radius"] == pytest.approx(radius, rel=0.05)
+    assert found.family == "defocus" or found.margin < SURE
+
+
+@every
+@pytest.mark.parametrize("noise", [0.01, 0.03])
+@pytest.mark.parametrize(("length", "angle"), [(10.0, 30.0), (15.0, 100.0)])
+def test_finds_a_straight_motion(scene, length, angle, noise):
+    """Length within 5 %, angle within 2 degrees, the kernel's correlation above 0.9."""
+    kernel = line(length, angle)
+    found = estimate_blur(photo(scene, Kernel.from_tensor(kernel), noise))
+    assert found.family == "motion"
+    assert found.parameters["length"] == pytest.approx(length, rel=0.05)
+    assert found.parameters["angle"] == pytest.approx(angle, abs=2)
+    assert found.noise_level == pytest.approx(noise, rel=0.4)
+    missing = len(found.kernel) - len(kernel)
+    pad = [max(0, missing) // 2] * 4
+    own = torch.nn.functional.pad(found.kernel, [max(0, -missing) // 2] * 4)
+    want = torch.nn.functional.pad(kernel, pad)
+    assert float((own * want).sum() / own.norm() / want.norm()) > 0.9
+
+
+@every
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.03])
+def test_finds_no_blur_in_sharp_pictures(scene, noise):
+    found = estimate_blur(noisy(SCENES[scene](), noise, 2))
+    assert found.family == "none"
+    assert str(found).startswith("no blur found")
+    assert found.kernel.shape == (1, 1)
+
+
+def test_a_line_is_a_line():
+    """Its mass, centre, length and direction are what was asked for."""
+    for length, angle in ((6.0, 0.0), (11.0, 25.0), (20.0, 130.0)):
+        kernel = line(length, angle)
+        assert float(kernel.sum()) == pytest.approx(1)
+        torch.testing.assert_close(kernel, kernel.flip((0, 1)))
+        t = torch.arange(len(kernel)).double() - len(kernel) // 2
+        yy, xx = (float(kernel.sum(axis) @ t**2) for axis in (1, 0))
+        xy = -float(t @ kernel @ t)
+        # A segment's variance is length² / 12; drawing it blurs it by half a pixel a side at most.
+        assert yy + xx == pytest.approx(length**2 / 12, abs=0.6)
+        direction = 0.5 * torch.atan2(torch.tensor(2 * xy), torch.tensor(xx - yy)).rad2deg()
+        assert float(direction) % 180 == pytest.approx(angle, abs=1)
+
+
+def test_brightness_contrast_and_batch_mates_do_not_matter():
+    y = photo("leaves", DefocusBlur(4.0))
+    one, other = estimate_blur(y), estimate_blur(0.5 * y - 0.2)
+    assert one.family == other.family == "defocus"
+    assert other.parameters["radius"] == pytest.approx(one.parameters["radius"], rel=0.02)
+
+
+def test_only_what_is_asked_for_is_looked_for():
+    found = estimate_blur(photo("leaves", DefocusBlur(4.0)), 0.01, ["gaussian"])
+    assert found.family == "gaussian"
+    assert set(found.candidates) == {"gaussian"}
+    assert found.noise_level == 0.01
+
+
+def test_what_cannot_be_judged_is_refused():
+    with pytest.raises(ValueError, match="both sides at least 32"):
+        estimate_blur(torch.zeros(1, 3, 31, 64))
+    with pytest.raises(ValueError, match="single colour"):
+        estimate_blur(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="unknown family 'box'"):
+        estimate_blur(dead_leaves(64, 1), families=["box"])
