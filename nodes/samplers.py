@@ -24,7 +24,7 @@ def _guidance(inner: bool) -> list[io.Input]:
             "preset",
             options=[*reversed(PRESETS)],
             default="tuned",
-            tooltip="tuned: settings chosen by measurement. fast: a quarter less work for FlowDPS,"
+            tooltip="tuned: settings chosen by measurement. fast: a sixth less work for FlowDPS,"
             " at most a tenth of a decibel worse. published: exactly the paper's update.",
         ),
         io.Float.Input(

@@ -25,8 +25,8 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "flowchef": Settings(step_size=15.0),
         "psld": Settings(step_size=15.0),
     },
-    # A quarter less work through the decoder; the other methods have nothing to spare.
-    "fast": {"flowdps": replace(TUNED, early_steps=5), "flowchef": FLOWCHEF, "psld": PSLD},
+    # A sixth less work through the decoder; the other methods have nothing to spare.
+    "fast": {"flowdps": replace(TUNED, early_steps=6), "flowchef": FLOWCHEF, "psld": PSLD},
     "tuned": {"flowdps": TUNED, "flowchef": FLOWCHEF, "psld": PSLD},
 }
 
