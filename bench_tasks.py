@@ -8,27 +8,18 @@ from dataclasses import dataclass
 import torch
 
 from . import operators as ops
+from .operators.scratches import scratches
 
 
 def half_known() -> ops.Mask:
-    """Every other pixel or so is missing."""
+    """Half of the pixels are missing, at random."""
     g = torch.Generator().manual_seed(0)
     return ops.Mask.from_tensor((torch.rand(128, 128, generator=g) < 0.5).float())
 
 
 def scratched() -> ops.Mask:
-    """A photo with a dozen scratches of a few pixels' width."""
-    g = torch.Generator().manual_seed(1)
-    rows, columns = torch.arange(128.0)[:, None], torch.arange(128.0)
-    known = torch.ones(128, 128)
-    for _ in range(12):
-        angle, offset, width, bend = torch.rand(4, generator=g).tolist()
-        slope = torch.tensor(angle * torch.pi)
-        across = (columns - 64) * slope.cos() + (rows - 64) * slope.sin()
-        along = (rows - 64) * slope.cos() - (columns - 64) * slope.sin()
-        line = across - 110 * (offset - 0.5) + 6 * (along / 20 + 7 * bend).sin()
-        known[line.abs() < 0.7 + 1.5 * width] = 0
-    return ops.Mask.from_tensor(known)
+    """A photo with a dozen scratches."""
+    return ops.Mask.from_painted(scratches(128, 128, count=12, thickness=2.0, seed=1))
 
 
 def three_taps() -> ops.Kernel:

@@ -61,8 +61,5 @@ def residual_ratio(x: Tensor, measurement: Measurement) -> float | None:
     """
     if not measurement.noise_level:
         return None
-    y = measurement.y
-    residual = measurement.operator.A(x.to(y)) - y
-    if (measured := measurement.operator.measured) is not None:
-        residual = residual[measured.expand_as(residual)]
-    return float(residual.square().mean().sqrt()) / measurement.noise_level
+    spread = measurement.spread(measurement.operator.A(x.to(measurement.y)))
+    return float(spread.square().mean().sqrt()) / measurement.noise_level

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .operators import Measurement, Recipe, simulate
+from .operators.measurement import level_of, spread_of
 
 CHANNELS = 3
 
@@ -53,6 +54,11 @@ class Observation:
     simulated: bool
 
     @property
+    def level(self) -> float:
+        """The noise level to divide by, as ``Measurement.level``."""
+        return level_of(self.noise_level)
+
+    @property
     def padded(self) -> bool:
         """Whether there is anything to cut off."""
         return self.size != self.wanted
@@ -81,9 +87,7 @@ class Observation:
             height, width = picture.shape[2:]
             difference = difference[..., :height, :width]
             measured = None if measured is None else measured[..., :height, :width]
-        if measured is not None:
-            difference = difference[measured.expand_as(difference)]
-        return picture, float(difference.square().mean().sqrt())
+        return picture, float(spread_of(difference, measured).square().mean().sqrt())
 
     def crop(self, x: Tensor) -> Tensor:
         """The restoration (N, 3, H, W) without padding."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from comfyui_flowdps import operators as ops
 from comfyui_flowdps.bench import HELD_OUT
+from comfyui_flowdps.bench_tasks import scratched, three_taps
 from comfyui_flowdps.images import read_image, to_pil
 from comfyui_flowdps.observation import degraded
 from PIL import Image, ImageDraw, ImageFont
@@ -19,21 +20,6 @@ from torch import Tensor
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "gallery.jpg"
 SIDE, GAP, LINE, COLUMNS = 128, 8, 34, 6
-
-
-def some_mask() -> ops.Mask:
-    """Two holes: a disk, and a stroke."""
-    y, x = torch.arange(64)[:, None], torch.arange(64)
-    disk = (y - 24) ** 2 + (x - 40) ** 2 < 150
-    stroke = (y + x - 66).abs() < 4
-    return ops.Mask.from_tensor((~(disk | stroke)).float())
-
-
-def some_kernel() -> ops.Kernel:
-    """Three shots of a picture, apart."""
-    kernel = torch.zeros(13, 13)
-    kernel[1, 2], kernel[6, 6], kernel[10, 12] = 1, 2, 1
-    return ops.Kernel.from_tensor(kernel)
 
 
 CASES: list[tuple[str, ops.Recipe]] = [
@@ -50,10 +36,10 @@ CASES: list[tuple[str, ops.Recipe]] = [
     ("size 7", ops.BoxBlur(7)),
     ("6 along, 0.8 across", ops.AnisotropicBlur(31, 6.0, 0.8)),
     ("radius 4", ops.DefocusBlur(4.0)),
-    ("three dots", some_kernel()),
+    ("three dots", three_taps()),
     ("defocus, size 15", ops.NonuniformBlur("defocus", 15)),
     ("motion, size 15", ops.NonuniformBlur("motion", 15)),
-    ("a mask of two holes", some_mask()),
+    ("a mask of scratches", scratched()),
     ("margins of 24", ops.Outpainting(24, 24, 24, 24)),
     ("equal weights", ops.Colorization()),
     ("top field", ops.Interlace()),

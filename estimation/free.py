@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..operators.blur import fast_length
+from ..operators.transforms import fast_length
 
 LARGEST = 61
 """Taps a side of the kernel."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..observation import Observation, degraded, observed, pad_to
 from ..operators import Recipe
-from ..samplers.base import SMALLEST_NOISE
 from .kit import MeasurementSocket, Operator, from_images, generators, schema, to_images
 
 SIMULATE, OBSERVED = "simulate", "observed"
@@ -167,7 +166,7 @@ class MeasurementCheck(io.ComfyNode):
             )
         x = pad_to(x, *measurement.size)
         picture, spread = measurement.residual(x)
-        level = max(measurement.noise_level, SMALLEST_NOISE)
+        level = measurement.level
         ratio = spread / level
         passed = ratio <= tolerance
         verdict = "passed" if passed else "failed"

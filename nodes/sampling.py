@@ -28,7 +28,6 @@ from ..priors.comfy import (
 )
 from ..priors.tiles import TiledPrior
 from ..samplers import METHODS, Settings, Step, Work, check_sigmas, finish, preset
-from ..samplers.discrepancy import SMALLEST_NOISE
 from .kit import from_images, to_images
 
 log = logging.getLogger(__name__)
@@ -168,7 +167,7 @@ def check_mask(mask: Tensor, observation: Observation, shape: tuple[int, ...]) -
 
 def residual_ratio(x: Tensor, observation: Observation) -> float:
     """Root mean square of A x − y over the noise level, of images (N, 3, *size) in [-1, 1]."""
-    return observation.residual(x)[1] / max(observation.noise_level, SMALLEST_NOISE)
+    return observation.residual(x)[1] / observation.level
 
 
 def restore(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape, positive_integer
 from .hadamard import check_ratio, no_picture
+from .tight import TightOperator
 
 
 @functools.lru_cache(maxsize=4)
@@ -22,7 +23,7 @@ def random_orthonormal(size: int, seed: int) -> Tensor:
     return q * r.diagonal().sign()
 
 
-class _Blocks(LinearOperator):
+class _Blocks(TightOperator):
     """Every block (a column of b² values) times ``rows`` (m, b²) with orthonormal rows."""
 
     def __init__(self, shape: Shape, rows: Tensor, block: int):
@@ -43,13 +44,6 @@ class _Blocks(LinearOperator):
         columns = self._rows.mT @ y.reshape(n, channels, len(self._rows), -1)
         cut = columns.view(n, channels, b, b, height // b, width // b)
         return cut.permute(0, 1, 4, 2, 5, 3).reshape(n, *self.in_shape)
-
-    def _pinv(self, y: Tensor) -> Tensor:
-        return self._adjoint(y)
-
-    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        # A Aᵀ = I
-        return z + gamma / (1 + gamma) * self._adjoint(y - self._forward(z))
 
     def _picture(self, y: Tensor) -> Tensor:
         return self._adjoint(y)

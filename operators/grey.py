@@ -10,30 +10,24 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape
+from .tight import TightOperator
 
 EQUAL = (1 / 3, 1 / 3, 1 / 3)
 REC601 = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of television and JPEG (ITU-R BT.601)."""
 
 
-class _Grey(LinearOperator):
+class _Grey(TightOperator):
     def __init__(self, shape: Shape, weights: Tensor):
         super().__init__(shape, (1, *shape[1:]))
         self._weights = weights.view(-1, 1, 1)
-        self._square = float(weights.double().square().sum())
+        self.gain = float(weights.double().square().sum())
 
     def _forward(self, x: Tensor) -> Tensor:
         return (self._weights * x).sum(1, keepdim=True)
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return self._weights * y
-
-    def _pinv(self, y: Tensor) -> Tensor:
-        return self._adjoint(y) / self._square
-
-    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        # A Aᵀ = ‖w‖² I
-        return z + gamma / (1 + gamma * self._square) * self._adjoint(y - self._forward(z))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape
+from .tight import TightOperator
 
 LARGEST_FACTOR = 32
 """Sides are transformed by matrices of at most this size, as far as powers of two go."""
@@ -60,7 +61,7 @@ def factors(size: int) -> list[Tensor]:
     return ([cosine(odd)] if odd > 1 else []) + parts
 
 
-class _WalshHadamard(LinearOperator):
+class _WalshHadamard(TightOperator):
     """A = S H D per channel: signs D, orthonormal transform H, kept coefficients S; A Aᵀ = I."""
 
     def __init__(self, shape: Shape, signs: Tensor, kept: Tensor):
@@ -86,12 +87,6 @@ class _WalshHadamard(LinearOperator):
         full = y.new_zeros(len(y), channels, height * width)
         full = full.index_copy(-1, self._kept, y[:, :, 0])
         return self._signs * self._transform(full.view(-1, channels, height, width), True)
-
-    def _pinv(self, y: Tensor) -> Tensor:
-        return self._adjoint(y)
-
-    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        return z + gamma / (1 + gamma) * self._adjoint(y - self._forward(z))
 
     def _picture(self, y: Tensor) -> Tensor:
         return self._adjoint(y)

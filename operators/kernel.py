@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .blur import Convolution
+from .blur import convolution
 from .packing import pack_floats, unpack_floats
 
 LARGEST = 511
@@ -101,4 +101,4 @@ class Kernel(Recipe):
         return flat.view(self.height, self.width)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        return Convolution(shape, self.kernel(), self.boundary, device, dtype)
+        return convolution(shape, self.kernel(), self.boundary, device, dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .blur import Convolution
+from .blur import convolution
 from .separable import Separable, banded
 
 
@@ -83,7 +83,7 @@ class AnisotropicBlur(Recipe):
         return kernel / kernel.sum()
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        return Convolution(shape, self.kernel(), self.boundary, device, dtype)
+        return convolution(shape, self.kernel(), self.boundary, device, dtype)
 
 
 def disk(radius: float) -> Tensor:
@@ -118,4 +118,4 @@ class DefocusBlur(Recipe):
         return disk(self.radius)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        return Convolution(shape, self.kernel(), self.boundary, device, dtype)
+        return convolution(shape, self.kernel(), self.boundary, device, dtype)

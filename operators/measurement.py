@@ -12,6 +12,23 @@ from torch import Tensor
 from .base import LinearOperator
 from .operator import Operator
 
+SMALLEST_NOISE = 0.005
+"""Noise level that a noise-free measurement is treated as having (8-bit rounding is 0.002)."""
+
+
+def level_of(noise_level: float) -> float:
+    """The noise level to divide by."""
+    return max(noise_level, SMALLEST_NOISE)
+
+
+def spread_of(residual: Tensor, measured: Tensor | None) -> Tensor:
+    """Root mean square of every sample of ``residual`` (N, C, h, w), (N,), where ``measured``."""
+    squared = residual.square()
+    if measured is None:
+        return squared.flatten(1).mean(1).sqrt()
+    measured = measured.to(squared).expand_as(squared)
+    return ((squared * measured).flatten(1).sum(1) / measured.flatten(1).sum(1).clamp(min=1)).sqrt()
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -37,6 +54,15 @@ class Measurement:
                 f"the measurement has shape {tuple(self.y.shape)}; its operator gives"
                 f" (N, {', '.join(map(str, self.operator.out_shape))})"
             )
+
+    @property
+    def level(self) -> float:
+        """The noise level, and ``SMALLEST_NOISE`` where it is less: for dividing by."""
+        return level_of(self.noise_level)
+
+    def spread(self, seen: Tensor) -> Tensor:
+        """Root mean square of ``seen`` − y, where something was measured, of every sample: (N,)."""
+        return spread_of(seen - self.y.to(seen), self.operator.measured)
 
     @property
     def linear(self) -> LinearOperator:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .blur import Convolution
+from .blur import convolution
 
 
 def _uniform(g: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
@@ -124,4 +124,4 @@ class MotionBlur(Recipe):
         return motion_kernel(self.size, self.intensity, self.seed)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        return Convolution(shape, self.kernel(), self.boundary, device, dtype)
+        return convolution(shape, self.kernel(), self.boundary, device, dtype)

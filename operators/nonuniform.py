@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .blur import Convolution
+from .blur import convolution
 from .kernels import disk
 from .motion import motion_kernel
 
@@ -42,7 +42,7 @@ class Blended(LinearOperator):
             columns = _around(each.amax(0), kernel.shape[1], boundary)
             part = each[rows, columns].to(device, dtype)
             size = (shape[0], part.shape[0], part.shape[1])
-            blur = Convolution(size, kernel, boundary, device, dtype)
+            blur = convolution(size, kernel, boundary, device, dtype)
             self._parts.append((rows, columns, part, blur))
 
     def _forward(self, x: Tensor) -> Tensor:

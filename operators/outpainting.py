@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape
+from .tight import TightOperator
 
 
-class _Crop(LinearOperator):
+class _Crop(TightOperator):
     def __init__(self, shape: Shape, margins: tuple[int, int, int, int]):
         left, top, right, bottom = margins
         channels, height, width = shape
@@ -25,13 +26,6 @@ class _Crop(LinearOperator):
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return F.pad(y, self._margins)
-
-    def _pinv(self, y: Tensor) -> Tensor:
-        return self._adjoint(y)
-
-    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        # A Aᵀ = I
-        return z + gamma / (1 + gamma) * self._adjoint(y - self._forward(z))
 
 
 @dataclasses.dataclass(frozen=True)

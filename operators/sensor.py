@@ -9,22 +9,13 @@ import torch
 from torch import Tensor
 
 from .base import LinearOperator, Recipe, Shape
+from .tight import TightOperator
 
 FIELDS = ("top", "bottom")
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 
 
-class _Subset(LinearOperator):
-    """A part of the image's values, each once: A Aᵀ = I."""
-
-    def _pinv(self, y: Tensor) -> Tensor:
-        return self._adjoint(y)
-
-    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        return z + gamma / (1 + gamma) * self._adjoint(y - self._forward(z))
-
-
-class _Rows(_Subset):
+class _Rows(TightOperator):
     def __init__(self, shape: Shape, first: int):
         channels, height, width = shape
         super().__init__(shape, (channels, (height - first + 1) // 2, width))
@@ -41,7 +32,7 @@ class _Rows(_Subset):
         return self._adjoint(y)
 
 
-class _Mosaic(_Subset):
+class _Mosaic(TightOperator):
     def __init__(self, shape: Shape, filter_: Tensor):
         super().__init__(shape, (1, *shape[1:]))
         self._filter = filter_

@@ -261,16 +261,13 @@ class ComfyPrior:
         transformer_options = options.setdefault("transformer_options", {})
         transformer_options["optimized_attention_override"] = _torch_attention
         modules: list[nn.Module] = []
-        for cond in (c for group in guider.conds.values() for c in group):
-            control = cond.get("control")
-            while control is not None:
-                for patcher in control.get_models():
-                    modules.append(patcher.model)
-                for name in ("cond_hint", "cond_hint_original", "extra_concat"):
-                    if getattr(control, name, None) is not None:
-                        setattr(control, name, normal(getattr(control, name)))
-                control = control.previous_controlnet
-        return modules
+        for control in controls_of(guider.conds):
+            modules += [patcher.model for patcher in control.get_models()]
+            for name in ("cond_hint", "cond_hint_original", "extra_concat"):
+                if getattr(control, name, None) is not None:
+                    setattr(control, name, normal(getattr(control, name)))
+        # One network names those that are chained before it, too.
+        return list(dict.fromkeys(modules))
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean of the data given ``z`` at σ; the guider's guidance is inside."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..operators import LinearOperator, Measurement, Operator
 from ..priors.base import FlowPrior, is_out_of_memory
-from .discrepancy import SMALLEST_NOISE, Rest, towards
+from .discrepancy import Rest, towards
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class DataLoss:
         self.rest = Rest(stop, measurement)
         self.prior, self.measurement, self.kind = prior, measurement, kind
         self.project, self._projected_A = back_projection(measurement.operator, kind)
-        self.variance = max(measurement.noise_level, SMALLEST_NOISE) ** 2
+        self.variance = measurement.level**2
 
     @cached_property
     def projected(self) -> Tensor:
@@ -224,8 +224,8 @@ def finish(x: Tensor, measurement: Measurement, settings: Settings) -> Tensor:
     operator = measurement.operator
     if not (settings.polish and settings.step_size and isinstance(operator, LinearOperator)):
         return x
-    level = max(measurement.noise_level, SMALLEST_NOISE)
-    polished = operator.prox(x, measurement.y.to(x), (settings.polish / level) ** 2)
+    gamma = (settings.polish / measurement.level) ** 2
+    polished = operator.prox(x, measurement.y.to(x), gamma)
     return towards(x, polished, settings.stop, measurement) if settings.stop else polished
 
 

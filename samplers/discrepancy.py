@@ -7,20 +7,6 @@ from torch import Tensor
 
 from ..operators import Measurement
 
-SMALLEST_NOISE = 0.005
-"""Noise level that a noise-free measurement is treated as having (8-bit rounding is 0.002)."""
-
-
-def ratios(seen: Tensor, measurement: Measurement) -> Tensor:
-    """Root mean square of ``seen`` − y, where it was measured, over the noise level: (N,)."""
-    squared = (seen - measurement.y.to(seen)).square()
-    count = squared[0].numel()
-    if (measured := measurement.operator.measured) is not None:
-        squared = squared * measured
-        count = int(measured.expand_as(squared[:1]).sum())
-    mean = squared.flatten(1).sum(1) / max(count, 1)
-    return mean.sqrt() / max(measurement.noise_level, SMALLEST_NOISE)
-
 
 class Rest:
     """Scales the moves of every sample by how far its residual ratio is above ``stop``.
@@ -37,7 +23,8 @@ class Rest:
     def look(self, seen: Tensor) -> None:
         """Take note of A x at the images that the next moves start from."""
         if self.stop:
-            self.share = (ratios(seen.detach(), self._measurement) / self.stop - 1).clamp(0, 1)
+            ratios = self._measurement.spread(seen.detach()) / self._measurement.level
+            self.share = (ratios / self.stop - 1).clamp(0, 1)
 
     @property
     def all(self) -> bool:
@@ -57,7 +44,7 @@ def towards(x: Tensor, corrected: Tensor, stop: float, measurement: Measurement)
     Every sample on its own; x where its ratio is no more than ``stop``.
     """
     operator, y = measurement.operator, measurement.y
-    goal = stop * max(measurement.noise_level, SMALLEST_NOISE)
+    goal = stop * measurement.level
     start = operator.A(x) - y.to(x)
     change = operator.A(corrected) - y.to(x) - start
     count = start[0].numel()

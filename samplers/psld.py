@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .base import Callback, DataLoss, Descent, Settings, Step, norm, saving_memory
+from .base import Callback, DataLoss, Descent, Settings, Step, norm, per_sample, saving_memory
 
 GLUE = 0.1
 """Weight of the gluing term, as published."""
@@ -28,8 +28,8 @@ def psld_loss(loss: DataLoss, z0: Tensor, generators: Sequence[torch.Generator] 
     glued = prior.encode(loss.projected + x - loss.project(seen), generators)
     if loss.kind != "squared":
         return norm(seen - measurement.y) + GLUE * norm(z0 - glued)
-    fit = (seen - measurement.y).flatten(1).square().sum(1) / (2 * loss.variance)
-    return fit + GLUE * (z0 - glued).flatten(1).square().sum(1)
+    fit = per_sample(seen - measurement.y) / (2 * loss.variance)
+    return fit + GLUE * per_sample(z0 - glued)
 
 
 def _gradient(

@@ -19,6 +19,8 @@ from comfyui_flowdps.operators import (
 )
 from comfyui_flowdps.operators.grey import REC601
 
+from .dense import dense, draw
+
 CHAINS = {
     "blur, shrink": Chain((GaussianBlur(5, sigma=0.8), AveragePool(2))),
     "shrink, blur": Chain((AveragePool(2), GaussianBlur(5, sigma=0.8))),
@@ -31,17 +33,6 @@ every = pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS.keys())
 
 def shape_of(chain):
     return (2, 2 * chain.stride, 3 * chain.stride)
-
-
-def dense(operator):
-    n = torch.Size(operator.in_shape).numel()
-    basis = torch.eye(n, dtype=torch.float64).view(n, *operator.in_shape)
-    return operator.A(basis).flatten(1).T
-
-
-def draw(shape, seed, count=2):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, *shape, generator=generator, dtype=torch.float64)
 
 
 @every

@@ -39,6 +39,8 @@ from comfyui_flowdps.operators.grey import REC601
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from .dense import dense, draw
+
 CASES = {
     "pool3": AveragePool(3),
     "pool2": AveragePool(2),
@@ -98,19 +100,8 @@ def bound(recipe, size, dtype=torch.float64):
     return recipe.bind(shape_of(recipe, size), dtype=dtype)
 
 
-def draw(shape, seed, count=2):
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(count, *shape, generator=g, dtype=torch.float64)
-
-
 def dot(a, b):
     return (a * b).sum()
-
-
-def dense(operator):
-    n = operator.in_shape[0] * operator.in_shape[1] * operator.in_shape[2]
-    basis = torch.eye(n, dtype=torch.float64).view(n, *operator.in_shape)
-    return operator.A(basis).flatten(1).T
 
 
 def test_every_operator_has_a_case():

@@ -13,11 +13,15 @@ from comfyui_flowdps.operators import (
     LinearOperator,
     Measurement,
     MotionBlur,
-    blur,
+    transforms,
 )
-from comfyui_flowdps.operators.blur import Convolution, extend, fast_length, fold
+from comfyui_flowdps.operators.blur import convolution
+from comfyui_flowdps.operators.mirror import extend, fold
 from comfyui_flowdps.operators.separable import Matrix, Pair, Separable, banded, mirrored
+from comfyui_flowdps.operators.transforms import fast_length
 from comfyui_flowdps.samplers.base import DataLoss
+
+from .dense import dense, draw
 
 CPU = torch.device("cpu")
 
@@ -61,10 +65,10 @@ OPERATORS = {
     "gauss-periodic": bound(GaussianBlur(5, sigma=0.8, boundary="periodic")),
     "motion": bound(MotionBlur(5, seed=3)),
     "motion-periodic": bound(MotionBlur(7, seed=2, boundary="periodic")),
-    "box-periodic": Convolution(
+    "box-periodic": convolution(
         (2, 4, 6), torch.full((2, 3), 1 / 6), "periodic", CPU, torch.float64
     ),
-    "box-reflect": Convolution((2, 4, 6), torch.full((3, 3), 1 / 9), "reflect", CPU, torch.float64),
+    "box-reflect": convolution((2, 4, 6), torch.full((3, 3), 1 / 9), "reflect", CPU, torch.float64),
     "identity": bound(Identity()),
     "chain": bound(Chain((GaussianBlur(3, sigma=0.7), AveragePool(2)))),
     "wide": separable(random_matrix(3, 5), random_matrix(4, 6, seed=1)),
@@ -76,17 +80,6 @@ OPERATORS = {
 }
 every = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 ITERATIVE = [OPERATORS[name] for name in ("motion", "chain", "plain", "plain-deficient")]
-
-
-def draw(shape, seed, count=2):
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(count, *shape, generator=g, dtype=torch.float64)
-
-
-def dense(operator):
-    n = torch.Size(operator.in_shape).numel()
-    basis = torch.eye(n, dtype=torch.float64).view(n, *operator.in_shape)
-    return operator.A(basis).flatten(1).T
 
 
 def applied(matrix, x, shape):
@@ -206,7 +199,7 @@ def test_large_images_in_parts_are_the_same(name, monkeypatch):
 
     whole = everything()
     for pixels in (1, 4 * operator.in_shape[1] * operator.in_shape[2]):
-        monkeypatch.setattr(blur, "AT_ONCE", pixels)
+        monkeypatch.setattr(transforms, "AT_ONCE", pixels)
         for got, want in zip(everything(), whole, strict=True):
             close(got, want, 1e-8)
 

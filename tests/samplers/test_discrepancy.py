@@ -8,7 +8,7 @@ import pytest
 import torch
 from comfyui_flowdps.operators import AveragePool, GaussianBlur, Identity, Mask, Measurement
 from comfyui_flowdps.samplers import METHODS, finish, preset, published_sigmas, sample
-from comfyui_flowdps.samplers.discrepancy import ratios, towards
+from comfyui_flowdps.samplers.discrepancy import towards
 
 MEAN, SPREAD = 0.3, 0.8
 
@@ -66,6 +66,10 @@ def hole(side=16):
     keep = torch.ones(side, side)
     keep[4:9, 5:12] = 0
     return Mask.from_tensor(keep)
+
+
+def ratios(seen, measurement):
+    return measurement.spread(seen) / measurement.level
 
 
 RECIPES = {
