@@ -74,23 +74,23 @@ def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:
     return simulate(x, operator, noise, generators(seed, 0, len(x)))
 
 
-def looks(measurement: Measurement) -> Tensor:
-    """The measurement as a picture of the image's size, (N, 3, H, W): what there was before."""
+def looks(measurement: Measurement) -> tuple[str, Tensor]:
+    """The measurement as a picture of the image's size, (N, 3, H, W), and how it became one."""
     operator = measurement.operator
     seen, whole = operator.picture(measurement.y), operator.in_shape[1:]
     sizes = list(zip(whole, seen.shape[2:], strict=True))
     if all(w == n for w, n in sizes):
-        return seen
+        return "degraded", seen
     if all(w % n == 0 for w, n in sizes):
-        return baselines.upsample_bicubic(replace(measurement, y=seen))
-    return measurement.linear.pinv(measurement.y)
+        return "bicubic", baselines.upsample_bicubic(replace(measurement, y=seen))
+    return "degraded", measurement.linear.pinv(measurement.y)
 
 
 def classical(measurement: Measurement) -> Measurement:
     """What a classical method can work with: of an operator that is not linear, its picture."""
     if isinstance(measurement.operator, LinearOperator):
         return measurement
-    y = looks(measurement)
+    _, y = looks(measurement)
     return Measurement(y, Identity().bind(tuple(y.shape[1:])), measurement.noise_level)
 
 
@@ -220,8 +220,8 @@ class Bench:
         args, prior = self.args, self.prior
         measurement = measure(self.test, task, args.noise, args.seed)
         practice = measure(self.tune, task, args.noise, args.seed + 1)
-        name = "bicubic" if " x" in task else "degraded"
-        self.timed(task, name, measurement, "", lambda m, _: looks(m))
+        name, _ = looks(measurement)
+        self.timed(task, name, measurement, "", lambda m, _: looks(m)[1])
         for method, restorer, grid in (
             ("Wiener", baselines.wiener, WIENER_STRENGTHS),
             ("total variation", baselines.total_variation, STRENGTHS),
