@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from comfyui_flowdps import operators as ops
 from comfyui_flowdps.bench import HELD_OUT
-from comfyui_flowdps.bench_tasks import scratched, three_taps
+from comfyui_flowdps.bench.tasks import scratched, three_taps
 from comfyui_flowdps.images import read_image, to_pil
 from comfyui_flowdps.observation import degraded
 from PIL import Image, ImageDraw, ImageFont

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 from comfyui_flowdps import bench, samplers
-from comfyui_flowdps.bench_tasks import PAPER, TASKS
+from comfyui_flowdps.bench.tasks import PAPER, TASKS
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.samplers import PRESETS, Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_flowdps import baselines, bench
-from comfyui_flowdps.bench_tasks import TASKS
+from comfyui_flowdps.bench.tasks import TASKS
 from comfyui_flowdps.operators import REGISTRY, Chain
 
 

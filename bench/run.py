@@ -4,50 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from . import baselines, images, metrics, samplers
-from .bench_tasks import PAPER, TASKS
-from .operators import Identity, LinearOperator, Measurement, simulate
-from .priors.base import FlowPrior
+from .. import baselines, images, samplers
+from ..operators import Identity, LinearOperator, Measurement, simulate
+from ..priors.base import FlowPrior
+from .results import BLIND, FIT, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
+from .tasks import PAPER, TASKS
 
-HELD_OUT = Path(__file__).resolve().parent / "tests" / "data" / "heldout"
-FIT, UNPOLISHED = "latent fit, no flow", "flowdps, not polished"
+HELD_OUT = Path(__file__).resolve().parents[1] / "tests" / "data" / "heldout"
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
 WIENER_STRENGTHS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
 FIT_STEP, FIT_PULL = 0.2, 1.0
 """Step size and pull towards zero of the latent fit: the best of seven pairs, with steps of 0.02 to
 0.2 and pulls of 0 to 1, on tuning pictures, for SR x4 and for the Gaussian blur."""
-
-
-@dataclass
-class Result:
-    """One method on one task: what was measured of every picture."""
-
-    task: str
-    method: str
-    psnr: list[float]
-    ssim: list[float]
-    residual: list[float]
-    seconds: float
-    decoder: int
-    transformer: int
-    chosen: str = ""
-    setting: str = ""
-
-    def same(self, other: Result) -> bool:
-        """Whether both are the same work."""
-        keys = ("task", "method", "chosen", "setting")
-        return all(getattr(self, k) == getattr(other, k) for k in keys)
 
 
 def pictures(kind: str, count: int | None = None) -> Tensor:
@@ -92,41 +70,6 @@ def classical(measurement: Measurement) -> Measurement:
         return measurement
     _, y = looks(measurement)
     return Measurement(y, Identity().bind(tuple(y.shape[1:])), measurement.noise_level)
-
-
-def interval(differences: list[float]) -> tuple[float, float]:
-    """Mean of paired differences and the half-width of its 95 % interval (Student's t)."""
-    from scipy.stats import t
-
-    values = torch.tensor(differences, dtype=torch.float64)
-    if len(values) < 2:
-        return float(values.mean()), math.nan
-    half = t.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values))
-    return float(values.mean()), float(half)
-
-
-def score(
-    task: str, method: str, x: Tensor, restored: Tensor, measurement: Measurement, **work
-) -> Result:
-    """Measure every picture of ``restored`` (N, 3, H, W) against the clean ``x``."""
-    rows = range(len(x))
-    single = [
-        Measurement(measurement.y[k : k + 1], measurement.operator, measurement.noise_level)
-        for k in rows
-    ]
-    return Result(
-        task,
-        method,
-        [metrics.psnr(restored[k : k + 1], x[k : k + 1]) for k in rows],
-        [metrics.ssim(restored[k : k + 1], x[k : k + 1]) for k in rows],
-        [metrics.residual_ratio(restored[k : k + 1], single[k]) or 0.0 for k in rows],
-        **work,
-    )
-
-
-def mean_psnr(restored: Tensor, x: Tensor) -> float:
-    """Mean PSNR in dB."""
-    return sum(metrics.psnr(r[None], c[None]) for r, c in zip(restored, x, strict=True)) / len(x)
 
 
 class Bench:
@@ -244,26 +187,18 @@ class Bench:
             )
         for method in args.methods:
             settings = samplers.preset(method, args.preset)
-
             decoded: dict[int, Tensor] = {}
 
             def restore(
                 m: Measurement, start: int, method=method, settings=settings, decoded=decoded
             ) -> Tensor:
-                z = samplers.sample(
-                    method,
-                    prior,
-                    m,
-                    sigmas=samplers.published_sigmas(args.steps),
-                    settings=settings,
-                    generators=generators(args.seed + 2, start, len(m.y)),
-                )
-                with torch.no_grad():
-                    decoded[start] = prior.decode(z)
+                decoded[start] = self.decoded(method, m, start, settings)
                 return samplers.finish(decoded[start], m, settings)
 
             self.timed(task, method, measurement, str(settings), restore)
-            if method == "flowdps" and settings.polish:
+            if method != "flowdps":
+                continue
+            if settings.polish:
                 self.timed(
                     task,
                     UNPOLISHED,
@@ -271,38 +206,38 @@ class Bench:
                     str(settings),
                     lambda _, start, decoded=decoded: decoded[start],
                 )
+            if TASKS[task].estimate is not None:
+                blind = partial(self.blind, task, settings)
+                self.timed(task, BLIND, measurement, str(settings), blind)
 
-
-def mean(values: list[float]) -> float:
-    """Arithmetic mean."""
-    return sum(values) / len(values)
-
-
-def table(results: list[Result]) -> str:
-    """Markdown: one row per task and method, and FlowDPS's paired lead over it.
-
-    Over the latent fit, it is the lead of FlowDPS without the final correction in pixels.
-    """
-    lines = [
-        "| task | method | PSNR, dB | SSIM | residual / noise | s / image | decoder | transformer |"
-        " FlowDPS leads by, dB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    best = {(r.task, r.method): r for r in results}
-    for r in results:
-        lead = ""
-        # The fit is not polished either.
-        against = best.get((r.task, UNPOLISHED if r.method == FIT else "flowdps"))
-        if against and r.method != "flowdps":
-            pairs = zip(against.psnr, r.psnr, strict=True)
-            centre, half = interval([a - b for a, b in pairs])
-            lead = f"{centre:+.2f} ± {half:.2f}"
-        ratio = "–" if r.task == "any" else f"{mean(r.residual):.2f}"
-        lines.append(
-            f"| {r.task} | {r.method} | {mean(r.psnr):.2f} | {mean(r.ssim):.3f} | {ratio} |"
-            f" {r.seconds:.2f} | {r.decoder} | {r.transformer} | {lead} |"
+    @torch.no_grad()
+    def decoded(
+        self, method: str, measurement: Measurement, start: int, settings: samplers.Settings
+    ) -> Tensor:
+        """Restorations of the pictures from the number ``start`` on, not yet polished."""
+        z = samplers.sample(
+            method,
+            self.prior,
+            measurement,
+            sigmas=samplers.published_sigmas(self.args.steps),
+            settings=settings,
+            generators=generators(self.args.seed + 2, start, len(measurement.y)),
         )
-    return "\n".join(lines)
+        return self.prior.decode(z)
+
+    def blind(
+        self, task: str, settings: samplers.Settings, measurement: Measurement, start: int
+    ) -> Tensor:
+        """FlowDPS with the degradation and the noise that each measurement tells by itself."""
+        estimate, shape = TASKS[task].estimate, measurement.operator.in_shape
+        assert estimate is not None
+        restored = []
+        for k, y in enumerate(measurement.y.split(1)):
+            recipe, level = estimate(y)
+            guess = Measurement(y, recipe.bind(shape), level)
+            x = self.decoded("flowdps", guess, start + k, settings)
+            restored.append(samplers.finish(x, guess, settings))
+        return torch.cat(restored)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -336,7 +271,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table."""
-    from .priors.diffusers import load_prior
+    from ..priors.diffusers import load_prior
 
     bench = Bench(load_prior(args.prior, device=args.device, dtype=args.dtype), args)
     bench.ceiling()
@@ -344,4 +279,5 @@ def run(args: argparse.Namespace) -> int:
     for task in dict.fromkeys(t for name in args.tasks for t in groups.get(name, [name])):
         bench.task(task)
     print(table(bench.results))
+    print(f"\n{summary(bench.results)}")
     return 0
