@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import folder_paths
@@ -17,11 +19,16 @@ from ..estimation.free import free_kernel
 from ..estimation.jpeg import read_jpeg
 from ..estimation.noise import estimate_noise
 from ..estimation.point import kernel_from_point
+from ..estimation.rounding import rounded_away
 from ..images import read_image
-from ..operators import Kernel
-from .kit import Operator, from_images, schema, to_images
+from ..operators import Kernel, Recipe
+from .example import FOLDER
+from .inputs import before
+from .kit import Operator, chained, from_images, schema, to_images
 
 AUTOMATIC, FREE = "automatic", "free"
+EXAMPLE = "FlowDPS example.jpg [temp]"
+"""A JPEG of quality 10 that comes with the pack, so that a workflow runs before one is chosen."""
 
 
 def _operator() -> io.Output:
@@ -156,7 +163,23 @@ def _files() -> list[str]:
     folder = Path(folder_paths.get_input_directory())
     files = folder.iterdir() if folder.is_dir() else ()
     suffixes = (".jpg", ".jpeg", ".jpe", ".jfif")
-    return sorted(f.name for f in files if f.suffix.lower() in suffixes and f.is_file())
+    found = sorted(f.name for f in files if f.suffix.lower() in suffixes and f.is_file())
+    _lend_example()
+    return [*found, EXAMPLE]
+
+
+def _lend_example() -> None:
+    """Put the example where the editor looks for its preview; the node itself needs no copy."""
+    with contextlib.suppress(OSError):
+        folder = Path(folder_paths.get_temp_directory())
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(FOLDER / "house.jpg", folder / EXAMPLE.removesuffix(" [temp]"))
+
+
+def _path(file: str) -> str:
+    if file == EXAMPLE:
+        return str(FOLDER / "house.jpg")
+    return folder_paths.get_annotated_filepath(file)
 
 
 class ReadJpeg(io.ComfyNode):
@@ -176,6 +199,7 @@ class ReadJpeg(io.ComfyNode):
                     tooltip="A JPEG file in the input folder, straight from the camera or the web."
                     " One that was opened and saved again tells of the last time only.",
                 ),
+                before(),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The picture, upright."),
@@ -186,25 +210,33 @@ class ReadJpeg(io.ComfyNode):
                     " hardly anything was lost.",
                 ),
                 _report(),
+                io.Float.Output(
+                    display_name="noise",
+                    tooltip="About as much as compression took away, for pixel values from -1 to 1:"
+                    " connect it to Encode Measurement's noise.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, file: str) -> io.NodeOutput:
-        path = folder_paths.get_annotated_filepath(file)
+    def execute(cls, file: str, operator: Recipe | None = None) -> io.NodeOutput:
+        path = _path(file)
         found = read_jpeg(path)
         image, notes = read_image(path)
-        report = "; ".join([str(found), *notes])
-        return io.NodeOutput(from_images(image), found.recipe, found.quality, report)
+        lost = rounded_away(found.recipe, image)
+        report = "; ".join([str(found), f"it took about {lost:.4f}", *notes])
+        return io.NodeOutput(
+            from_images(image), chained(found.recipe, operator), found.quality, report, lost
+        )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
-        stat = os.stat(folder_paths.get_annotated_filepath(file))
+    def fingerprint_inputs(cls, file: str, operator: Recipe | None = None) -> str:
+        stat = os.stat(_path(file))
         return f"{stat.st_mtime_ns} {stat.st_size}"
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        if not folder_paths.exists_annotated_filepath(file):
+        if file != EXAMPLE and not folder_paths.exists_annotated_filepath(file):
             return f"there is no file {file!r} in the input folder: choose one, or upload it"
         return True
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..observation import Observation
+from ..operators import Measurement
+from ..priors.base import FlowPrior, is_out_of_memory
 from ..priors.comfy import (
     ComfyPrior,
     check_memory,
@@ -77,8 +79,12 @@ def sampler_object(
     observation: Observation,
     vae: Any,
     limits: Limits = Limits(),
+    reports: bool = True,
 ) -> comfy.samplers.KSAMPLER:
-    """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas."""
+    """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas.
+
+    It ``reports`` to the log how far the restoration is from the measurement.
+    """
     check_memory(limits.memory, vae, limits.tiny_vae)
 
     def run(
@@ -102,6 +108,7 @@ def sampler_object(
             measurement = observation.bind(x.device, len(x))
             prior = ComfyPrior(model, vae, extra, x, limits.memory, limits.tiny_vae)
             work = Work(prior, measurement)
+            tiled = TiledPrior(prior, tile) if tile else prior
             with (
                 prior.session(x.shape, method == "psld", tile),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
@@ -114,7 +121,7 @@ def sampler_object(
                         callback({**seen, "x": step.denoised, "denoised": step.denoised})
 
                 z = METHODS[method](
-                    TiledPrior(prior, tile) if tile else prior,
+                    tiled,
                     x,
                     levels,
                     work.measurement,
@@ -122,8 +129,10 @@ def sampler_object(
                     sampler_generators(extra.get("seed"), len(x)),
                     show,
                 )
-        counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
-        log.info("%s: %s; gradient %s", method, counts, prior.guidance.mode)
+                counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
+                log.info("%s: %s; gradient %s", method, counts, prior.guidance.mode)
+                if reports:
+                    log.info("%s: %s", method, left_over(tiled, z, measurement))
         if not math.isfinite(float(z.sum())):
             raise ValueError(
                 "the restoration is not finite: choose a smaller step size, or run the model in"
@@ -132,6 +141,19 @@ def sampler_object(
         return z
 
     return comfy.samplers.KSAMPLER(run)
+
+
+def left_over(prior: FlowPrior, z: Tensor, measurement: Measurement) -> str:
+    """What is left between latents z (N, C, h, w) and the measurement, as a line for the log."""
+    try:
+        seen = measurement.operator.A(prior.decode(z).clamp(-1, 1))
+    except (RuntimeError, MemoryError) as error:
+        # The restoration is done: it shall not be lost for this.
+        if not is_out_of_memory(error):
+            raise
+        return "the residual is not known: no memory is left for it"
+    ratio = float((measurement.spread(seen) / measurement.level).mean())
+    return f"residual is {ratio:.2f} times the noise"
 
 
 def check_conditioning(model: Any, conditioning: Any, name: str) -> None:
@@ -224,7 +246,7 @@ def restore(
     restored = guider.sample(
         noise,
         samples,
-        sampler_object(method, settings, observation, vae, limits),
+        sampler_object(method, settings, observation, vae, limits, reports=False),
         sigmas,
         denoise_mask=mask,
         callback=latent_preview.prepare_callback(model, len(sigmas) - 1),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_flowdps.images import read_image
-from comfyui_flowdps.operators import DefocusBlur, Identity, Jpeg, recipe_from_dict
+from comfyui_flowdps.operators import Chain, DefocusBlur, Identity, Jpeg, recipe_from_dict
 from PIL import Image
 
 from ..conftest import HELD_OUT
 from ..estimation.scenes import dead_leaves, noisy
-from .comfyui import Failed
+from .comfyui import ROOT, Failed
 from .graphs import Prompt, demo, read_log, told, value
 
 
@@ -85,6 +85,33 @@ def test_jpeg_files_tell_their_tables(server, scene):
     assert special["subsampling"] == "4:2:0"
     there = value(server, "jpeg_image").movedim(-1, 1) * 2 - 1
     torch.testing.assert_close(there, read_image(server.base / "input" / "usual.jpg")[0])
+
+
+def test_the_built_in_jpeg_goes_into_a_restoration_with_what_came_before(server):
+    """Its noise is what compression took, and a blur may lie under it."""
+    problem = demo()
+    p = problem.prompt
+    blur = p.ours("DefocusBlur", radius=1.5, boundary="reflect")
+    read = p.ours("ReadJpeg", file="FlowDPS example.jpg [temp]", operator=blur[0])
+    problem.measurement = p.ours(
+        "EncodeMeasurement",
+        image=read[0],
+        operator=read[1],
+        mode="observed",
+        noise=read[4],
+        seed=0,
+    )
+    run = problem.sampler("FlowDPS", preset="tuned", steps=2, inner_steps=1)
+    p.record(run[1], "of_jpeg")
+    nodes = [p.record(read[k], f"read{k}") for k in (1, 2, 4)]
+    outputs = server.run(p)
+    recipe, quality, noise = (told(outputs, node) for node in nodes)
+    assert recipe_from_dict(recipe) == Chain((DefocusBlur(1.5), Jpeg(10)))
+    assert quality == 10
+    house = read_image(ROOT / "pictures" / "house.png")[0]
+    lost = read_image(ROOT / "pictures" / "house.jpg")[0] - house
+    assert noise == pytest.approx(float(lost.square().mean().sqrt()), rel=0.35)
+    assert value(server, "of_jpeg").shape == (1, 128, 128, 3)
 
 
 def test_files_that_are_no_jpeg_are_refused(server, scene):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
@@ -9,7 +11,7 @@ from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.samplers import METHODS, published_sigmas
 from comfyui_flowdps.samplers.presets import PRESETS
 
-from .graphs import demo, recorded, tiny, told, value
+from .graphs import demo, read_log, recorded, tiny, told, value
 
 NAMES = ("FlowDPS", "FlowChef", "PSLD")
 every = pytest.mark.parametrize("method", NAMES)
@@ -72,6 +74,21 @@ def test_object_equals_all_in_one(server, method, guider):
     assert float(value(server, "alone").std()) > 0.1
     assert torch.equal(value(server, "alone"), value(server, "custom"))
     assert torch.equal(value(server, "alone_image"), value(server, "custom_image"))
+
+
+@every
+def test_an_object_tells_the_log_what_is_left(server, method):
+    """The ratio that Measurement Check finds in the decoded picture."""
+    problem = demo()
+    p = problem.prompt
+    custom = advanced(problem, problem.object(method))
+    decoded = p.add("VAEDecode", samples=custom[0], vae=problem.vae)
+    given = {"measurement": problem.measurement[0], "tolerance": 1.2}
+    ratio = p.record(p.ours("MeasurementCheck", image=decoded[0], **given)[2], "left")
+    before = len(read_log(server))
+    outputs = server.run(p)
+    found = re.findall(rf"{method.lower()}: residual is ([\d.]+) times", read_log(server)[before:])
+    assert [float(each) for each in found] == [pytest.approx(told(outputs, ratio), abs=0.02)]
 
 
 @every

@@ -17,6 +17,7 @@ import pytest
 
 from . import checkpoints
 from .comfyui import ROOT, Server
+from .graphs import ESTIMATES
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PROMPTS = ROOT / "tests" / "host" / "api"
@@ -26,7 +27,11 @@ SD3 = [name for name in NAMES if name.startswith("sd3_")]
 SD3_FILE = "sd3_medium_incl_clips_t5xxlfp8.safetensors"
 NOTES = {"Note", "MarkdownNote"}
 # Widgets of the editor that the server does not know, or that differ between its versions.
-EDITOR_ONLY = {"LoadImage": {"upload"}, "PreviewAny": {"preview"}}
+EDITOR_ONLY = {
+    "LoadImage": {"upload"},
+    "FlowDPS_ReadJpeg": {"upload"},
+    "PreviewAny": {"preview"},
+}
 CONTROLS = {"fixed", "increment", "decrement", "randomize"}
 SMALLER, STEPS = 8, 2
 
@@ -133,13 +138,11 @@ def workflow_server(comfy_folder: Path, tmp_path_factory):
 
 
 def test_every_node_is_in_a_workflow(workflow_server):
-    """All but degradations, which are too many: they run in test_operators.py; and what looks at
-    a photo of the user's, which runs in test_estimation.py.
-    """
+    """All but degradations, which are too many: they run in test_operators.py."""
     known = workflow_server.get("/object_info")
     pack = {name for name in known if name.startswith("FlowDPS_")}
-    pack -= {name for name in pack if known[name]["output"][0] == "FLOWDPS_OPERATOR"}
-    pack -= {"FlowDPS_EstimateNoise", "FlowDPS_ReadJpeg"}
+    degrading = {name for name in pack if known[name]["output"][0] == "FLOWDPS_OPERATOR"}
+    pack -= degrading - set(ESTIMATES)
     used = {node["class_type"] for name in NAMES for node in prompt(name).values()}
     assert len(pack) >= 12
     assert pack <= used

@@ -1,0 +1,32 @@
+"""How much compression took from a JPEG."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from comfyui_flowdps.estimation.rounding import rounded_away
+from comfyui_flowdps.images import read_image
+from comfyui_flowdps.operators import Jpeg
+
+from ..conftest import HELD_OUT
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+@pytest.mark.parametrize("quality", [5, 10, 30, 60, 90])
+def test_about_as_much_as_was_taken(quality, subsampling):
+    """Within 35 %, for every one of six pictures; the truth spans a factor of ten."""
+    recipe = Jpeg(quality, subsampling)
+    for file in sorted((HELD_OUT / "tune").glob("*.png"))[:6]:
+        x = read_image(file)[0]
+        y = recipe.bind(tuple(x.shape[1:])).A(x)
+        lost = float((y - x).square().mean().sqrt())
+        assert rounded_away(recipe, y) == pytest.approx(lost, rel=0.35)
+
+
+def test_a_flat_picture_lost_no_less_than_eight_bits_take():
+    assert rounded_away(Jpeg(50), torch.zeros(1, 3, 33, 47)) == 0.004
+
+
+def test_too_small_a_picture_is_refused():
+    with pytest.raises(ValueError, match="both sides at least 16"):
+        rounded_away(Jpeg(50), torch.zeros(1, 3, 15, 47))

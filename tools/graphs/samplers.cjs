@@ -1,0 +1,133 @@
+// The samplers side by side, and inside the host's own sampling nodes.
+'use strict';
+
+const {
+  PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, INTRO_DEMO, LIMITS, demoModel, save, show, check, report,
+  sampler, encode, chain,
+} = require('./parts.cjs');
+
+// Three samplers on one measurement.
+
+const METHODS = ['FlowDPS', 'FlowChef', 'PSLD'];
+
+function compare() {
+  const nodes = [
+    ...demoModel(360),
+    ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture: 'bee' } }],
+    ...chain([['AveragePool', { scale: 4 }, 58]], 20, 690),
+    show('original', 'Original', ['picture', 'image'], [360, 550, 280, 250]),
+    encode(['picture', 'image'], 'operator1', [360, 870, 280, 0]),
+  ];
+  METHODS.forEach((method, i) => {
+    const key = method.toLowerCase();
+    const y = 80 + 750 * i;
+    nodes.push(
+      sampler(key, method, [760, y, 300, PREVIEWED]),
+      save(`${key}_restored`, `${method}: restored`, `compare_${key}`, [key, 'image'], [1120, y, 300, 290]),
+      check(`${key}_check`, [key, 'image'], [1120, y + 370, 300, 0]),
+      show(`${key}_residual`, `${method}: left over`, [`${key}_check`, 'residual'], [1480, y + 120, 300, 250]),
+      report(`${key}_report`, `${key}_check`, [1480, y + 440, 300, 120], `${method}: report`),
+    );
+  });
+  nodes.push(show('measured', 'What was measured', ['encode', 'image'], [360, 1110, 280, 250]));
+  return {
+    name: 'demo_compare_samplers', nodes,
+    groups: [
+      box('1 · Model', 340, 0, 320, 420, BLUE),
+      box('2 · Picture and damage', 0, 470, 660, 910, AMBER),
+      ...METHODS.map((method, i) => box(`3 · Restore with ${method}`, 740, 750 * i, 1060, 720, GREEN)),
+    ],
+    notes: [
+      ['What this does', [0, 30, 320, 390], `## Compare the three samplers
+
+One damaged picture, three ways to restore it.
+
+${INTRO_DEMO}
+
+**To change**
+- *Example Picture*: another picture
+- *Downscale (Average)*: another degradation node in its place
+- *seed* of the samplers: other pictures that fit as well
+
+${LIMITS}`],
+      ['What you see', [0, 1450, 660, 200], `## What you see
+
+- **FlowDPS** pulls every step towards the photo and renews some noise: the best in most cases
+- **FlowChef** is the fastest, and less exact
+- **PSLD** goes through the whole model: it needs the most memory
+
+**Report**: each restored picture is damaged again and compared with the measured one. A residual of
+about 1 time the noise is right; far above it, the photo was missed. **Left over** is the difference:
+if you recognise the picture in it, the photo was missed.`],
+    ],
+    thumb: [['measured', 0, 'measured'], ['flowdps_restored', 0, 'FlowDPS'],
+      ['flowchef_restored', 0, 'FlowChef'], ['psld_restored', 0, 'PSLD']],
+  };
+}
+
+// The same with the host's own sampling nodes.
+
+function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.03 } = {}) {
+  const name = `demo_custom_sampler_${method.toLowerCase()}`;
+  const empty = ['empty', 'conditioning'];
+  const basic = guider === 'BasicGuider';
+  const nodes = [
+    ...demoModel(360),
+    ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
+    ...chain([operator], 20, 670),
+    encode(['picture', 'image'], 'operator1', [360, 550, 280, 0], { noise }),
+    show('original', 'Original', ['picture', 'image'], [360, 780, 280, 250]),
+    ['noise', 'RandomNoise', [720, 80, 300, 0], { set: { noise_seed: 1, control_after_generate: 'fixed' } }],
+    ['guider', guider, [720, basic ? 218 : 198, 300, 0], {
+      set: basic ? {} : { cfg: 1.0 },
+      from: { model: ['prior', 'model'], ...(basic ? { conditioning: empty } : { positive: empty, negative: empty }) },
+    }],
+    ['sigmas', 'FlowDPS_Sigmas', [720, 346, 300, 0], { set: { steps: 28, shift: 4.0 } }],
+    ['sampler', `FlowDPS_${method}SamplerObject`, [720, 550, 300, 0], {
+      set: { preset: 'tuned', step_size: 1.0 },
+      from: { measurement: ['encode', 'measurement'], vae: ['prior', 'vae'] },
+    }],
+    show('measured', 'What was measured', ['encode', 'image'], [720, 840, 300, 250]),
+    ['run', 'SamplerCustomAdvanced', [1100, 300, 280, 400], {
+      from: {
+        noise: ['noise', 'NOISE'], guider: ['guider', 'GUIDER'], sampler: ['sampler', 'sampler'],
+        sigmas: ['sigmas', 'sigmas'], latent_image: ['encode', 'latent'],
+      },
+    }],
+    ['decode', 'VAEDecode', [1440, 300, 240, 0], { from: { samples: ['run', 'output'], vae: ['prior', 'vae'] } }],
+    save('restored', 'Restored', name.replace('demo_', ''), ['decode', 'IMAGE'], [1740, 300, 300, 290]),
+  ];
+  return {
+    name, nodes,
+    groups: [
+      box('1 · Model', 340, 0, 320, 440, BLUE),
+      box('2 · Picture and damage', 0, 470, 660, 640, AMBER),
+      box('3 · Noise, guidance, schedule', 700, 0, 340, 440, GREEN),
+      box('4 · Sampler', 700, 470, 340, 640, GREEN),
+      box('5 · Restore', 1080, 220, 980, 500, VIOLET),
+    ],
+    notes: [['What this does', [0, 30, 320, 410], `## ${method} with ComfyUI's own sampling nodes
+
+*${method} (SAMPLER)* goes into SamplerCustomAdvanced, with any guider, noise and schedule.
+
+${INTRO_DEMO}
+
+**To change**
+- *noise_seed*: another picture that fits as well
+- *steps* and *shift*, or another scheduler in place of FlowDPS Sigmas
+- *${guider}*: any other guider
+
+Keep the latent of *Encode Measurement*: it has the right size.
+
+${LIMITS}`]],
+    thumb: [['measured', 0, 'measured'], ['restored', 0, 'restored']],
+  };
+}
+
+const customs = [
+  custom('FlowDPS', 'penguin', ['GaussianBlur', { sigma: 2.0, size: 13, boundary: 'reflect' }, 106]),
+  custom('FlowChef', 'house', ['AveragePool', { scale: 4 }, 58], { guider: 'CFGGuider' }),
+  custom('PSLD', 'truck', ['Identity', {}, 30], { noise: 0.2 }),
+];
+
+module.exports = { compare, customs };
