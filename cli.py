@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
-
-from torch import Tensor
-from tqdm import tqdm
+from typing import NoReturn
 
 from . import bench, images
-from .operators import TASKS, Chain, Kernel, Mask, Recipe, recipe_for_task
+from .damage import ESTIMATES, NOISE, Damage, said_of
+from .operators import TASKS, Kernel, Mask, recipe_for_task
 from .operators.kernel import trimmed
-from .priors.base import FlowPrior, is_out_of_memory
+from .priors.base import is_out_of_memory
 from .priors.memory import MODES
-from .restoration import Photo, Request, Restored, prepare, restore
+from .restoration import Request
+from .runs import Restoring
 from .samplers import METHODS, PRESETS, preset
-from .samplers.base import Step
 
 DEMO, LARGE = 0, 1
 # Shorter side, and deg_scale of every task: for the demo prior, and as in the paper.
@@ -53,7 +49,6 @@ DEG_SCALE: dict[str, tuple[float | None, float | None]] = {
 }
 FROM_FILES = {"inpainting": "mask", "deblur_kernel": "kernel"}
 """Tasks that need a file, and the option that names it."""
-PARTS = ("measurement", "restored", "sheet")
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,8 +82,8 @@ def parser() -> Parser:
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add(
         "--task",
-        help=f"one of {', '.join((*TASKS, *FROM_FILES))}; without it, what --kernel or --mask says,"
-        " else sr_bicubic",
+        help=f"one of {', '.join((*TASKS, *FROM_FILES))}; without it, what --kernel, --mask or"
+        " --estimate says, else sr_bicubic",
     )
     add(
         "--deg-scale",
@@ -115,10 +110,18 @@ def parser() -> Parser:
         help="the input is degraded already; its clean image is not known",
     )
     add(
+        "--estimate",
+        action="append",
+        choices=ESTIMATES,
+        help="what each observed photo tells by itself: noise; blur (soft, out of focus or moved in"
+        " a straight line) with its noise, before the task; jpeg, by its file, after the task; may"
+        " be given several times",
+    )
+    add(
         "--noise",
         type=float,
-        default=0.03,
-        help="standard deviation of the noise, images being in [-1, 1]",
+        help="standard deviation of the noise, images being in [-1, 1]; without it, what --estimate"
+        f" finds, else {NOISE}",
     )
     add("--method", default="flowdps", choices=list(METHODS), help="sampler")
     add("--preset", default="tuned", choices=list(PRESETS), help="the sampler's settings")
@@ -171,7 +174,8 @@ def task_of(args: argparse.Namespace) -> str:
     ValueError for an unknown one, and for one whose file is missing.
     """
     meant = [task for task, option in FROM_FILES.items() if getattr(args, option) is not None]
-    task: str = args.task or (meant[-1] if meant else "sr_bicubic")
+    otherwise = "identity" if args.estimate else "sr_bicubic"
+    task: str = args.task or (meant[-1] if meant else otherwise)
     if task not in (*TASKS, *FROM_FILES):
         names = ", ".join((*TASKS, *FROM_FILES))
         raise ValueError(f"unknown task {task!r}; expected one of {names}")
@@ -180,249 +184,63 @@ def task_of(args: argparse.Namespace) -> str:
     return task
 
 
-def recipe_of(args: argparse.Namespace, kind: int) -> Recipe:
-    """Kernel, task and mask of a command line, in that order; ValueError for what makes no sense.
+def damage_of(args: argparse.Namespace, kind: int) -> Damage:
+    """Kernel, task and mask of a command line, and what each photo shall tell.
 
-    ``kind`` of prior, DEMO or LARGE, for the task's own number.
+    ``kind`` of prior, DEMO or LARGE, for the task's own number. ValueError for what makes no sense.
     """
-    task = task_of(args)
-    parts: list[Recipe] = []
+    name, estimate = task_of(args), tuple(args.estimate or ())
+    if estimate and not args.observed:
+        raise ValueError("--estimate looks at photos as they are: add --observed")
+    if estimate and args.size:
+        raise ValueError("--estimate needs photos at their own size: leave --size out")
+    if "blur" in estimate and args.kernel is not None:
+        raise ValueError("--estimate blur and --kernel both say the blur: choose one")
+    if "jpeg" in estimate and name == "jpeg":
+        raise ValueError("--estimate jpeg and --task jpeg say the same: choose one")
+    blur = task = mask = None
     if args.kernel is not None:
-        parts.append(_said_of(args.kernel, lambda x: Kernel.from_tensor(trimmed(x))))
-    if task in TASKS:
+        blur = said_of(args.kernel, lambda x: Kernel.from_tensor(trimmed(x)))
+    if name in TASKS:
         scale = args.deg_scale
-        if scale is None and task in DEG_SCALE:
-            scale = DEG_SCALE[task][kind]
-        parts.append(recipe_for_task(task, scale, seed=args.seed))
+        if scale is None and name in DEG_SCALE:
+            scale = DEG_SCALE[name][kind]
+        task = recipe_for_task(name, scale, seed=args.seed)
     if args.mask is not None:
-        parts.append(_said_of(args.mask, Mask.from_painted))
-    return parts[0] if len(parts) == 1 else Chain(tuple(parts))
+        mask = said_of(args.mask, Mask.from_painted)
+    return Damage(blur, task, mask, estimate, args.noise)
 
 
-def _said_of(file: Path, make: Callable[[Tensor], Recipe]) -> Recipe:
-    """What ``make`` makes of a picture; ValueError names the file."""
-    picture = images.read_grey(file)
-    try:
-        return make(picture)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
-
-
-def request_of(args: argparse.Namespace) -> Request:
-    """The request of a command line; ValueError for what makes no sense."""
+def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
+    """The request of a command line, and what each photo changes of it; ValueError for what makes
+    no sense."""
     kind = DEMO if args.prior is None else LARGE
-    recipe = recipe_of(args, kind)
+    damage = damage_of(args, kind)
     settings = preset(args.method, args.preset)
     if args.step_size is not None:
         settings = dataclasses.replace(settings, step_size=args.step_size)
     if args.stop is not None:
         settings = dataclasses.replace(settings, stop=args.stop)
-    return Request(
-        recipe,
+    request = Request(
+        damage.recipe(),
         args.method,
         settings,
         args.steps,
-        args.noise,
+        damage.level,
         args.seed,
         args.size,
         SIDE[kind],
         args.observed,
         args.tile,
     )
-
-
-def outputs(folder: Path, files: Sequence[Path]) -> list[dict[str, Path]]:
-    """Where the pictures of every file go: named by the stem, and by more where stems repeat."""
-    taken: set[str] = set()
-    result = []
-    for file in files:
-        suffix = file.suffix[1:]
-        names = [file.stem, f"{file.stem}_{suffix}"]
-        names += [f"{file.stem}_{suffix}_{k}" for k in range(2, len(files) + 2)]
-        name = next(n for n in names if n.lower() not in taken)
-        taken.add(name.lower())
-        result.append({part: folder / f"{name}_{part}.png" for part in PARTS})
-    return result
-
-
-class Log:
-    """``results.jsonl``: one line per finished image; older lines are never touched."""
-
-    def __init__(self, folder: Path):
-        self.path = folder / "results.jsonl"
-        self.finished: set[str] = set()
-        self.cut = False
-        if self.path.exists():
-            text = self.path.read_text(encoding="utf-8")
-            self.cut = bool(text) and not text.endswith("\n")
-            for line in text.splitlines():
-                try:
-                    self.finished.add(json.loads(line)["run"])
-                except (ValueError, KeyError, TypeError):
-                    continue  # A line that a crash cut off: that image is restored again.
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Append one record."""
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write("\n" * self.cut + json.dumps(record, ensure_ascii=False) + "\n")
-        self.cut = False
-
-
-class Restoring:
-    """Works through a list of files; the model is loaded when the first photo can be read."""
-
-    def __init__(self, args: argparse.Namespace, request: Request):
-        self.args, self.request = args, request
-        self.settings = {
-            "task": task_of(args),
-            "operator": request.recipe.to_dict(),
-            "mask": None if args.mask is None else str(args.mask),
-            "kernel": None if args.kernel is None else str(args.kernel),
-            "observed": request.observed,
-            "noise": request.noise,
-            "method": request.method,
-            "preset": args.preset,
-            **dataclasses.asdict(request.settings),
-            "steps": request.steps,
-            "prior": args.prior or "demo",
-            "config": args.config,
-            "prompt": args.prompt,
-            "negative": args.negative,
-            "cfg": args.cfg,
-            "size": args.size,
-            "tile": args.tile,
-            "seed": request.seed,
-            "dtype": args.dtype,
-            # Only these change the picture beyond rounding.
-            "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
-        }
-        self.prior: FlowPrior | None = None
-        self.log = Log(args.out)
-        self.failed = self.done = self.skipped = 0
-
-    def load(self) -> FlowPrior:
-        """The prior; ValueError for one that does not serve."""
-        if self.prior is None:
-            from .priors.diffusers import load_prior
-
-            args = self.args
-            self.prior = load_prior(
-                args.prior,
-                device=args.device,
-                dtype=args.dtype,
-                prompt=args.prompt,
-                negative=args.negative,
-                cfg=args.cfg,
-                config=args.config,
-                memory=args.memory,
-                tiny=args.tiny_vae,
-            )
-        return self.prior
-
-    def say(self, text: str, *, error: bool = False) -> None:
-        """One line, above the progress bar."""
-        tqdm.write(text, file=sys.stderr if error else sys.stdout)
-
-    def refuse(self, error: Exception) -> None:
-        """Report one photo that cannot be restored."""
-        self.failed += 1
-        self.say(f"flowdps: {error}", error=True)
-
-    def run(self, files: Sequence[Path]) -> int:
-        """Restore all files; the exit code."""
-        places = outputs(self.args.out, files)
-        waiting: dict[tuple[object, ...], list[tuple[Photo, Path, dict[str, Path], str]]] = {}
-        total = len(files) * self.request.steps
-        with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
-            for file, place in zip(files, places, strict=True):
-                try:
-                    pixels, notes = images.read_image(file)
-                except ValueError as error:
-                    self.refuse(error)
-                    continue
-                key = json.dumps([self.settings, str(file)]).encode() + file.read_bytes()
-                run = hashlib.sha256(key).hexdigest()[:16]
-                if run in self.log.finished and all(p.exists() for p in place.values()):
-                    self.skipped += 1
-                    self.bar.update(self.request.steps)
-                    continue
-                prior = self.load()
-                try:
-                    photo = prepare(pixels, file.name, self.request, prior)
-                except ValueError as error:
-                    self.refuse(error)
-                    continue
-                photo.notes[:0] = notes
-                alike = (photo.size, tuple(photo.padded.shape), photo.recipe)
-                group = waiting.setdefault(alike, [])
-                group.append((photo, file, place, run))
-                if len(group) == self.args.batch:
-                    self.finish(waiting.pop(alike))
-            for group in waiting.values():
-                self.finish(group)
-        if self.skipped:
-            self.say(f"{self.skipped} finished before, with the same settings; skipped")
-        if self.done:
-            self.say(f"{self.done} restored: {self.args.out}")
-        return 2 if self.failed else 0
-
-    def finish(self, group: list[tuple[Photo, Path, dict[str, Path], str]]) -> None:
-        """Restore one batch and write its results."""
-        photos = [photo for photo, *_ in group]
-
-        def advance(_: Step) -> None:
-            self.bar.update(len(photos))
-
-        try:
-            results = restore(photos, self.request, self.load(), advance)
-        except ValueError as error:
-            names = ", ".join(photo.name for photo in photos)
-            self.refuse(ValueError(f"{names}: {error}"))
-            return
-        for (photo, file, place, run), result in zip(group, results, strict=True):
-            self.write(photo, file, place, run, result)
-
-    def write(
-        self, photo: Photo, file: Path, place: dict[str, Path], run: str, result: Restored
-    ) -> None:
-        """The pictures first, then the line that says they are there."""
-        columns = [("measurement", result.measurement), (self.request.method, result.restored)]
-        if result.clean is not None:
-            columns.append(("clean", result.clean))
-        images.save_png(result.measurement, place["measurement"])
-        images.save_png(result.restored, place["restored"])
-        images.save_png(images.sheet(columns), place["sheet"])
-        scores = {key: getattr(result, key) for key in ("psnr", "ssim", "residual_ratio")}
-        self.log.add(
-            {
-                "input": str(file),
-                **{f"{part}_file": path.name for part, path in place.items()},
-                "height": result.restored.shape[2],
-                "width": result.restored.shape[3],
-                **scores,
-                **self.settings,
-                "device": str(self.load().device),
-                "batch": self.args.batch,
-                "work": result.work,
-                "notes": photo.notes,
-                "run": run,
-            }
-        )
-        self.done += 1
-        told = {
-            "psnr": "PSNR {:.2f} dB",
-            "ssim": "SSIM {:.3f}",
-            "residual_ratio": "residual/noise {:.2f}",
-        }
-        parts = [told[k].format(v) for k, v in scores.items() if v is not None] + photo.notes
-        self.say(f"{file.name}: {', '.join(parts)}")
+    return request, damage
 
 
 def run_restore(args: argparse.Namespace) -> int:
     """``flowdps restore``."""
     if args.batch < 1:
         raise ValueError(f"--batch is {args.batch}; expected at least 1")
-    request = request_of(args)
+    request, damage = request_of(args)
     files = images.find_images(args.inputs)
     missing = [file for file in files if not file.exists()]
     if missing:
@@ -434,7 +252,7 @@ def run_restore(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out is {args.out}, a file; expected a folder")
     args.out.mkdir(parents=True, exist_ok=True)
-    return Restoring(args, request).run(files)
+    return Restoring(args, request, damage, task_of(args)).run(files)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,9 +10,18 @@ import pytest
 import torch
 from comfyui_flowdps import images
 from comfyui_flowdps.cli import main
-from comfyui_flowdps.operators import recipe_for_task
+from comfyui_flowdps.estimation.families import line
+from comfyui_flowdps.operators import (
+    DefocusBlur,
+    Jpeg,
+    Kernel,
+    recipe_for_task,
+    recipe_from_dict,
+)
 from PIL import Image
 from safetensors.torch import save_file
+
+from .estimation.scenes import noisy
 
 
 def restore(*arguments) -> int:
@@ -210,6 +219,47 @@ def test_a_size_that_nothing_divides_is_padded_and_said(tmp_path, photo, capsys)
     assert record["notes"]
 
 
+def test_what_each_photo_tells_becomes_its_operator_and_noise(tmp_path, picture, capsys):
+    """Two photos in one run: one out of focus, one moved; one batch each, and one line each."""
+    clean = images.read_image(picture)[0]
+    blurs = {"focus": DefocusBlur(4.0), "moved": Kernel.from_tensor(line(12, 30))}
+    for name, recipe in blurs.items():
+        y = recipe.bind(tuple(clean.shape[1:])).A(clean)
+        images.save_png(noisy(y, 0.01, 3), tmp_path / f"{name}.png")
+    files = [tmp_path / f"{name}.png" for name in blurs]
+    out = tmp_path / "out"
+    assert restore(*files, "--observed", "--estimate", "blur", "--batch", 2, "--out", out) == 0
+    focus, moved = records(out)
+    assert focus["operator"]["operator"] == "deblur_defocus"
+    assert focus["operator"]["radius"] == pytest.approx(4, rel=0.06)
+    assert moved["operator"]["operator"] == "deblur_kernel"
+    for record in (focus, moved):
+        assert record["noise"] == pytest.approx(0.01, rel=0.25)
+        assert record["task"] == "identity"
+        assert record["estimate"] == ["blur"]
+    assert any(note.startswith("motion blur, length 1") for note in moved["notes"])
+    assert "focus.png: " in capsys.readouterr().out
+
+
+def test_a_jpeg_tells_its_tables_a_number_stays_and_the_mask_comes_last(
+    tmp_path, picture, drawn, capsys
+):
+    file = tmp_path / "bad.jpg"
+    Image.open(picture).convert("RGB").save(file, quality=15)
+    told = ["--observed", "--estimate", "jpeg", "--steps", 1, "--out", tmp_path / "out"]
+    assert restore(file, *told) == 0
+    mask = drawn("mask.png", hole(128, 128))
+    assert restore(file, *told, "--noise", 0.2, "--mask", mask, "--estimate", "noise") == 0
+    plain, masked = records(tmp_path / "out")
+    assert recipe_from_dict(plain["operator"]) == Jpeg(15)
+    lost = images.read_image(file)[0] - images.read_image(picture)[0]
+    assert plain["noise"] == pytest.approx(float(lost.square().mean().sqrt()), rel=0.35)
+    assert [r["operator"] for r in masked["operator"]["recipes"]] == ["jpeg", "inpainting"]
+    assert masked["noise"] == 0.2
+    assert restore(file, *told) == 0
+    assert "skipped" in capsys.readouterr().out
+
+
 def test_size_cuts_and_shrinks(tmp_path, photo, capsys):
     assert restore(photo(size=(90, 60)), "--size", "32x64", "--out", tmp_path / "o") == 0
     (record,) = records(tmp_path / "o")
@@ -315,6 +365,10 @@ def test_names_that_repeat_do_not_overwrite(tmp_path, photo):
         (["--dtype", "int8"], "int8"),
         (["--prior", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--prompt", "a dog"], "prompt"),
+        (["--estimate", "blur"], "--estimate looks at photos as they are: add --observed"),
+        (["--observed", "--estimate", "jpeg"], "photo.png: "),
+        (["--observed", "--estimate", "noise", "--size", "32x32"], "leave --size out"),
+        (["--observed", "--estimate", "jpeg", "--task", "jpeg"], "say the same: choose one"),
     ],
 )
 def test_bad_options_get_one_sentence(tmp_path, photo, capsys, options, words):

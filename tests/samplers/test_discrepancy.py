@@ -146,7 +146,7 @@ def test_the_command_line_sets_it():
     from comfyui_flowdps.cli import parser, request_of
 
     plain, held = (
-        request_of(parser().parse_args(["restore", "a.png", *more]))
+        request_of(parser().parse_args(["restore", "a.png", *more]))[0]
         for more in ([], ["--stop", "1.1"])
     )
     assert (plain.settings.stop, held.settings.stop) == (0.0, 1.1)
