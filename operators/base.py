@@ -213,9 +213,11 @@ class Recipe(ABC):
         """(height, width) of the image, given the picture of its measurement."""
         return height * self.stride, width * self.stride
 
-    def fitted(self, size: tuple[int, int], padded: tuple[int, int]) -> Recipe:
+    def fitted(self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1) -> Recipe:
         """The recipe for an image of ``size`` (height, width) that is padded at the bottom and
         right to ``padded``. Itself, unless it has to tell the padding from the image.
+
+        ``multiple`` is what the next degradation needs both sides to be multiples of.
         """
         return self
 

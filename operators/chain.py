@@ -52,10 +52,11 @@ class Chain(Recipe):
             height, width = recipe.wanted(height, width)
         return height, width
 
-    def fitted(self, size: tuple[int, int], padded: tuple[int, int]) -> Recipe:
+    def fitted(self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1) -> Recipe:
         parts = []
-        for recipe in self.recipes:
-            parts.append(recipe.fitted(size, padded))
+        for k, recipe in enumerate(self.recipes):
+            later = multiple * math.prod(each.stride for each in self.recipes[k + 1 :])
+            parts.append(recipe.fitted(size, padded, later))
             size, padded = recipe.seen(*size), parts[-1].seen(*padded)
         return Chain(tuple(parts))
 

@@ -133,7 +133,7 @@ class Mask(Recipe):
             flat = levels.double() / 255
         return flat.view(self.height, self.width)
 
-    def fitted(self, size: tuple[int, int], padded: tuple[int, int]) -> Mask:
+    def fitted(self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1) -> Mask:
         if size == padded:
             return self
         grown = (0, padded[1] - size[1], 0, padded[0] - size[0])

@@ -57,10 +57,14 @@ class Outpainting(Recipe):
     def wanted(self, height: int, width: int) -> tuple[int, int]:
         return height + self.top + self.bottom, width + self.left + self.right
 
-    def fitted(self, size: tuple[int, int], padded: tuple[int, int]) -> Outpainting:
-        # The padding lies beyond the margins, and nothing is known of it either.
-        down, across = padded[0] - size[0], padded[1] - size[1]
-        return dataclasses.replace(self, right=self.right + across, bottom=self.bottom + down)
+    def fitted(
+        self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1
+    ) -> Outpainting:
+        # The padding lies beyond the margins, and nothing is known of it either; nor is of the last
+        # rows and columns of a clean image that the next degradation cannot divide.
+        height, width = (n // multiple * multiple for n in self.seen(*size))
+        bottom, right = padded[0] - self.top - height, padded[1] - self.left - width
+        return dataclasses.replace(self, right=right, bottom=bottom)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
         if min(self.seen(*shape[1:])) < 1:

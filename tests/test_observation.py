@@ -8,6 +8,7 @@ from comfyui_flowdps.observation import degraded, observed, pad, pad_to
 from comfyui_flowdps.operators import (
     AveragePool,
     Bayer,
+    BicubicDownsample,
     BlockSensing,
     Chain,
     Colorization,
@@ -178,6 +179,18 @@ def test_what_is_padded_beyond_a_mask_or_a_margin_is_unknown():
         beyond = torch.ones_like(x)
         beyond[..., : wanted[0], : wanted[1]] = 0
         assert torch.equal(operator.A(x + beyond), operator.A(x))
+
+
+@pytest.mark.parametrize("after", [AveragePool(2), BicubicDownsample(3)])
+def test_margins_before_what_does_not_divide_them(after):
+    """A clean picture loses a few rows and columns more; of an observed one every pixel counts."""
+    recipe = Chain((Outpainting(5, 3, 2, 7), after))
+    x = torch.rand(1, 3, 53, 67, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    seen = degraded(x, recipe, 0.0, 16, [torch.Generator()])
+    inner = after.bind((3, 42, 60)).A(x[..., 3:45, 5:65])
+    torch.testing.assert_close(seen.y, inner)
+    there = observed(after.bind((3, 42, 60)).picture(inner), recipe, 0.0, 16)
+    torch.testing.assert_close(there.y, inner)
 
 
 def test_holes_do_not_count_in_the_residual():
