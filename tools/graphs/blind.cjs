@@ -1,11 +1,8 @@
 // A photo of which nobody knows how it was damaged: a node finds that out.
 'use strict';
 
-const {
-  JPEG, ESTIMATE, PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, INTRO_DEMO, LIMITS, demoModel, save, show, check,
-  report, sampler, encode, chain,
-} = require('./parts.cjs');
-const { SEE } = require('./demos.cjs');
+const { JPEG, ESTIMATE, AMBER, box, show, report, encode, chain } = require('./parts.cjs');
+const { SEE, framed } = require('./demos.cjs');
 
 const YOURS = `Your own photo goes where *The photo* is: connect *Load Image* to the two nodes that take
 its image, at its own size.`;
@@ -20,44 +17,19 @@ function blind(name, {
   picture, photo, operator = 'find', noise = 'find', reports = 'find', kernel, found, example, seed = 1,
   title, what, change,
 }) {
-  return {
-    name,
+  return framed(name, {
     nodes: [
-      ...demoModel(360),
       ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
       ...photo,
       show('original', 'Original, to compare', ['picture', 'image'], [360, 550, 280, 230]),
       report('found', reports, [360, 1140, 280, 100], found),
       encode(['photo', 'image'], operator, [360, 1300, 280, 0], { mode: 'observed', noise: [noise, 'noise'] }),
       ...(kernel ? [show('kernel', 'The blur that was found', [kernel, 'kernel'], [20, 1300, 280, 220])] : []),
-      show('measured', 'The photo', ['encode', 'image'], [720, 970, 300, 250]),
-      sampler('restore', 'FlowDPS', [720, 80, 300, PREVIEWED], { seed }),
-      save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1080, 80, 300, 290]),
-      check('check', ['restore', 'image'], [1080, 850, 300, 0]),
-      show('residual', 'What is left over', ['check', 'residual'], [1440, 810, 300, 250]),
-      report('report', 'check', [1440, 1110, 300, 110]),
     ],
-    groups: [
-      box('1 · Model', 340, 0, 320, 420, BLUE),
-      ...(example ? [box('The example', -360, 470, 340, 870, AMBER)] : []),
-      box('2 · The photo, and what it tells', 0, 470, 660, 1110, AMBER),
-      box('3 · Restore', 700, 0, 700, 720, GREEN),
-      box('4 · Check', 700, 740, 1060, 500, VIOLET),
-    ],
-    notes: [
-      ['What this does', [0, 30, 320, 390], `## ${title}
-
-${what}
-
-${INTRO_DEMO}
-
-**To change**
-${change}
-${LIMITS}`],
-      ['What you see', [1440, 30, 320, 390], SEE_FOUND(found)],
-    ],
-    thumb: [['measured', 0, 'the photo'], ['restored', 0, 'restored']],
-  };
+    before: example ? [box('The example', -360, 470, 340, 870, AMBER)] : [],
+    second: ['2 · The photo, and what it tells', 1110], measured: 'The photo', label: 'the photo',
+    seed, title, what, change, seen: SEE_FOUND(found),
+  });
 }
 
 const damaged = (operator, noise, place, { key = 'photo', picture = 'picture', title = 'The photo' } = {}) =>

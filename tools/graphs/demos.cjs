@@ -21,23 +21,15 @@ about 1 time the noise is right.
 **What is left over** is that difference. Even, grey grain is good. If you recognise the picture in
 it, the measurement was missed.`;
 
-// With scratches, a node draws the mask of a Mask node.
-function demo(name, {
-  picture, operators, noise = 0.03, seed = 1, title, what, change = '', scratches,
-}) {
-  const last = `operator${operators.length}`;
-  const first = scratches ? 870 : 690;
+// What is the same in all demos: model, sampler, and the check. "nodes" make a measurement, "second" is
+// the group's title, height, and what comes before it.
+function framed(name, { nodes, second, before = [], measured, label, seed, title, what, change, seen }) {
   return {
     name,
     nodes: [
       ...demoModel(360),
-      ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
-      ...(scratches ? [['scratches', 'FlowDPS_Scratches', [20, 690, 280, 0],
-        { set: scratches, from: { image: ['picture', 'image'] } }]] : []),
-      ...chain(operators, 20, first),
-      show('original', 'Original', ['picture', 'image'], [360, 550, 280, 250]),
-      encode(['picture', 'image'], last, [360, 870, 280, 0], { noise }),
-      show('measured', 'What was measured', ['encode', 'image'], [720, 970, 300, 250]),
+      ...nodes,
+      show('measured', measured, ['encode', 'image'], [720, 970, 300, 250]),
       sampler('restore', 'FlowDPS', [720, 80, 300, PREVIEWED], { seed }),
       save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1080, 80, 300, 290]),
       check('check', ['restore', 'image'], [1080, 850, 300, 0]),
@@ -46,7 +38,8 @@ function demo(name, {
     ],
     groups: [
       box('1 · Model', 340, 0, 320, 420, BLUE),
-      box('2 · Picture and damage', 0, 470, 660, 770, AMBER),
+      ...before,
+      box(second[0], 0, 470, 660, second[1], AMBER),
       box('3 · Restore', 700, 0, 700, 720, GREEN),
       box('4 · Check', 700, 740, 1060, 500, VIOLET),
     ],
@@ -58,12 +51,31 @@ ${what}
 ${INTRO_DEMO}
 
 **To change**
-${CHANGE}${change}
+${change}
 ${LIMITS}`],
-      ['What you see', [1440, 30, 320, 390], SEE],
+      ['What you see', [1440, 30, 320, 390], seen],
     ],
-    thumb: [['measured', 0, 'measured'], ['restored', 0, 'restored']],
+    thumb: [['measured', 0, label], ['restored', 0, 'restored']],
   };
+}
+
+// With scratches, a node draws the mask of a Mask node.
+function demo(name, {
+  picture, operators, noise = 0.03, seed = 1, title, what, change = '', scratches,
+}) {
+  const first = scratches ? 870 : 690;
+  return framed(name, {
+    nodes: [
+      ['picture', 'FlowDPS_ExamplePicture', [20, 550, 280, 0], { set: { picture } }],
+      ...(scratches ? [['scratches', 'FlowDPS_Scratches', [20, 690, 280, 0],
+        { set: scratches, from: { image: ['picture', 'image'] } }]] : []),
+      ...chain(operators, 20, first),
+      show('original', 'Original', ['picture', 'image'], [360, 550, 280, 250]),
+      encode(['picture', 'image'], `operator${operators.length}`, [360, 870, 280, 0], { noise }),
+    ],
+    second: ['2 · Picture and damage', 770], measured: 'What was measured', label: 'measured',
+    seed, title, what, change: CHANGE + change, seen: SEE,
+  });
 }
 
 const SCRATCHES = { count: 12, thickness: 2.5, seed: 3 };
@@ -153,4 +165,4 @@ order in which things happened.`,
   }),
 ];
 
-module.exports = { SEE, demos };
+module.exports = { SEE, framed, demos };

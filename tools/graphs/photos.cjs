@@ -1,72 +1,35 @@
 // Your own photo with Stable Diffusion 3.
 'use strict';
 
-const {
-  JPEG, ESTIMATE, SD3, PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, save, show, check, report, sampler, encode,
-  chain,
-} = require('./parts.cjs');
-const { SEE_SD3, NEEDED, GIRL } = require('./sd3.cjs');
+const { JPEG, ESTIMATE, show, report, encode, chain } = require('./parts.cjs');
+const { SEE_SD3, GIRL, SAY, framed, loaded, scaled } = require('./sd3.cjs');
 
 const PAINT = ', and paint over the scratches in its mask editor';
 
-// Nothing is simulated. "operators" as in chain, "find" a node that measures the
-// photo; "noise" a number or a link. With a file, Read JPEG loads the photo.
+// Nothing is simulated. "operators" as in chain, "find" a node that measures the photo; "noise" a number
+// or a link. With a file, Read JPEG loads the photo.
 function photo(name, {
   file, size, find, operators = [], operator, noise, reports, kernel, painted, title, what, change, prompt,
 }) {
-  const seen = SEE_SD3.replace('What was measured', 'Your photo')
-    .replace(/Choose a smaller.*/, size ? '$&' : 'Choose *memory* = tiled, or a smaller *tile_size*.');
   const source = size ? ['size', 'IMAGE'] : file ? ['photo', 'image'] : ['photo', 'IMAGE'];
-  const nodes = [
-    ['prior', 'FlowDPS_LoadFlowPrior', [360, 80, 360, 0], { set: { checkpoint: SD3 } }],
-    ['positive', 'CLIPTextEncode', [780, 180, 300, 100], {
-      title: 'What the photo shows', set: { text: prompt }, from: { clip: ['prior', 'clip'] },
-    }],
-    ['negative', 'CLIPTextEncode', [780, 332, 300, 88], {
-      title: 'Empty prompt', set: { text: '' }, from: { clip: ['prior', 'clip'] },
-    }],
-    file ? ['photo', 'FlowDPS_ReadJpeg', [20, 560, 320, 0], { set: { file } }]
-      : ['photo', 'LoadImage', [20, 560, 320, 440], { set: { image: 'example.png' } }],
-    ...(size ? [['size', 'ImageScale', [400, 560, 320, 0], {
-      set: { upscale_method: 'lanczos', width: size[0], height: size[1], crop: 'center' },
-      from: { image: ['photo', 'IMAGE'] },
-    }]] : []),
-    ...chain(operators, 400, 560),
-    ...(find ? [['find', `FlowDPS_${find[0]}`, [400, 840, 320, 0],
-      { set: find[1], from: { image: source } }]] : []),
-    ...(reports ? [report('found', reports, [400, 1120, 320, 100], 'What was found')] : []),
-    ...(kernel ? [show('kernel', 'The blur that was found', [kernel, 'kernel'], [20, 1070, 320, 230])] : []),
-    encode(source, operator, [780, 760, 300, 0], { mode: 'observed', noise, vae: true }),
-    show('measured', 'Your photo', ['encode', 'image'], [1140, 880, 300, 350]),
-    sampler('restore', 'FlowDPS', [1140, 80, 300, PREVIEWED + 40], { cfg: 2.0, prompts: true }),
-    save('restored', 'Restored', name, ['restore', 'image'], [1500, 80, 340, 600]),
-    check('check', ['restore', 'image'], [1500, 850, 300, 0]),
-    show('residual', 'What is left over', ['check', 'residual'], [1860, 850, 320, 230]),
-    report('report', 'check', [1860, 1130, 320, 100]),
-  ];
-  return {
-    name, nodes,
-    groups: [
-      box('1 · Model and prompt', 340, 0, 760, 440, BLUE),
-      box('2 · Your photo, and how it was damaged', 0, 480, 1100, 850, AMBER),
-      box('3 · Restore', 1120, 0, 740, 760, GREEN),
-      box('4 · Check', 1120, 780, 1080, 470, VIOLET),
+  const yours = `- *${file ? 'file* of Read JPEG' : 'Load Image*'}: your photo${painted ? PAINT : ''}\n`;
+  return framed(name, {
+    prompt,
+    nodes: [
+      file ? ['photo', 'FlowDPS_ReadJpeg', [20, 560, 320, 0], { set: { file } }] : loaded,
+      ...(size ? [scaled(...size)] : []),
+      ...chain(operators, 400, 560),
+      ...(find ? [['find', `FlowDPS_${find[0]}`, [400, 840, 320, 0],
+        { set: find[1], from: { image: source } }]] : []),
+      report('found', reports, [400, 1120, 320, 100], 'What was found'),
+      ...(kernel ? [show('kernel', 'The blur that was found', [kernel, 'kernel'], [20, 1070, 320, 230])] : []),
+      encode(source, operator, [780, 760, 300, 0], { mode: 'observed', noise, vae: true }),
     ],
-    notes: [
-      ['What this does', [0, 30, 320, 410], `## ${title}
-
-${what}
-
-${NEEDED}
-
-**To change**
-- *${file ? 'file* of Read JPEG' : 'Load Image*'}: your photo${painted ? PAINT : ''}
-- *What the photo shows*: say it in a few words
-${change}- *seed* of the sampler: another picture that fits as well`],
-      ['What you see', [1880, 30, 320, 410], seen],
-    ],
-    thumb: title,
-  };
+    second: ['2 · Your photo, and how it was damaged', 850], measured: 'Your photo',
+    title, what, change: yours + SAY + change,
+    seen: SEE_SD3.replace('What was measured', 'Your photo')
+      .replace(/Choose a smaller.*/, size ? '$&' : 'Choose *memory* = tiled, or a smaller *tile_size*.'),
+  });
 }
 
 const photos = [

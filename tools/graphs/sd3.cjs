@@ -22,36 +22,30 @@ it, the measurement was missed: raise *inner_steps*.
 
 const GIRL = 'a drawing of a girl in a pink dress on a green hill, blue sky';
 
-function sd3(name, {
-  width = 768, height = 768, task, scale, mode = 'simulate', title, what, change = '', prompt,
-}) {
-  const observed = mode === 'observed';
-  const nodes = [
-    ['prior', 'FlowDPS_LoadFlowPrior', [360, 80, 360, 0], { set: { checkpoint: SD3 } }],
-    ['positive', 'CLIPTextEncode', [780, 180, 300, 100], {
-      title: 'What the photo shows', set: { text: prompt }, from: { clip: ['prior', 'clip'] },
-    }],
-    ['negative', 'CLIPTextEncode', [780, 332, 300, 88], {
-      title: 'Empty prompt', set: { text: '' }, from: { clip: ['prior', 'clip'] },
-    }],
-    ['photo', 'LoadImage', [20, 560, 320, 440], { set: { image: 'example.png' } }],
-    ['size', 'ImageScale', [400, 560, 320, 0], {
-      set: { upscale_method: 'lanczos', width, height, crop: 'center' }, from: { image: ['photo', 'IMAGE'] },
-    }],
-    ['operator1', 'FlowDPS_DegradationOperator', [400, 790, 320, 0], { set: { task, deg_scale: scale } }],
-    encode(['size', 'IMAGE'], 'operator1', [780, 760, 300, 0], { mode, vae: true }),
-    show('measured', 'What was measured', ['encode', 'image'], [1140, 880, 300, 350]),
-    sampler('restore', 'FlowDPS', [1140, 80, 300, PREVIEWED + 40], { cfg: 2.0, prompts: true }),
-    save('restored', 'Restored', name, ['restore', 'image'], [1500, 80, 340, 600]),
-    check('check', ['restore', 'image'], [1500, 850, 300, 0]),
-    show('residual', 'What is left over', ['check', 'residual'], [1860, 850, 320, 230]),
-    report('report', 'check', [1860, 1130, 320, 100]),
-  ];
+// What is the same in all of them: model, prompts, sampler, and the check. "nodes" make a measurement,
+// "second" is the group's title and height.
+function framed(name, { prompt, nodes, second, measured, title, what, change, seen }) {
   return {
-    name, nodes,
+    name,
+    nodes: [
+      ['prior', 'FlowDPS_LoadFlowPrior', [360, 80, 360, 0], { set: { checkpoint: SD3 } }],
+      ['positive', 'CLIPTextEncode', [780, 180, 300, 100], {
+        title: 'What the photo shows', set: { text: prompt }, from: { clip: ['prior', 'clip'] },
+      }],
+      ['negative', 'CLIPTextEncode', [780, 332, 300, 88], {
+        title: 'Empty prompt', set: { text: '' }, from: { clip: ['prior', 'clip'] },
+      }],
+      ...nodes,
+      show('measured', measured, ['encode', 'image'], [1140, 880, 300, 350]),
+      sampler('restore', 'FlowDPS', [1140, 80, 300, PREVIEWED + 40], { cfg: 2.0, prompts: true }),
+      save('restored', 'Restored', name, ['restore', 'image'], [1500, 80, 340, 600]),
+      check('check', ['restore', 'image'], [1500, 850, 300, 0]),
+      show('residual', 'What is left over', ['check', 'residual'], [1860, 850, 320, 230]),
+      report('report', 'check', [1860, 1130, 320, 100]),
+    ],
     groups: [
       box('1 · Model and prompt', 340, 0, 760, 440, BLUE),
-      box(observed ? '2 · Your photo' : '2 · Photo and damage', 0, 480, 1100, 770, AMBER),
+      box(second[0], 0, 480, 1100, second[1], AMBER),
       box('3 · Restore', 1120, 0, 740, 760, GREEN),
       box('4 · Check', 1120, 780, 1080, 470, VIOLET),
     ],
@@ -63,13 +57,33 @@ ${what}
 ${NEEDED}
 
 **To change**
-- *Load Image*: your photo
-- *What the photo shows*: say it in a few words
 ${change}- *seed* of the sampler: another picture that fits as well`],
-      ['What you see', [1880, 30, 320, 410], SEE_SD3],
+      ['What you see', [1880, 30, 320, 410], seen],
     ],
     thumb: title,
   };
+}
+
+const loaded = ['photo', 'LoadImage', [20, 560, 320, 440], { set: { image: 'example.png' } }];
+const scaled = (width, height) => ['size', 'ImageScale', [400, 560, 320, 0], {
+  set: { upscale_method: 'lanczos', width, height, crop: 'center' }, from: { image: ['photo', 'IMAGE'] },
+}];
+const SAY = '- *What the photo shows*: say it in a few words\n';
+
+function sd3(name, {
+  width = 768, height = 768, task, scale, mode = 'simulate', title, what, change = '', prompt,
+}) {
+  return framed(name, {
+    prompt,
+    nodes: [
+      loaded, scaled(width, height),
+      ['operator1', 'FlowDPS_DegradationOperator', [400, 790, 320, 0], { set: { task, deg_scale: scale } }],
+      encode(['size', 'IMAGE'], 'operator1', [780, 760, 300, 0], { mode, vae: true }),
+    ],
+    second: [mode === 'observed' ? '2 · Your photo' : '2 · Photo and damage', 770],
+    measured: 'What was measured', title, what, change: `- *Load Image*: your photo\n${SAY}${change}`,
+    seen: SEE_SD3,
+  });
 }
 
 const FACE = 'a photo of a closed face';
@@ -107,4 +121,4 @@ become 768 × 768.`,
   }),
 ];
 
-module.exports = { SEE_SD3, NEEDED, GIRL, simulated };
+module.exports = { SEE_SD3, GIRL, SAY, framed, loaded, scaled, simulated };
