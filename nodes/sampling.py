@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
@@ -80,10 +81,12 @@ def sampler_object(
     vae: Any,
     limits: Limits = Limits(),
     reports: bool = True,
+    places: Sequence[int] | None = None,
 ) -> comfy.samplers.KSAMPLER:
     """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas.
 
-    It ``reports`` to the log how far the restoration is from the measurement.
+    It ``reports`` to the log how far the restoration is from the measurement. ``places`` of the
+    samples in their batch choose their noise.
     """
     check_memory(limits.memory, vae, limits.tiny_vae)
 
@@ -126,7 +129,7 @@ def sampler_object(
                     levels,
                     work.measurement,
                     settings,
-                    sampler_generators(extra.get("seed"), len(x)),
+                    sampler_generators(extra.get("seed"), len(x), places),
                     show,
                 )
                 counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
@@ -242,11 +245,12 @@ def restore(
     else:
         guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    places = latent.get("batch_index")
+    noise = comfy.sample.prepare_noise(samples, seed, places)
     restored = guider.sample(
         noise,
         samples,
-        sampler_object(method, settings, observation, vae, limits, reports=False),
+        sampler_object(method, settings, observation, vae, limits, False, places),
         sigmas,
         denoise_mask=mask,
         callback=latent_preview.prepare_callback(model, len(sigmas) - 1),

@@ -76,6 +76,23 @@ def test_object_equals_all_in_one(server, method, guider):
     assert torch.equal(value(server, "alone_image"), value(server, "custom_image"))
 
 
+@pytest.mark.parametrize("method", ["FlowDPS", "FlowChef"])
+def test_one_of_a_batch_can_be_made_again(server, method):
+    """The host's Latent From Batch remembers the place in the batch, and so does the noise."""
+    problem = demo(batch_size=3)
+    p = problem.prompt
+    inputs = {"steps": 4, "preset": "published"}
+    whole = problem.sampler(method, latent=problem.measurement[2], **inputs)
+    second = p.add("LatentFromBatch", samples=problem.measurement[2], batch_index=1, length=1)
+    again = problem.sampler(method, latent=second[0], **inputs)
+    p.record(whole[1], "whole")
+    p.record(again[1], "again")
+    server.run(p)
+    whole, again = value(server, "whole"), value(server, "again")
+    torch.testing.assert_close(again[0], whole[1], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(again[0], whole[0], atol=0.01)
+
+
 @every
 def test_an_object_tells_the_log_what_is_left(server, method):
     """The ratio that Measurement Check finds in the decoded picture."""
