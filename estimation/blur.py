@@ -15,8 +15,10 @@ from .spectrum import Spectrum
 
 LEAST = 32
 """Pixels a side that a photo needs."""
-FOUND, SURE = 0.06, 0.01
-"""Gain in log-likelihood per frequency from which a blur is believed, and its family."""
+FOUND, CLEAR, SURE = 0.045, 0.07, 0.01
+"""Gain in log-likelihood per frequency from which a blur is believed, and from which no sharp
+picture was seen to have it; and lead from which its family is believed.
+"""
 SEVERAL = 4
 BATCH = 48
 
@@ -49,6 +51,8 @@ class Blur:
             other = max((f for f in self.candidates if f != self.family), key=self._gain)
             also = ", ".join(f"{k} {v:.2f}" for k, v in self.candidates[other][0].items())
             doubt = f"; or {other} with {also}, which explains it as well"
+        if self.score < CLEAR:
+            doubt += "; weak evidence, it may be sharp: look at the restoration"
         return f"{self.family} blur, {values} (gain {self.score:.3f}); {noise}{doubt}"
 
     def _gain(self, family: str) -> float:

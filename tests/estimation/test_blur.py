@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_flowdps.estimation.blur import SURE, estimate_blur
+from comfyui_flowdps.estimation.blur import CLEAR, SURE, estimate_blur
 from comfyui_flowdps.estimation.families import line
 from comfyui_flowdps.images import read_image
 from comfyui_flowdps.operators import DefocusBlur, GaussianBlur, Kernel
@@ -73,6 +73,19 @@ def test_finds_no_blur_in_sharp_pictures(scene, noise):
     assert found.family == "none"
     assert str(found).startswith("no blur found")
     assert found.kernel.shape == (1, 1)
+
+
+def test_faint_evidence_is_taken_and_said():
+    """A picture of smooth shapes that was moved shows little of it."""
+    file = sorted((HELD_OUT / "test").glob("*.png"))[15]
+    blurred = Kernel.from_tensor(line(12.0, 30.0)).bind((3, 128, 128)).A(read_image(file)[0])
+    faint, plain = (estimate_blur(noisy(blurred, noise, 1)) for noise in (0.03, 0.01))
+    assert faint.score < CLEAR <= plain.score
+    for found in (faint, plain):
+        assert found.family == "motion"
+        assert found.parameters["length"] == pytest.approx(12, rel=0.1)
+    assert "weak evidence" in str(faint)
+    assert "weak evidence" not in str(plain)
 
 
 def test_a_line_is_a_line():
