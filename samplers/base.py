@@ -37,7 +37,7 @@ class Settings:
     polish: standard deviation of what the autoencoder cannot show, for images in [-1, 1]; the
         decoded image is corrected by the measurement with it (``finish``), 0 is not at all.
     stop: ratio of residual to noise at which a sample is pulled no further, 1 being what the noise
-        explains; moves shrink from twice of it on (``Rest``). 0 is never.
+        explains; the last move is shortened (``Rest``). 0 is never.
     """
 
     step_size: float
@@ -133,7 +133,7 @@ class DataLoss:
     """
 
     def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str, stop: float = 0.0):
-        self.rest = Rest(stop, measurement)
+        self.rest = Rest(stop, measurement, 2 if kind == "squared" else 1)
         self.prior, self.measurement, self.kind = prior, measurement, kind
         self.project, self._projected_A = back_projection(measurement.operator, kind)
         self.variance = measurement.level**2

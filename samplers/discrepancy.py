@@ -9,33 +9,38 @@ from ..operators import Measurement
 
 
 class Rest:
-    """Scales the moves of every sample by how far its residual ratio is above ``stop``.
+    """Shortens the moves of every sample so that its residual ratio does not fall below ``stop``.
 
-    Whole from twice ``stop`` on, it falls to nothing at ``stop`` and below, so that the last moves
-    do not overshoot. With ``stop`` 0 moves stay as they are.
+    A move goes no further than to where the ratio could be down to ``stop``, by the slope of the
+    loss, if the residual is linear in it. With ``stop`` 0 moves stay as they are.
     """
 
-    def __init__(self, stop: float, measurement: Measurement):
-        self.stop, self._measurement = stop, measurement
-        self.share: Tensor | None = None
+    def __init__(self, stop: float, measurement: Measurement, power: int = 1):
+        """``power`` of the residual with which the loss grows: 1 for a norm, 2 for its square."""
+        self.stop, self.power, self._measurement = stop, power, measurement
+        self.ratio: Tensor | None = None
 
     @torch.no_grad()
     def look(self, seen: Tensor) -> None:
         """Take note of A x at the images that the next moves start from."""
         if self.stop:
-            ratios = self._measurement.spread(seen.detach()) / self._measurement.level
-            self.share = (ratios / self.stop - 1).clamp(0, 1)
+            self.ratio = self._measurement.spread(seen.detach()) / self._measurement.level
 
     @property
     def all(self) -> bool:
         """Whether every sample rests."""
-        return self.share is not None and not bool(self.share.any())
+        return self.ratio is not None and bool((self.ratio <= self.stop).all())
 
-    def scaled(self, move: Tensor) -> Tensor:
-        """The moves (N, ...) of latents, each sample's by its own share."""
-        if self.share is None:
+    def limited(self, move: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+        """The moves (N, ...) of latents at which ``loss`` (N,) has its ``gradient`` (N, ...)."""
+        if self.ratio is None:
             return move
-        return move * self.share.to(move).view(-1, *[1] * (move.ndim - 1))
+        slope = (gradient * move).flatten(1).sum(1)
+        # The residual's square, at least 0 and with this slope, is at least (1 − t / T)² of itself.
+        part = (1 - self.stop / self.ratio).clamp(min=0).to(loss)
+        share = torch.where(slope < 0, part * self.power * loss / -slope, (part > 0).to(loss))
+        share = share.clamp(max=1)
+        return move * share.to(move).view(-1, *[1] * (move.ndim - 1))
 
 
 def towards(x: Tensor, corrected: Tensor, stop: float, measurement: Measurement) -> Tensor:

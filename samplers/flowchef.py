@@ -35,7 +35,7 @@ def flowchef(
         value = z0.new_zeros(len(z0))
         if settings.step_size:
             value, gradient = loss.gradient(z0)
-            z = z + loss.rest.scaled(descent.move(gradient, s))
+            z = z + loss.rest.limited(descent.move(gradient, s), value, gradient)
         if callback:
             callback(Step(i, total, s, z0, value))
     return z

@@ -19,13 +19,14 @@ def pull(
     """The data step: some moves down the loss from ``z0``, and the loss there (N,)."""
     z, first = z0, z0.new_zeros(len(z0))
     for k in range(settings.steps_at(sigma)):
-        value, gradient = loss.gradient(z)
+        value, slope = loss.gradient(z)
+        gradient = slope
         if settings.anchor:
-            gradient = gradient + settings.anchor / spread(sigma) ** 2 * (z - z0)
+            gradient = slope + settings.anchor / spread(sigma) ** 2 * (z - z0)
         first = value if k == 0 else first
         if loss.rest.all:
             break
-        z = z + loss.rest.scaled(descent.move(gradient, sigma))
+        z = z + loss.rest.limited(descent.move(gradient, sigma), value, slope)
     return z, first
 
 

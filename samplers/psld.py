@@ -79,7 +79,7 @@ def psld(
     for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         if settings.step_size:
             z0, value, gradient = saving_memory(prior, partial(_gradient, loss, z, s, generators))
-            move = loss.rest.scaled(descent.move(gradient, s))
+            move = loss.rest.limited(descent.move(gradient, s), value, gradient)
         else:
             z0, value = prior.denoise(z, s), z.new_zeros(len(z))
             move = torch.zeros_like(z)

@@ -103,8 +103,9 @@ def test_without_stop_something_is():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stop_that_is_never_reached_changes_no_bit_of_the_latents(method):
+    """Where no move is so long that it jumps over it."""
     measurement = problem(RECIPES["pool"])
-    settings = replace(preset(method), polish=0.0)
+    settings = replace(preset(method), polish=0.0, step_size=0.1 * preset(method).step_size)
     plain, never = (run(method, measurement, replace(settings, stop=stop)) for stop in (0.0, 1e-9))
     assert torch.equal(plain, never)
 
