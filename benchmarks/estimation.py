@@ -1,7 +1,8 @@
 """How well noise, blur and kernels are estimated, and what a restoration loses by it.
 
-``python benchmarks/estimation.py [noise blur free example restore stop] [--images 4]``. Pictures
-are the tuning pictures, and scenes like photos that a seed draws.
+``python benchmarks/estimation.py [noise blur free example restore stop photos] [--images 4]``.
+Pictures are the tuning pictures, and scenes like photos that a seed draws; ``photos`` asks for
+``--photos FOLDER`` of your own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +19,10 @@ from comfyui_flowdps import bench, metrics, samplers
 from comfyui_flowdps.estimation.blur import SURE, estimate_blur
 from comfyui_flowdps.estimation.example import operator_from_example
 from comfyui_flowdps.estimation.families import line
-from comfyui_flowdps.estimation.free import free_kernel
+from comfyui_flowdps.estimation.jpeg import read_jpeg
 from comfyui_flowdps.estimation.noise import estimate_noise
+from comfyui_flowdps.estimation.trust import estimate_free_kernel
+from comfyui_flowdps.images import find_images, read_image
 from comfyui_flowdps.operators import (
     DefocusBlur,
     GaussianBlur,
@@ -30,6 +34,7 @@ from comfyui_flowdps.operators import (
 )
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.tests.estimation.scenes import dead_leaves, noisy, texture
+from PIL import Image
 from torch import Tensor
 
 LEVELS = (0.0, 0.01, 0.03, 0.1, 0.2)
@@ -122,40 +127,62 @@ def error(name: str, found: float, true: float) -> float:
 
 def blur(count: int) -> None:
     """Family right / unsure / wrong; median and largest error of its parameters; correlation."""
-    head("scene", "blur", "noise", "right, unsure, wrong", "median error", "largest", "correlation")
+    head("scene", *JUDGED)
     for scene, images in scenes(128, count, textures=False).items():
-        for name, (recipe, family, true) in BLURS.items():
+        for name, case in BLURS.items():
             for level in (0.01, 0.03):
-                found = [
-                    estimate_blur(noisy(applied(recipe, x), level, k)) for k, x in enumerate(images)
-                ]
-                right = sum(b.family == family for b in found)
-                unsure = sum(b.family not in (family, "none") and b.margin < SURE for b in found)
-                errors: dict[str, list[float]] = {key: [] for key in true}
-                for each in found:
-                    values = each.candidates[family][0] if true else {}
-                    for key, value in values.items():
-                        errors[key].append(error(key, value, true[key]))
-                units = {"angle": "°"}
-                median, worst = (
-                    ", ".join(f"{do(e):.1f} {units.get(key, '%')}" for key, e in errors.items())
-                    for do in (statistics.median, max)
-                )
-                like = statistics.mean(likeness(b.kernel, true_kernel(recipe)) for b in found)
-                counts = f"{right}, {unsure}, {len(found) - right - unsure}"
-                row(scene, name, level, counts, median, worst, f"{like:.2f}")
+                y = [noisy(applied(case[0], x), level, k) for k, x in enumerate(images)]
+                row(scene, name, level, *judged(case, y))
+
+
+JUDGED = ("blur", "noise", "right, unsure, wrong", "median error", "largest", "correlation")
+
+
+def judged(case: tuple[Recipe, str, dict[str, float]], photos: list[Tensor]) -> list[str]:
+    """The last four cells of ``JUDGED``."""
+    recipe, family, true = case
+    found = [estimate_blur(y) for y in photos]
+    right = sum(b.family == family for b in found)
+    unsure = sum(b.family not in (family, "none") and b.margin < SURE for b in found)
+    errors: dict[str, list[float]] = {key: [] for key in true}
+    for each in found:
+        values = each.candidates[family][0] if true else {}
+        for key, value in values.items():
+            errors[key].append(error(key, value, true[key]))
+    units = {"angle": "°"}
+    median, worst = (
+        ", ".join(f"{do(e):.1f} {units.get(key, '%')}" for key, e in errors.items())
+        for do in (statistics.median, max)
+    )
+    like = statistics.mean(likeness(b.kernel, true_kernel(recipe)) for b in found)
+    return [f"{right}, {unsure}, {len(found) - right - unsure}", median, worst, f"{like:.2f}"]
 
 
 def free(count: int) -> None:
-    """Correlation of free kernels with crooked shakes, at the best shift, one number a picture."""
-    head("scene", "blur", "noise", "correlation")
-    recipes = {"motion, 13": MotionBlur(13, 0.5, 1), "motion, 17": MotionBlur(17, 0.5, 5)}
+    """Correlation of free kernels with crooked shakes, and the verdict; one number a picture."""
+    head("scene", "blur", "noise", *FREED)
     for scene, images in scenes(128, count, textures=False).items():
-        for name, recipe in {**recipes, "defocus 4": DefocusBlur(4.0)}.items():
+        for name, recipe in SHAKES.items():
             for level in (0.01, 0.03):
                 y = [noisy(applied(recipe, x), level, k) for k, x in enumerate(images)]
-                found = [shifted_likeness(free_kernel(each, 19), recipe.kernel()) for each in y]
-                row(scene, name, level, ", ".join(f"{value:.2f}" for value in found))
+                row(scene, name, level, *freed(recipe, y))
+
+
+SHAKES = {
+    "motion, 13": MotionBlur(13, 0.5, 1),
+    "motion, 17": MotionBlur(17, 0.5, 5),
+    "defocus 4": DefocusBlur(4.0),
+    "none": Identity(),
+}
+FREED = ("correlation", "gain", "trusted")
+
+
+def freed(recipe: Recipe, photos: list[Tensor]) -> list[str]:
+    """The cells of ``FREED``; the correlation at the best shift."""
+    found = [estimate_free_kernel(y, 19) for y in photos]
+    like = [shifted_likeness(each.kernel, true_kernel(recipe)) for each in found]
+    cells = [f"{value:.2f}" for value in like], [f"{each.score:.2f}" for each in found]
+    return [*map(", ".join, cells), ", ".join("yes" if e.trusted else "no" for e in found)]
 
 
 def shifted_likeness(a: Tensor, b: Tensor) -> float:
@@ -171,16 +198,18 @@ def example(count: int) -> None:
     for scene, images in scenes(128, count).items():
         for name in ("gaussian 2", "defocus 4", "motion 12, 30°"):
             recipe = BLURS[name][0]
-            want = true_kernel(recipe)
-            want = F.pad(want, [(21 - want.shape[1]) // 2] * 2 + [(21 - want.shape[0]) // 2] * 2)
             for level in (0.01, 0.03):
                 pairs = [(x, noisy(applied(recipe, x), level, k)) for k, x in enumerate(images)]
-                found = [operator_from_example(*pair, 21) for pair in pairs]
-                wrong = statistics.mean(
-                    float((e.kernel - want).norm() / want.norm()) for e in found
-                )
-                level_found = statistics.mean(e.noise_level for e in found)
-                row(scene, name, level, f"{100 * wrong:.1f} %", f"{level_found:.4f}")
+                row(scene, name, level, *learned(recipe, pairs))
+
+
+def learned(recipe: Recipe, pairs: list[tuple[Tensor, Tensor]]) -> list[str]:
+    """Relative error of the kernel of 21 x 21, and noise level; means."""
+    want = true_kernel(recipe)
+    want = F.pad(want, [(21 - want.shape[1]) // 2] * 2 + [(21 - want.shape[0]) // 2] * 2)
+    found = [operator_from_example(*pair, 21) for pair in pairs]
+    wrong = statistics.mean(float((e.kernel - want).norm() / want.norm()) for e in found)
+    return [f"{100 * wrong:.1f} %", f"{statistics.mean(e.noise_level for e in found):.4f}"]
 
 
 def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tuple[Tensor, float]:
@@ -228,6 +257,71 @@ def stop(count: int) -> None:
         row(name, *cells)
 
 
+SHOT: dict[str, tuple[Recipe, str, dict[str, float]]] = {
+    "none": BLURS["none"],
+    "gaussian 1": BLURS["gaussian 1"],
+    "gaussian 2": BLURS["gaussian 2"],
+    "defocus 3": (DefocusBlur(3.0), "defocus", {"radius": 3.0}),
+    "defocus 6": (DefocusBlur(6.0), "defocus", {"radius": 6.0}),
+    "motion 10, 30°": (straight(10, 30), "motion", {"length": 10.0, "angle": 30.0}),
+    "motion 20, 100°": BLURS["motion 20, 100°"],
+}
+BORDER = 12
+"""Pixels a side that a simulated blur is cut by: there it took light from nowhere."""
+
+
+def blurred(recipe: Recipe, x: Tensor) -> Tensor:
+    """What a camera would have seen inside of x, whatever lies beside it."""
+    return applied(recipe, x)[..., BORDER:-BORDER, BORDER:-BORDER]
+
+
+def photos(folder: Path) -> None:
+    """The estimators on photos by a camera, halved in size, which takes their own noise and blur
+    away; what is simulated is done to the halves."""
+    files = find_images([folder])
+    whole = [read_image(file)[0] for file in files]
+    halves = [F.avg_pool2d(x[..., : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2], 2) for x in whole]
+    head("photo", "pixels", "noise as it is", "halved", *(f"and {v} added" for v in (0.03, 0.1)))
+    for k, (file, x, half) in enumerate(zip(files, whole, halves, strict=True)):
+        y = [x, half, noisy(half, 0.03, k), noisy(half, 0.1, k)]
+        levels = [f"{float(estimate_noise(each).square().mean().sqrt()):.4f}" for each in y]
+        row(file.name, f"{x.shape[3]}x{x.shape[2]}", *levels)
+    print()
+    head("JPEG", "read", "tables as Pillow reads them")
+    for file in files:
+        if file.suffix.lower() in (".jpg", ".jpeg"):
+            row(file.name, read_jpeg(file), "yes" if tables_agree(file) else "no")
+    print()
+    head(*JUDGED)
+    for name, case in SHOT.items():
+        for level in (0.01, 0.03):
+            y = [noisy(blurred(case[0], x), level, k) for k, x in enumerate(halves)]
+            row(name, level, *judged(case, y))
+    print()
+    head("blur", "noise", "kernel error from an example", "noise found")
+    for name in ("gaussian 2", "defocus 3", "motion 10, 30°"):
+        for level in (0.01, 0.03):
+            clean = [x[..., BORDER:-BORDER, BORDER:-BORDER] for x in halves]
+            seen = [noisy(blurred(SHOT[name][0], x), level, k) for k, x in enumerate(halves)]
+            row(name, level, *learned(SHOT[name][0], list(zip(clean, seen, strict=True))))
+    print()
+    head("blur", "noise", *FREED)
+    for name, recipe in SHAKES.items():
+        for level in (0.01, 0.03):
+            y = [noisy(blurred(recipe, x), level, k) for k, x in enumerate(halves)]
+            row(name, level, *freed(recipe, y))
+
+
+def tables_agree(file: Path) -> bool:
+    """Whether the operator that was read has the tables that Pillow finds."""
+    recipe = read_jpeg(file).recipe
+    with Image.open(file) as image:
+        tables = image.quantization  # type: ignore[attr-defined]
+        return [*recipe.tables()[0]] == [*tables[min(tables)]] and [*recipe.tables()[1]] == [
+            *tables[max(tables)]
+        ]
+
+
 PARTS = {
     "noise": noise,
     "blur": blur,
@@ -240,12 +334,18 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS, "photos"], default=[])
     parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--photos", type=Path, help="a folder of pictures by a camera")
     args = parser.parse_args()
-    for part in args.parts or PARTS:
+    if "photos" in args.parts and args.photos is None:
+        parser.error("the part photos needs a folder of pictures: add --photos FOLDER")
+    for part in args.parts or [*PARTS, *(["photos"] if args.photos else [])]:
         print(f"\n{part}\n")
-        PARTS[part](args.images)
+        if part == "photos":
+            photos(args.photos)
+        else:
+            PARTS[part](args.images)
 
 
 if __name__ == "__main__":

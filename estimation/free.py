@@ -9,15 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators.transforms import fast_length
+from .noise import estimate_noise
 
+SMALLEST = 32
+"""Pixels a side that a photo needs."""
 LARGEST = 61
 """Taps a side of the kernel."""
 EDGES, FALL, LEAST = 0.02, 0.8, 0.001
 """Weight of an edge in the sharp image at first, how it falls, and where it stays."""
-RIDGE = 0.05
-"""Weight of the kernel's own energy, as a part of the mean power of the gradients."""
+RIDGE = 0.1
+"""Weight of the kernel's own energy, as a part of the mean power of the gradients; the power of the
+noise in the gradients comes on top."""
 ROUNDS = 6
-CUT = 0.05
+NEAR = 9
+"""Frequencies a side over which the photo's power is averaged, to see where it exceeds noise."""
+CUT = 0.1
 """Taps below this part of the largest are noise."""
 
 
@@ -41,15 +47,24 @@ def _wrapped(y: Tensor, reach: int) -> Tensor:
     return y
 
 
-def _sharpened(y: Tensor, kernel: Tensor, weight: float) -> Tensor:
+def _above_noise(y: Tensor, variance: float) -> Tensor:
+    """How much of the power of y (H, W) is not noise, from 0 to 1, at the frequencies of rfft2."""
+    power = torch.fft.fft2(y - y.mean()).abs().square()[None, None] / y.numel()
+    near = F.avg_pool2d(F.pad(power, [NEAR // 2] * 4, mode="circular"), NEAR, 1)[0, 0]
+    trust = (1 - variance / near.clamp(min=1e-30)).clamp(min=0)[:, : y.shape[1] // 2 + 1]
+    trust[0, 0] = 1  # The mean has no edges and must come from y.
+    return trust
+
+
+def _sharpened(y: Tensor, kernel: Tensor, weight: float, trust: Tensor) -> Tensor:
     """argmin ‖k ∗ x − y‖² + weight · (number of x's edges), by half-quadratic splitting (Xu, Lu, Xu
-    and Jia 2011), periodic."""
+    and Jia 2011), periodic; each frequency of the first part weighs ``trust``."""
     size = (y.shape[0], y.shape[1])
     response = _response(kernel, size)
     turns = [torch.fft.rfftfreq(size[1]).double(), torch.fft.fftfreq(size[0]).double()[:, None]]
     slopes = [torch.exp(2j * math.pi * t) - 1 for t in turns]
     steep = sum((s * s.conj()).real for s in slopes)
-    right, power = response.conj() * torch.fft.rfft2(y), response.abs().square()
+    right, power = trust * response.conj() * torch.fft.rfft2(y), trust * response.abs().square()
     x, strength = y, 2 * weight
     while strength < 1e3:
         across, down = x.roll(-1, 1) - x, x.roll(-1, 0) - x
@@ -63,14 +78,19 @@ def _sharpened(y: Tensor, kernel: Tensor, weight: float) -> Tensor:
     return x
 
 
-def _kernel(x: Tensor, y: Tensor, size: int, inside: Tensor) -> Tensor:
+def _kernel(
+    x: Tensor, y: Tensor, size: int, inside: Tensor, trust: Tensor, variance: float
+) -> Tensor:
     """Kernel (size, size) between the gradients of x and y, at least 0, of sum 1, and centred."""
     power, both = 0, 0
     for dim in (0, 1):
         a, b = ((t.roll(-1, dim) - t) * inside for t in (x, y))
         a, b = torch.fft.rfft2(a), torch.fft.rfft2(b)
         power, both = power + a.abs().square(), both + a.conj() * b
-    full = torch.fft.irfft2(both / (power + RIDGE * power.mean()), s=tuple(x.shape))
+    power, both = trust * power, trust * both
+    # A difference has twice the variance, and there are two of them.
+    ridge = RIDGE * power.mean() + 4 * variance * inside.sum()
+    full = torch.fft.irfft2(both / (ridge + power), s=tuple(x.shape))
     kernel = full.roll((size // 2, size // 2), (0, 1))[:size, :size]
     kernel = kernel.clamp(min=0)
     kernel = torch.where(kernel < CUT * kernel.max(), 0.0, kernel)
@@ -91,24 +111,32 @@ def _centred(kernel: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def free_kernel(x: Tensor, size: int = 25) -> Tensor:
+def free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> Tensor:
     """Kernel (size, size), float64, at least 0, of sum 1, centred, of the blur of one photo x.
 
-    x is (1, C, H, W) in [-1, 1]; ``size`` is odd, from 3 to ``LARGEST``.
+    x is (1, C, H, W) in [-1, 1]; ``size`` is odd, from 3 to ``LARGEST``; ``noise_level`` is that of
+    the single channels, None: measured.
 
     Coarse to fine, a picture of few edges that explains the photo and the kernel between both are
-    found in turns (after Pan, Hu, Su and Yang 2014). It needs strong edges in several directions
-    and little noise, and there is no measure of success: look at the kernel. ValueError for another
-    size, and for a photo whose sides are not at least three times as large.
+    found in turns (after Pan, Hu, Su and Yang 2014), where frequencies weigh as much as they stand
+    out of the noise. It needs strong edges in several directions and fails without a sign:
+    ``estimate_free_kernel`` tells. ValueError for another size, for a photo of a single colour, and
+    for one whose sides are not at least three times as large, and ``SMALLEST``.
     """
     if size % 2 == 0 or not 3 <= size <= LARGEST:
         raise ValueError(f"the kernel size is {size}; expected an odd number from 3 to {LARGEST}")
-    if x.ndim != 4 or len(x) != 1 or min(x.shape[2:]) < 3 * size:
+    least = max(SMALLEST, 3 * size)
+    if x.ndim != 4 or len(x) != 1 or min(x.shape[2:]) < least:
         raise ValueError(
             f"the photo has shape {tuple(x.shape)}; expected (1, C, H, W), both sides at least"
-            f" {3 * size} for a kernel of {size}: choose a smaller one"
+            f" {least} for a kernel of {size}: choose a smaller one, or a larger photo"
         )
     grey = (x.detach().double().cpu().mean(1, keepdim=True) + 1) / 2
+    if float(grey.std()) < 1e-6:
+        raise ValueError("the photo is of a single colour; expected a scene with detail")
+    level = float(estimate_noise(2 * grey - 1)) / 2
+    if noise_level is not None:
+        level = noise_level / x.shape[1] ** 0.5 / 2
     scales = [1.0]
     while size * scales[-1] > 5:
         scales.append(scales[-1] / math.sqrt(2))
@@ -126,7 +154,11 @@ def free_kernel(x: Tensor, size: int = 25) -> Tensor:
         inside = torch.zeros_like(y)
         edge = side // 2
         inside[edge : height - edge - 1, edge : width - edge - 1] = 1
+        # Shrinking averages noise away.
+        variance = (level * scale) ** 2
+        trust = _above_noise(y, variance)
         for _ in range(ROUNDS):
-            kernel = _kernel(_sharpened(y, kernel, weight), y, side, inside)
+            sharp = _sharpened(y, kernel, weight, trust)
+            kernel = _kernel(sharp, y, side, inside, trust, variance)
             weight = max(LEAST, FALL * weight)
     return kernel

@@ -39,7 +39,8 @@ class Spectrum:
 
     At the frequency f it is exponentially distributed about exp(a + b·φ(angle)) |f|^−α |K(f)|² + σ²
     (Whittle 1953; natural scenes: Field 1987), where the first part varies by a gamma factor, since
-    pictures are not Gaussian fields. a, b and α are fitted for every kernel.
+    pictures are not Gaussian fields. a, b and α are fitted for every kernel. ``seen`` is the part
+    of the frequencies that stands out of the noise.
     """
 
     def __init__(self, grey: Tensor, noise_level: float):
@@ -66,6 +67,7 @@ class Spectrum:
         # Where the photo is noise, there is no law to differ from.
         near = torch.nn.functional.avg_pool2d(power[None, None], 5, 1, 2, count_include_pad=False)
         signal = (1 - self.variance / self._at(near[0, 0])).clamp(0.01, 1)
+        self.seen = float(signal.mean())
         self._tails = TAILS / signal.square()
         self._law = (f.square() + (0.5 / n) ** 2) ** (-POWER / 2)
         angle, logarithm = self._at(torch.atan2(fy.expand_as(fx), fx)), self._at(f).log()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -15,16 +16,18 @@ from torch import Tensor
 from ..estimation.blur import estimate_blur
 from ..estimation.example import LARGEST, operator_from_example
 from ..estimation.families import FAMILIES
-from ..estimation.free import free_kernel
 from ..estimation.jpeg import read_jpeg
 from ..estimation.noise import estimate_noise
 from ..estimation.point import kernel_from_point
 from ..estimation.rounding import rounded_away
+from ..estimation.trust import estimate_free_kernel
 from ..images import read_image
-from ..operators import Kernel, Recipe
+from ..operators import Recipe
 from .example import FOLDER
 from .inputs import before
 from .kit import Operator, chained, from_images, schema, to_images
+
+log = logging.getLogger(__name__)
 
 AUTOMATIC, FREE = "automatic", "free"
 EXAMPLE = "FlowDPS example.jpg [temp]"
@@ -107,7 +110,7 @@ class EstimateBlur(io.ComfyNode):
                     default=AUTOMATIC,
                     tooltip="automatic: whichever explains the photo best. gaussian: soft."
                     " defocus: a disk, by a lens. motion: a straight line. free: any shape, for"
-                    " crooked shakes; it may be wrong: look at the kernel. Not used with a mask.",
+                    " crooked shakes; the report says whether to trust it. Not used with a mask.",
                 ),
                 io.Float.Input(
                     "noise",
@@ -149,10 +152,10 @@ class EstimateBlur(io.ComfyNode):
             level = noise or float(estimate_noise(x).square().mean().sqrt())
             return io.NodeOutput(light.recipe, _picture(light.kernel), str(light), level)
         if family == FREE:
-            kernel = free_kernel(x, size)
-            report = f"a free kernel of {size}x{size}; whether it is right nothing measures: look"
-            level = noise or float(estimate_noise(x).square().mean().sqrt())
-            return io.NodeOutput(Kernel.from_tensor(kernel), _picture(kernel), report, level)
+            free = estimate_free_kernel(x, size, noise or None)
+            if not free.trusted:
+                log.warning("Estimate Blur Kernel: %s", free)
+            return io.NodeOutput(free.recipe, _picture(free.kernel), str(free), free.noise_level)
         families = list(FAMILIES) if family == AUTOMATIC else [family]
         blur = estimate_blur(x, noise or None, families)
         return io.NodeOutput(blur.recipe, _picture(blur.kernel), str(blur), blur.noise_level)

@@ -69,6 +69,25 @@ def test_a_sharp_picture_has_no_blur_and_a_light_has_a_kernel(server, scene):
     assert float((found * want).sum() / found.norm() / want.norm()) > 0.99
 
 
+def test_a_free_kernel_comes_with_a_verdict(server, scene):
+    """A clear blur is trusted; for a sharp picture the report and the log say not to."""
+    blurred = noisy(DefocusBlur(4.0).bind((3, 128, 128)).A(scene), 0.01, 1)
+    sharp = noisy(scene, 0.01, 2)
+    p = Prompt()
+    reports = []
+    for name, x in (("free_blurred.png", blurred), ("free_sharp.png", sharp)):
+        image = p.add("LoadImage", image=write(server, name, x))
+        found = p.ours("EstimateBlur", image=image[0], family="free", noise=0.0, size=19)
+        reports.append(p.record(found[2], name.removesuffix(".png")))
+    outputs = server.run(p)
+    clear, wrong = (told(outputs, report) for report in reports)
+    assert clear.startswith("a free kernel of 19x19, which explains the photo well")
+    assert "not to be trusted" in wrong
+    log = read_log(server)
+    assert wrong in log
+    assert clear not in log
+
+
 def test_jpeg_files_tell_their_tables(server, scene):
     table = [16 + k % 9 for k in range(64)]
     write(server, "usual.jpg", scene, quality=42, subsampling=0)
