@@ -12,6 +12,8 @@ from .. import metrics
 from ..operators import Measurement
 
 FIT, UNPOLISHED, BLIND = "latent fit, no flow", "flowdps, not polished", "flowdps, blind"
+NOTICED = 0.1
+"""Decibels that count as a difference."""
 CLASSICAL = ("bicubic", "degraded", "Wiener", "total variation")
 
 
@@ -106,8 +108,9 @@ def table(results: list[Result]) -> str:
 def summary(results: list[Result]) -> str:
     """Markdown: one row per task, FlowDPS beside the degraded picture and the best other method.
 
-    Leads are means of paired differences with their 95 % interval; "no" is where FlowDPS is behind
-    by more than that interval, "level" where it lies within.
+    Leads are means of paired differences with their 95 % interval. "yes" is a lead over the best
+    classical method beyond that interval and ``NOTICED``, "no" the opposite, and "level" neither;
+    "not improved" is no such lead over the degraded picture.
     """
     lines = [
         "| task | degraded | best classical | | FlowDPS | lead over the degraded | over the best"
@@ -124,9 +127,9 @@ def summary(results: list[Result]) -> str:
             interval([a - b for a, b in zip(own.psnr, other.psnr, strict=True)])
             for other in (seen, best)
         ]
-        centre, half = leads[1]
-        verdict = "yes" if centre > half else "no" if centre < -half else "level"
-        if leads[0][0] < leads[0][1]:
+        ahead, behind = (side * leads[1][0] > max(leads[1][1], NOTICED) for side in (1, -1))
+        verdict = "yes" if ahead else "no" if behind else "level"
+        if not leads[0][0] > max(leads[0][1], NOTICED):
             verdict = "not improved"
         blind = f"{mean(rows[BLIND].psnr):.2f}" if BLIND in rows else ""
         shown = (f"{c:+.2f} ± {h:.2f}" for c, h in leads)
