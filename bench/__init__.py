@@ -1,7 +1,7 @@
 """``flowdps bench``: the methods on the held-out pictures, beside classical baselines."""
 
 from .results import mean_psnr
-from .run import (
+from .command import (
     HELD_OUT,
     add_arguments,
     classical,
