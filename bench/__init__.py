@@ -1,6 +1,5 @@
 """``flowdps bench``: the methods on the held-out pictures, beside classical baselines."""
 
-from .results import mean_psnr
 from .command import (
     HELD_OUT,
     add_arguments,
@@ -11,6 +10,7 @@ from .command import (
     pictures,
     run,
 )
+from .results import mean_psnr
 
 __all__ = [
     "HELD_OUT",

@@ -247,7 +247,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=["paper", "all", *TASKS],
         default=["paper"],
-        help="the paper's four, all, or some by name",
+        metavar="TASK",
+        help="paper, the four of the paper; all; or some by name: "
+        + "; ".join(TASKS).replace("%", "%%"),
     )
     parser.add_argument(
         "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
