@@ -165,7 +165,10 @@ def test_an_example_teaches_the_operator(server, scene):
 
 @pytest.mark.parametrize("method", ["FlowDPS", "FlowChef", "PSLD"])
 def test_the_pull_ends_at_the_noise_and_the_ratio_is_shown(server, method):
-    """The output is the ratio that Measurement Check finds, and the log has it too."""
+    """Held, no run fits the photo closer than its noise, nor closer than it would by itself; PSLD,
+    which jumps over it by itself, comes nearer. The output is the ratio that Measurement Check
+    finds, and the log has it too.
+    """
     problem = demo(task="identity", noise=0.2)
     p = problem.prompt
     runs = [
@@ -178,7 +181,8 @@ def test_the_pull_ends_at_the_noise_and_the_ratio_is_shown(server, method):
     outputs = server.run(p)
     free, held = (told(outputs, ratio) for ratio in ratios)
     assert held > 0.9
-    assert held >= free - 0.02
+    assert held >= min(free, 1.0) - 0.02
+    assert held < max(free, 1.0) + 0.1
     assert held == pytest.approx(told(outputs, check), rel=1e-3)
     assert f"residual is {held:.2f} times the noise" in read_log(server)
 
