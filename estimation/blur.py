@@ -17,9 +17,10 @@ LEAST = 32
 """Pixels a side that a photo needs."""
 FOUND, SURE = 0.06, 0.01
 """Gain in log-likelihood per frequency from which a blur is believed, and its family."""
-CLEAR = 0.12
+CLEAR = 0.1
 """The same per frequency that stands out of the noise, which also suffices: photos of mostly sky
-have few of these. Sharp ones came to 0.114 at most."""
+have few of these. Sharp ones came to 0.085 at most, but for one picture with 0.114, which was taken
+to have moved by two pixels."""
 SEVERAL = 4
 BATCH = 48
 
