@@ -11,7 +11,7 @@ from torch import Tensor
 from . import images
 from .estimation.blur import estimate_blur
 from .estimation.jpeg import read_jpeg
-from .estimation.noise import estimate_noise
+from .estimation.noise import overall_noise
 from .estimation.rounding import rounded_away
 from .operators import Chain, Identity, Recipe
 
@@ -59,7 +59,7 @@ class Damage:
             blur, found = seen.recipe, seen.noise_level
             notes.append(str(seen))
         elif "noise" in self.estimate:
-            found = float(estimate_noise(x).square().mean().sqrt())
+            found = overall_noise(x)
             notes.append(f"noise {found:.4f}")
         if "jpeg" in self.estimate:
             told = read_jpeg(file)

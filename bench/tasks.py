@@ -12,7 +12,7 @@ from .. import operators as ops
 from ..estimation.blur import estimate_blur
 from ..estimation.families import line
 from ..estimation.free import free_kernel
-from ..estimation.noise import estimate_noise
+from ..estimation.noise import overall_noise
 from ..operators.scratches import scratches
 
 
@@ -60,14 +60,9 @@ def fixed(
     return Task(lambda _: recipe, assumed, estimate)
 
 
-def level(y: Tensor) -> float:
-    """Noise level of a measurement, over all channels."""
-    return float(estimate_noise(y).square().mean().sqrt())
-
-
 def noise_of(recipe: ops.Recipe) -> Estimate:
     """The degradation is known, the noise is not."""
-    return lambda y: (recipe, level(y))
+    return lambda y: (recipe, overall_noise(y))
 
 
 def blur_of(y: Tensor) -> tuple[ops.Recipe, float]:
@@ -78,7 +73,7 @@ def blur_of(y: Tensor) -> tuple[ops.Recipe, float]:
 
 def shake_of(y: Tensor) -> tuple[ops.Recipe, float]:
     """A blur of any shape, and the noise."""
-    return ops.Kernel.from_tensor(free_kernel(y, 19)), level(y)
+    return ops.Kernel.from_tensor(free_kernel(y, 19)), overall_noise(y)
 
 
 PAPER = {

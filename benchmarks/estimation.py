@@ -20,7 +20,7 @@ from comfyui_flowdps.estimation.blur import SURE, estimate_blur
 from comfyui_flowdps.estimation.example import operator_from_example
 from comfyui_flowdps.estimation.families import line
 from comfyui_flowdps.estimation.jpeg import read_jpeg
-from comfyui_flowdps.estimation.noise import estimate_noise
+from comfyui_flowdps.estimation.noise import estimate_noise, overall_noise
 from comfyui_flowdps.estimation.trust import estimate_free_kernel
 from comfyui_flowdps.images import find_images, read_image
 from comfyui_flowdps.operators import (
@@ -284,7 +284,7 @@ def photos(folder: Path) -> None:
     head("photo", "pixels", "noise as it is", "halved", *(f"and {v} added" for v in (0.03, 0.1)))
     for k, (file, x, half) in enumerate(zip(files, whole, halves, strict=True)):
         y = [x, half, noisy(half, 0.03, k), noisy(half, 0.1, k)]
-        levels = [f"{float(estimate_noise(each).square().mean().sqrt()):.4f}" for each in y]
+        levels = [f"{overall_noise(each):.4f}" for each in y]
         row(file.name, f"{x.shape[3]}x{x.shape[2]}", *levels)
     print()
     head("JPEG", "read", "tables as Pillow reads them")

@@ -56,3 +56,8 @@ def estimate_noise(x: Tensor, part: float = 0.05) -> Tensor:
         flattest = found[:, low].square().sum(1).topk(count, largest=False).indices
         levels.append(found[flattest][:, high].square().mean(0).median().sqrt())
     return torch.stack(levels).view(x.shape[:2]).float()
+
+
+def overall_noise(x: Tensor) -> float:
+    """One noise level for all images and channels of x: the root mean square of theirs."""
+    return float(estimate_noise(x).square().mean().sqrt())

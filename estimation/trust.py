@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..operators import Kernel, Recipe
 from .free import free_kernel
-from .noise import estimate_noise
+from .noise import estimate_noise, overall_noise
 from .spectrum import Spectrum
 
 TRUSTED = 0.3
@@ -65,7 +65,7 @@ def estimate_free_kernel(x: Tensor, size: int = 25, noise_level: float | None = 
     level = float(estimate_noise(grey))
     own = noise_level
     if own is None:
-        own = float(estimate_noise(x).square().mean().sqrt())
+        own = overall_noise(x)
     else:
         level = own / x.shape[1] ** 0.5
     spectrum = Spectrum(grey[0, 0], level)

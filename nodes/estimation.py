@@ -17,7 +17,7 @@ from ..estimation.blur import estimate_blur
 from ..estimation.example import LARGEST, operator_from_example
 from ..estimation.families import FAMILIES
 from ..estimation.jpeg import read_jpeg
-from ..estimation.noise import estimate_noise
+from ..estimation.noise import estimate_noise, overall_noise
 from ..estimation.point import kernel_from_point
 from ..estimation.rounding import rounded_away
 from ..estimation.trust import estimate_free_kernel
@@ -149,7 +149,7 @@ class EstimateBlur(io.ComfyNode):
         x = to_images(image)
         if mask is not None:
             light = kernel_from_point(x, mask.reshape(-1, *mask.shape[-2:])[0], size)
-            level = noise or float(estimate_noise(x).square().mean().sqrt())
+            level = noise or overall_noise(x)
             return io.NodeOutput(light.recipe, _picture(light.kernel), str(light), level)
         if family == FREE:
             free = estimate_free_kernel(x, size, noise or None)

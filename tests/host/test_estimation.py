@@ -21,6 +21,11 @@ def write(server, name, x, **options):
     return name
 
 
+def observe(prompt, **links):
+    """Encode Measurement of a photo as it is."""
+    return prompt.ours("EncodeMeasurement", mode="observed", seed=0, **links)
+
+
 @pytest.fixture(scope="module")
 def scene():
     return dead_leaves(128, 11)
@@ -112,14 +117,7 @@ def test_the_built_in_jpeg_goes_into_a_restoration_with_what_came_before(server)
     p = problem.prompt
     blur = p.ours("DefocusBlur", radius=1.5, boundary="reflect")
     read = p.ours("ReadJpeg", file="FlowDPS example.jpg [temp]", operator=blur[0])
-    problem.measurement = p.ours(
-        "EncodeMeasurement",
-        image=read[0],
-        operator=read[1],
-        mode="observed",
-        noise=read[4],
-        seed=0,
-    )
+    problem.measurement = observe(p, image=read[0], operator=read[1], noise=read[4])
     run = problem.sampler("FlowDPS", preset="tuned", steps=2, inner_steps=1)
     p.record(run[1], "of_jpeg")
     nodes = [p.record(read[k], f"read{k}") for k in (1, 2, 4)]
@@ -196,15 +194,7 @@ def test_estimates_go_into_a_restoration(server):
     photo = noisy(DefocusBlur(3.0).bind((3, 128, 128)).A(picture), 0.02, 4)
     image = p.add("LoadImage", image=write(server, "photo.png", photo))
     blur = p.ours("EstimateBlur", image=image[0], family="automatic", noise=0.0, size=31)
-    seen = p.ours(
-        "EncodeMeasurement",
-        image=image[0],
-        operator=blur[0],
-        mode="observed",
-        noise=blur[3],
-        seed=0,
-    )
-    problem.measurement = seen
+    problem.measurement = observe(p, image=image[0], operator=blur[0], noise=blur[3])
     run = problem.sampler("FlowDPS", preset="tuned", steps=6)
     p.record(run[1], "restored")
     ratio = p.record(run[2], "ratio")
