@@ -3,7 +3,8 @@
 ``full`` lets autograd keep everything; ``checkpointed`` keeps the input of every block and computes
 the rest again, with bit-equal gradients; ``strips`` works in strips of rows
 (:mod:`.normalised_strips`, :mod:`.strips`), with gradients equal up to rounding; ``tiny`` takes the
-gradient of a small decoder in place of the true one. Works alike on diffusers' and ComfyUI's autoencoders.
+gradient of a small decoder in place of the true one. Works alike on diffusers' and ComfyUI's
+autoencoders.
 """
 
 from __future__ import annotations

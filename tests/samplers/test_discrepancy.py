@@ -146,7 +146,8 @@ def test_towards_ends_at_the_ratio():
 
 
 def test_the_command_line_sets_it():
-    from comfyui_flowdps.cli.command import parser, request_of
+    from comfyui_flowdps.cli.arguments import parser
+    from comfyui_flowdps.cli.request import request_of
 
     plain, held = (
         request_of(parser().parse_args(["restore", "a.png", *more]))[0]
