@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import samplers
 from ..operators import Identity, LinearOperator, Measurement, simulate
+from ..operators.randomness import generators
 from ..priors.base import FlowPrior
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
@@ -40,18 +41,13 @@ def pictures(kind: str, count: int | None = None) -> Tensor:
     return torch.cat([images.read_image(file)[0] for file in files[:count]])
 
 
-def generators(seed: int, start: int, count: int) -> list[torch.Generator]:
-    """One generator per picture, the same whatever the batch size."""
-    return [torch.Generator().manual_seed(1_000_003 * seed + start + k) for k in range(count)]
-
-
 def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:
     """Simulated measurement of the pictures ``x`` for a task of the benchmark."""
     assumed = TASKS[task].assumed
     operator = TASKS[task].recipe(seed).bind(tuple(x.shape[1:]))
     if assumed is not None:
         return Measurement(operator.A(x), operator, assumed)
-    return simulate(x, operator, noise, generators(seed, 0, len(x)))
+    return simulate(x, operator, noise, generators(seed, "noise", range(len(x))))
 
 
 def measurement_picture(measurement: Measurement) -> tuple[str, Tensor]:
@@ -230,7 +226,9 @@ class Bench:
             measurement,
             sigmas=samplers.published_sigmas(self.args.steps),
             settings=settings,
-            generators=generators(self.args.seed + 2, start, len(measurement.y)),
+            generators=generators(
+                self.args.seed, "sampling", range(start, start + len(measurement.y))
+            ),
         )
         return self.prior.decode(z)
 

@@ -27,8 +27,8 @@ from ..estimation.free import estimate_free_kernel
 from ..estimation.jpeg import read_jpeg
 from ..estimation.noise import estimate_noise, overall_noise
 from ..operators import DefocusBlur, GaussianBlur, Identity, Kernel, Measurement, MotionBlur, Recipe
+from ..operators.randomness import generators
 from ..priors.diffusers import load_prior
-from ..restoration import metrics
 from ..restoration.images import find_images, read_image
 from ..tests.estimation.scenes import dead_leaves, noisy, texture
 
@@ -211,14 +211,14 @@ def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tu
     """Restoration by FlowDPS, and its residual over the true noise."""
     settings = settings or samplers.preset("flowdps")
     problem = Measurement(y, recipe.bind(tuple(y.shape[1:])), level)
-    gens = benchmarks.generators(2, 0, len(y))
+    gens = generators(0, "sampling", range(len(y)))
     sigmas = samplers.published_sigmas(28)
     z = samplers.sample(
         "flowdps", prior, problem, sigmas=sigmas, settings=settings, generators=gens
     )
     with torch.no_grad():
         x = samplers.data_consistency(prior.decode(z), problem, settings).clamp(-1, 1)
-    return x, metrics.residual_ratio(x, problem) or 0.0
+    return x, float(problem.residual_ratio(x))
 
 
 def restore(count: int) -> None:

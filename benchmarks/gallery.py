@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .. import operators as ops
-from ..operators.observation import degraded
+from ..operators.observation import Observation
 from ..restoration.images import read_image, to_pil
 from . import HELD_OUT
 from .tasks import scratched, three_taps
@@ -56,7 +56,7 @@ CASES: list[tuple[str, ops.Recipe]] = [
 
 def look(recipe: ops.Recipe, x: Tensor) -> Tensor:
     """The measurement of x (1, 3, H, W) as a picture of the same size."""
-    seen = degraded(x, recipe, 0.0, 1, [torch.Generator()]).seen
+    seen = Observation.from_clean(x, recipe, 0.0, 1, [torch.Generator()]).measurement_picture
     if isinstance(recipe, ops.Outpainting):
         return F.pad(seen, (recipe.left, recipe.right, recipe.top, recipe.bottom))
     return F.interpolate(seen, x.shape[2:], mode="nearest-exact")

@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 
 from .. import benchmarks, samplers
+from ..operators.randomness import generators
 from ..priors.diffusers import load_prior
 from ..samplers import PRESETS, Settings
 from .tasks import PAPER, TASKS
@@ -64,7 +65,7 @@ def restored(prior, method: str, problem, settings: Settings, count: int) -> tor
         problem,
         sigmas=samplers.published_sigmas(28),
         settings=settings,
-        generators=benchmarks.generators(2, 0, count),
+        generators=generators(0, "sampling", range(count)),
     )
     with torch.no_grad():
         return prior.decode(z)

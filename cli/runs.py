@@ -159,7 +159,7 @@ class Restoring:
                     self.refuse(error)
                     continue
                 photo.notes[:0] = notes + told
-                alike = (photo.size, tuple(photo.padded.shape), photo.recipe, request)
+                alike = (photo.observation.image_size, request)
                 group = waiting.setdefault(alike, [])
                 group.append(Waiting(photo, request, file, place, run))
                 if len(group) == self.args.batch:

@@ -7,7 +7,6 @@ import dataclasses
 import math
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -65,12 +64,3 @@ def from_images(x: Tensor) -> Tensor:
 def chained(recipe: Recipe, before: Recipe | None) -> Recipe:
     """``before`` first, then ``recipe``."""
     return recipe if before is None else Chain((before, recipe))
-
-
-def generators(seed: int, count: int) -> list[torch.Generator]:
-    """One CPU generator per image, for the noise of measurements.
-
-    Away from the numbers that samplers and the host seed with, so that equal seeds share no noise.
-    """
-    first = 1_000_003 * seed + 104_729 + (1 << 40)
-    return [torch.Generator().manual_seed((first + k) % (1 << 62)) for k in range(count)]

@@ -18,14 +18,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..operators import Measurement
+from ..operators.measurement import rms
 from ..operators.observation import Observation
+from ..operators.randomness import generators
 from ..priors.base import FlowPrior, is_out_of_memory
 from ..priors.comfy import (
     ComfyPrior,
     check_memory,
     check_pair,
     latent_shape,
-    sampler_generators,
     stride_of,
     tile_of,
 )
@@ -54,10 +55,11 @@ def settings_of(
 def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> None:
     """ValueError unless latents of ``shape`` are those of the measurement's images."""
     height, width = (n * stride_of(vae) for n in shape[-2:])
-    if (height, width) != observation.size:
+    tall, wide = observation.padded_size
+    if (height, width) != (tall, wide):
         raise ValueError(
             f"the latent is {width}x{height} pixels and the measurement belongs to an image of"
-            f" {observation.size[1]}x{observation.size[0]}: use the latent of Encode Measurement"
+            f" {wide}x{tall}: use the latent of Encode Measurement"
         )
 
 
@@ -129,7 +131,7 @@ def sampler_object(
                     levels,
                     work.measurement,
                     settings,
-                    sampler_generators(extra.get("seed"), len(x), places),
+                    generators(extra.get("seed") or 0, "sampling", places or range(len(x))),
                     show,
                 )
                 counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
@@ -149,13 +151,12 @@ def sampler_object(
 def left_over(prior: FlowPrior, z: Tensor, measurement: Measurement) -> str:
     """What is left between latents z (N, C, h, w) and the measurement, as a line for the log."""
     try:
-        seen = measurement.operator.A(prior.decode(z).clamp(-1, 1))
+        ratio = rms(measurement.residual_ratio(prior.decode(z).clamp(-1, 1)))
     except (RuntimeError, MemoryError) as error:
         # The restoration is done: it shall not be lost for this.
         if not is_out_of_memory(error):
             raise
         return "the residual is not known: no memory is left for it"
-    ratio = float((measurement.residual_rms(seen) / measurement.floored_noise_level).mean())
     return f"residual is {ratio:.2f} times the noise"
 
 
@@ -179,20 +180,15 @@ def check_mask(mask: Tensor, observation: Observation, shape: tuple[int, ...]) -
     """The noise mask (N, 1, H, W) at the size of the padded image; ValueError for another size."""
     mask = mask.reshape(-1, 1, *mask.shape[-2:])
     size = tuple(mask.shape[-2:])
-    if size == observation.wanted and observation.padded:
-        bottom, right = (a - b for a, b in zip(observation.size, size, strict=True))
+    if size == observation.image_size and observation.padded:
+        bottom, right = (a - b for a, b in zip(observation.padded_size, size, strict=True))
         return torch.nn.functional.pad(mask, (0, right, 0, bottom), mode="replicate")
-    if size not in (observation.size, shape[-2:]):
+    if size not in (observation.padded_size, shape[-2:]):
         raise ValueError(
-            f"the mask is {size[1]}x{size[0]} and the restoration {observation.wanted[1]}x"
-            f"{observation.wanted[0]}; expected a mask of that size"
+            f"the mask is {size[1]}x{size[0]} and the restoration {observation.image_size[1]}x"
+            f"{observation.image_size[0]}; expected a mask of that size"
         )
     return mask
-
-
-def residual_ratio(x: Tensor, observation: Observation) -> float:
-    """Root mean square of A x − y over the noise level, of images (N, 3, *size) in [-1, 1]."""
-    return observation.residual(x)[1] / observation.floored_noise_level
 
 
 def restore(
@@ -216,7 +212,7 @@ def restore(
     there is no guidance, whatever ``cfg`` is.
     """
     check_pair(model, vae)
-    height, width = observation.size
+    height, width = observation.padded_size
     if height % stride_of(vae) or width % stride_of(vae):
         raise ValueError(
             f"the restoration is {width}x{height} and this VAE needs sides that are multiples of"
@@ -264,7 +260,7 @@ def restore(
     if mask is None:
         polished = data_consistency(to_images(image), observation.bind(count=len(image)), settings)
         image = from_images(polished).to(image.device)
-    ratio = residual_ratio(to_images(image), observation)
+    ratio = rms(observation.bind(count=len(image)).residual_ratio(to_images(image)))
     log.info("%s: residual is %.2f times the noise", method, ratio)
-    height, width = observation.wanted
+    height, width = observation.image_size
     return {**latent, "samples": restored}, image[:, :height, :width], ratio

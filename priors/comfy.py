@@ -326,15 +326,3 @@ def _training_flag() -> Iterator[None]:
 def _torch_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:
     """The host's attention by torch's kernel: other kernels have no gradient."""
     return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
-
-
-def sampler_generators(
-    seed: int | None, count: int, places: Sequence[int] | None = None
-) -> list[torch.Generator]:
-    """One CPU generator per sample, from the run's seed: the noise that a sampler renews.
-
-    ``places`` of the samples in the batch that they were taken from, as the host's batch_index.
-    """
-    first = (int(seed or 0) * 1_000_003 + 7919) % (1 << 62)
-    chosen = range(count) if places is None else places
-    return [torch.Generator().manual_seed(first + int(k)) for k in chosen]
