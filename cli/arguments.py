@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .. import benchmarks
+from ..estimation.registry import ESTIMATORS, KERNEL_SIZE
 from ..operators import TASKS
 from ..priors.gradients.modes import MODES
 from ..restoration.degradation import ESTIMATES, NOISE
@@ -77,9 +78,16 @@ def parser() -> Parser:
         "--estimate",
         action="append",
         choices=ESTIMATES,
-        help="what each observed photo tells by itself: noise; blur (soft, out of focus or moved in"
-        " a straight line) with its noise, before the task; jpeg, by its file, after the task; may"
-        " be given several times",
+        metavar="WHAT",
+        help="what each observed photo tells by itself; may be given several times: "
+        + "; ".join(f"{name}, {ESTIMATORS[name].about}" for name in ESTIMATES),
+    )
+    add(
+        "--kernel-size",
+        type=int,
+        default=KERNEL_SIZE,
+        metavar="PIXELS",
+        help="width, odd, of the kernel that --estimate free finds",
     )
     add(
         "--noise",

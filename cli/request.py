@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from ..estimation.registry import ESTIMATORS
 from ..operators import TASKS, Kernel, Mask, recipe_for_task
 from ..operators.kernel import trimmed
 from ..restoration.degradation import Damage, recipe_from_picture
@@ -68,8 +69,9 @@ def damage_of(args: argparse.Namespace, kind: int) -> Damage:
         raise ValueError("--estimate looks at photos as they are: add --observed")
     if estimate and args.size:
         raise ValueError("--estimate needs photos at their own size: leave --size out")
-    if "blur" in estimate and args.kernel is not None:
-        raise ValueError("--estimate blur and --kernel both say the blur: choose one")
+    blurs = [each for each in estimate if ESTIMATORS[each].place == "blur"]
+    if blurs and args.kernel is not None:
+        raise ValueError(f"--estimate {blurs[0]} and --kernel both say the blur: choose one")
     if "jpeg" in estimate and name == "jpeg":
         raise ValueError("--estimate jpeg and --task jpeg say the same: choose one")
     blur = task = mask = None
@@ -82,7 +84,7 @@ def damage_of(args: argparse.Namespace, kind: int) -> Damage:
         task = recipe_for_task(name, scale, seed=args.seed)
     if args.mask is not None:
         mask = recipe_from_picture(args.mask, Mask.from_painted)
-    return Damage(blur, task, mask, estimate, args.noise)
+    return Damage(blur, task, mask, estimate, args.noise, args.kernel_size)
 
 
 def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:

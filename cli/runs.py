@@ -84,6 +84,7 @@ class Restoring:
             "kernel": None if args.kernel is None else str(args.kernel),
             "observed": request.observed,
             "estimate": list(damage.estimate),
+            "kernel_size": damage.kernel_size,
             "noise": request.noise,
             "method": request.method,
             "preset": args.preset,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..operators import Identity, Recipe
 from .families import FAMILIES, Values
-from .noise import estimate_noise
+from .noise import estimate_noise, overall_noise
 from .spectrum import Spectrum
 
 LEAST = 32
@@ -120,7 +120,7 @@ def estimate_blur(
         best, least = _search(spectrum, family)
         found[family] = best
         candidates[family] = dict(zip(kind.names, best, strict=True)), none - least
-    own = noise_level if noise_level is not None else float(estimate_noise(x).mean())
+    own = noise_level if noise_level is not None else overall_noise(x)
     order = sorted(candidates, key=lambda family: -candidates[family][1])
     parameters, score = candidates[order[0]]
     seen = spectrum.seen

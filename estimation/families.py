@@ -46,10 +46,13 @@ def _gaussian_kernel(sigma: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Family:
-    """Kernels by some numbers: ``names`` of these, kernel and recipe for them, values to try on
-    tiles of n pixels, and values about the best of those.
+    """Kernels that a few numbers define.
+
+    about: the family in plain words. names: of the numbers. kernel, recipe: for given numbers.
+    start: the numbers to try on tiles of n pixels. near: numbers around the best of those.
     """
 
+    about: str
     names: tuple[str, ...]
     kernel: Callable[..., Tensor]
     recipe: Callable[..., Recipe]
@@ -90,6 +93,7 @@ def _lines_around(values: Values, part: float) -> list[Values]:
 
 FAMILIES: dict[str, Family] = {
     "gaussian": Family(
+        "soft (Gaussian)",
         ("sigma",),
         _gaussian_kernel,
         gaussian,
@@ -97,6 +101,7 @@ FAMILIES: dict[str, Family] = {
         _around,
     ),
     "defocus": Family(
+        "a lens out of focus (a disk)",
         ("radius",),
         disk,
         lambda radius: DefocusBlur(round(radius, 4)),
@@ -104,6 +109,7 @@ FAMILIES: dict[str, Family] = {
         _around,
     ),
     "motion": Family(
+        "a straight motion",
         ("length", "angle"),
         line,
         lambda length, angle: Kernel.from_tensor(line(length, angle)),
