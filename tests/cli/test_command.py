@@ -206,7 +206,7 @@ def test_bad_masks_and_kernels_get_one_sentence(
 
 def test_a_size_that_nothing_divides_is_padded_and_said(tmp_path, photo, capsys):
     assert restore(photo(size=(45, 37)), "--out", tmp_path / "o") == 0
-    assert "mirrored at the edges from 37x45 to 40x48" in capsys.readouterr().out
+    assert "padded by reflection from 37x45 to 40x48" in capsys.readouterr().out
     (record,) = records(tmp_path / "o")
     with Image.open(tmp_path / "o" / record["restored_file"]) as image:
         assert image.size == (45, 37)
