@@ -1,4 +1,4 @@
-"""Kernels of a few numbers, and where to look for them."""
+"""Families of blur kernels with few parameters, and the parameters to try."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def line(length: float, angle: float) -> Tensor:
 
 
 def gaussian(sigma: float) -> GaussianBlur:
-    """The recipe with room for four deviations."""
+    """A Gaussian blur whose kernel reaches four standard deviations."""
     return GaussianBlur(2 * math.ceil(4 * sigma) + 1, round(sigma, 4))
 
 
@@ -66,7 +66,7 @@ def _steps(low: float, high: float, ratio: float) -> list[float]:
 
 
 RATIO = 1.15
-"""Between neighbouring widths that are tried first."""
+"""Ratio of neighbouring widths on the first grid."""
 
 
 def _around(values: Values, part: float) -> list[Values]:
@@ -117,4 +117,4 @@ FAMILIES: dict[str, Family] = {
         _lines_around,
     ),
 }
-"""The kinds of blur that are looked for, by name."""
+"""The families, by name."""
