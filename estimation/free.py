@@ -21,8 +21,8 @@ LARGEST = 61
 EDGES, FALL, LEAST = 0.02, 0.8, 0.001
 """Penalty of an edge in the sharp image: at first, its factor per round, and its lower limit."""
 RIDGE = 0.1
-"""Tikhonov weight of the kernel, relative to the mean power of the gradients; the power of the noise
-in the gradients is added."""
+"""Tikhonov weight of the kernel, relative to the mean power of the gradients; the noise power in
+the gradients is added."""
 ROUNDS = 6
 NEAR = 9
 """Width, in frequencies, of the average of the photo's power that is compared with the noise."""
