@@ -10,7 +10,7 @@ from ..operators.registry import meanings
 from . import blurs, camera, compression, masks, resampling, sensing
 from .degradation import DegradationNode, degradation
 from .inputs import SEED, output
-from .kit import chained
+from .kit import chained, schema
 
 
 def _tasks() -> str:

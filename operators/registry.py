@@ -72,7 +72,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     # The picture was shrunk.
     Degradation(
         AveragePool,
-        "shrunk: every block of pixels became its mean, as in a mosaic",
+        "shrunk by averaging every block of pixels, as in a mosaic",
         SCALE,
         bench=(BenchCase("average x4", AveragePool(4)),),
         gallery=(GalleryCase("scale 4", AveragePool(4)),),
@@ -121,14 +121,14 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     # The picture was blurred.
     Degradation(
         GaussianBlur,
-        "softly out of focus: a Gaussian blur of 3 pixels",
+        "softly out of focus, by a Gaussian blur of 3 pixels",
         Number("width of the kernel in pixels, odd", "size", 19, 61),
         bench=(BenchCase("Gaussian blur, sigma 3", GaussianBlur(19), blind="blur", paper=True),),
         gallery=(GalleryCase("size 19, sigma 3", GaussianBlur(19, 3.0)),),
     ),
     Degradation(
         MotionBlur,
-        "shaken: the camera moved along a random path",
+        "shaken by a camera that moved along a random path",
         Number("width of the kernel in pixels", "size", 17, 61),
         bench=(
             BenchCase(
@@ -142,7 +142,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     ),
     Degradation(
         BoxBlur,
-        "smeared: every pixel became the mean of a square around it",
+        "smeared, every pixel being the mean of a square around it",
         Number("width of the kernel in pixels", "size", 5, 9),
         bench=(BenchCase("box blur, 9", BoxBlur(9)),),
         gallery=(GalleryCase("size 7", BoxBlur(7)),),
@@ -156,7 +156,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     ),
     Degradation(
         DefocusBlur,
-        "out of focus: a lens made a disk of every point",
+        "out of focus, every point being a disk as of a lens",
         Number("radius of the disk in pixels", "radius", 4, 12),
         bench=(BenchCase("lens blur, radius 4", DefocusBlur(4.0), blind="blur"),),
         gallery=(GalleryCase("radius 4", DefocusBlur(4.0)),),
@@ -199,7 +199,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     ),
     Degradation(
         Outpainting,
-        "cut off: the picture continues beyond its edges",
+        "cut off at its edges, beyond which it continues",
         Number("pixels beyond each edge", _margins, 16, 96),
         bench=(BenchCase("margins of 16", Outpainting(16, 16, 16, 16)),),
         gallery=(GalleryCase("margins of 24", Outpainting(24, 24, 24, 24)),),
@@ -207,33 +207,33 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     # The camera did not record everything.
     Degradation(
         Colorization,
-        "black-and-white: only the brightness is known",
+        "black-and-white, so that only the brightness is known",
         bench=(BenchCase("grey", Colorization()),),
         gallery=(GalleryCase("equal weights", Colorization()),),
     ),
     Degradation(
         Interlace,
-        "interlaced: every other row is known",
+        "interlaced, so that only every other row is known",
         bench=(BenchCase("interlaced", Interlace()),),
         gallery=(GalleryCase("top field", Interlace()),),
     ),
     Degradation(
         Bayer,
-        "a camera's raw mosaic: one of three colours is known at every pixel",
+        "a camera's raw mosaic, with one of three colours at every pixel",
         bench=(BenchCase("Bayer mosaic", Bayer()),),
         gallery=(GalleryCase("RGGB", Bayer()),),
     ),
     # Few random numbers of the picture were measured.
     Degradation(
         WalshHadamard,
-        "compressed sensing: few random numbers were measured, each of the whole picture",
+        "known by few random numbers, each measured of the whole picture",
         SENSING,
         bench=(BenchCase("Walsh-Hadamard, 25 %", WalshHadamard(0.25)),),
         gallery=(GalleryCase("ratio 0.25, projected", WalshHadamard(0.25)),),
     ),
     Degradation(
         BlockSensing,
-        "compressed sensing: few random numbers were measured of every 32 x 32 pixels",
+        "known by few random numbers, measured of every 32 x 32 pixels",
         SENSING,
         bench=(BenchCase("blocks of 32, 25 %", BlockSensing(0.25)),),
         gallery=(GalleryCase("ratio 0.25, projected", BlockSensing(0.25)),),
@@ -248,14 +248,14 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     ),
     Degradation(
         Quantise,
-        "posterised: few levels of red, green and blue are left",
+        "posterised, with few levels of red, green and blue",
         Number("number of levels, from 2", "levels", 4, 4),
         bench=(BenchCase("6 levels", Quantise(6), assumed_noise=0.12),),
         gallery=(GalleryCase("4 levels", Quantise(4)),),
     ),
     Degradation(
         Clip,
-        "overexposed: the brightest third is lost",
+        "overexposed, so that the brightest third is lost",
         bench=(BenchCase("overexposed", Clip(-1.0, 0.3)),),
         gallery=(GalleryCase("high 0.3", Clip()),),
     ),
