@@ -21,7 +21,7 @@ from ..priors.base import FlowPrior
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
 from .results import BLIND, FIT, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
-from .tasks import ESTIMATORS, PAPER, TASKS
+from .tasks import PAPER, TASKS, found_in
 
 HELD_OUT = Path(__file__).resolve().parent / "pictures"
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
@@ -237,10 +237,9 @@ class Bench:
     ) -> Tensor:
         """FlowDPS with the degradation and the noise that each measurement tells by itself."""
         case, shape = TASKS[task], measurement.operator.in_shape
-        estimate, known = ESTIMATORS[case.blind], case.make(self.args.seed)
         restored = []
         for k, y in enumerate(measurement.y.split(1)):
-            recipe, level = estimate(y, known)
+            recipe, level = found_in(y, case, self.args.seed)
             guess = Measurement(y, recipe.bind(shape), level)
             x = self.decoded("flowdps", guess, start + k, settings)
             restored.append(samplers.data_consistency(x, guess, settings))

@@ -37,8 +37,8 @@ class BenchCase:
     recipe: the degradation, or a function that makes it from the seed of the benchmark.
     assumed_noise: the noise level that methods are told where no noise is added, because what the
         operator rounds is its noise; None: the benchmark's noise is added.
-    blind: the estimator with which a blind run finds the degradation and its noise; "": there is no
-        blind run.
+    blind: name of the estimator with which a blind run finds the degradation and its noise; "":
+        there is no blind run, as for shrunk pictures, which are too small to tell their noise.
     paper: whether the case is one of the paper's, which run unless others are named.
     """
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from comfyui_flowdps import benchmarks
 from comfyui_flowdps.benchmarks.results import BLIND, Result, interval, summary
-from comfyui_flowdps.benchmarks.tasks import ESTIMATORS, PAPER, TASKS
+from comfyui_flowdps.benchmarks.tasks import PAPER, TASKS, found_in
 from comfyui_flowdps.samplers import classical
 
 
@@ -66,7 +66,6 @@ def test_a_blind_run_finds_a_degradation_that_fits(task):
     """Of the measurement alone: an operator of its size, and the noise."""
     x = benchmarks.pictures("tune", 1)
     measurement = benchmarks.measure(x, task, 0.03, seed=0)
-    case = TASKS[task]
-    recipe, level = ESTIMATORS[case.blind](measurement.y, case.make(0))
+    recipe, level = found_in(measurement.y, TASKS[task], seed=0)
     assert recipe.bind(measurement.operator.in_shape).out_shape == measurement.operator.out_shape
     assert level == pytest.approx(0.03, abs=0.005)
