@@ -21,7 +21,7 @@ from ..priors.base import FlowPrior
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
 from .results import BLIND, FIT, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
-from .tasks import PAPER, TASKS
+from .tasks import PAPER, TASKS, found_in
 
 HELD_OUT = Path(__file__).resolve().parent / "pictures"
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
@@ -43,10 +43,10 @@ def pictures(kind: str, count: int | None = None) -> Tensor:
 
 def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:
     """Simulated measurement of the pictures ``x`` for a task of the benchmark."""
-    assumed = TASKS[task].assumed
-    operator = TASKS[task].recipe(seed).bind(tuple(x.shape[1:]))
-    if assumed is not None:
-        return Measurement(operator.A(x), operator, assumed)
+    case = TASKS[task]
+    operator = case.make(seed).bind(tuple(x.shape[1:]))
+    if case.assumed_noise is not None:
+        return Measurement(operator.A(x), operator, case.assumed_noise)
     return simulate(x, operator, noise, generators(seed, "noise", range(len(x))))
 
 
@@ -211,7 +211,7 @@ class Bench:
                     str(settings),
                     lambda _, start, decoded=decoded: decoded[start],
                 )
-            if TASKS[task].estimate is not None:
+            if TASKS[task].blind:
                 blind = partial(self.blind, task, settings)
                 self.timed(task, BLIND, measurement, str(settings), blind)
 
@@ -236,11 +236,10 @@ class Bench:
         self, task: str, settings: samplers.Settings, measurement: Measurement, start: int
     ) -> Tensor:
         """FlowDPS with the degradation and the noise that each measurement tells by itself."""
-        estimate, shape = TASKS[task].estimate, measurement.operator.in_shape
-        assert estimate is not None
+        case, shape = TASKS[task], measurement.operator.in_shape
         restored = []
         for k, y in enumerate(measurement.y.split(1)):
-            recipe, level = estimate(y)
+            recipe, level = found_in(y, case, self.args.seed)
             guess = Measurement(y, recipe.bind(shape), level)
             x = self.decoded("flowdps", guess, start + k, settings)
             restored.append(samplers.data_consistency(x, guess, settings))
@@ -284,7 +283,7 @@ def run(args: argparse.Namespace) -> int:
 
     bench = Bench(load_prior(args.prior, device=args.device, dtype=args.dtype), args)
     bench.ceiling()
-    groups = {"paper": list(PAPER), "all": list(TASKS)}
+    groups = {"paper": PAPER, "all": list(TASKS)}
     for task in dict.fromkeys(t for name in args.tasks for t in groups.get(name, [name])):
         bench.task(task)
     print(table(bench.results))

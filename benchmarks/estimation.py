@@ -22,11 +22,11 @@ from torch import Tensor
 from .. import benchmarks, samplers
 from ..estimation.blur import SURE, estimate_blur
 from ..estimation.example import operator_from_example
-from ..estimation.families import line
 from ..estimation.free import estimate_free_kernel
 from ..estimation.jpeg import read_jpeg
 from ..estimation.noise import estimate_noise, overall_noise
 from ..operators import DefocusBlur, GaussianBlur, Identity, Kernel, Measurement, MotionBlur, Recipe
+from ..operators.blurs import line
 from ..operators.randomness import generators
 from ..priors.diffusers import load_prior
 from ..restoration.images import find_images, read_image

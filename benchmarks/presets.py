@@ -78,7 +78,7 @@ def row(*cells: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="*", choices=list(CANDIDATES), default=list(CANDIDATES))
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(PAPER))
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=PAPER)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--pixel-error", action="store_true")
     args = parser.parse_args()

@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from .. import benchmarks
 from ..estimation.registry import ESTIMATORS, KERNEL_SIZE
-from ..operators import TASKS
+from ..operators import REGISTRY
+from ..operators.degradation import Degradation
 from ..priors.gradients.modes import MODES
 from ..restoration.degradation import ESTIMATES, NOISE
 from ..samplers import METHODS, PRESETS
-from .request import FROM_FILES
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,6 +33,31 @@ def size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, and keeps the lines of the list of tasks."""
+
+
+def tasks() -> str:
+    """The list of tasks, for ``restore --help``."""
+    lines = [
+        "tasks, with the meaning of --deg-scale and its default for the demo prior and others:"
+    ]
+    for row in REGISTRY.values():
+        lines.append(f"  {row.name:<18}{row.description}")
+        if own := own_option(row):
+            lines.append(f"  {'':<18}{own}")
+    return "\n".join(lines)
+
+
+def own_option(row: Degradation) -> str:
+    """What a task takes beside its name, in words; empty where that is nothing."""
+    if row.file:
+        return f"--{row.file} FILE"
+    if row.number is None:
+        return ""
+    return f"--deg-scale: {row.number.meaning} ({row.number.small:g}; {row.number.large:g})"
+
+
 def parser() -> Parser:
     """The command line of ``flowdps``."""
     top = Parser(prog="flowdps", description="Restore photos with a flow model, without training.")
@@ -40,21 +65,22 @@ def parser() -> Parser:
     r = commands.add_parser(
         "restore",
         help="restore photos",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Formatter,
+        epilog=tasks(),
     )
     add = r.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add(
         "--task",
-        help=f"one of {', '.join((*TASKS, *FROM_FILES))}; without it, what --kernel, --mask or"
-        " --estimate says, else sr_bicubic",
+        help="what happened to the photos, one of the tasks listed below; without it, what"
+        " --kernel, --mask or --estimate says, else sr_bicubic",
     )
     add(
         "--deg-scale",
         type=float,
-        help="scale factor, size of the blur kernel in pixels, or the task's own number: see"
-        " docs/operators.md",
+        help="the task's own number, such as a scale factor or the width of a blur: see the list of"
+        " tasks below",
     )
     add(
         "--mask",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,27 +10,9 @@ import torch
 from torch import Tensor
 
 from ..operators import DefocusBlur, GaussianBlur, Kernel, Recipe
-from ..operators.blurs import disk
+from ..operators.blurs import disk, line
 
 Values = tuple[float, ...]
-
-
-def line(length: float, angle: float) -> Tensor:
-    """Kernel (odd, odd), float64, sum 1: a straight motion over ``length`` pixels through the
-    middle, ``angle`` degrees counter-clockwise from horizontal, drawn anti-aliased.
-    """
-    reach = math.ceil(length / 2) + 1
-    along = length * torch.linspace(-0.5, 0.5, 2 * math.ceil(8 * length) + 1, dtype=torch.float64)
-    turn = math.radians(angle)
-    # Rows count downwards, so that up is −y.
-    place = torch.stack([-math.sin(turn) * along, math.cos(turn) * along], -1) + reach
-    kernel = torch.zeros(2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
-    for corner in itertools.product((0, 1), repeat=2):
-        cell = place.floor() + torch.tensor(corner)
-        weight = (1 - (place - cell).abs()).clamp(0).prod(1)
-        rows, columns = cell.long().clamp(0, 2 * reach).unbind(1)
-        kernel.index_put_((rows, columns), weight, accumulate=True)
-    return kernel / kernel.sum()
 
 
 def gaussian(sigma: float) -> GaussianBlur:
