@@ -8,8 +8,7 @@ import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
 from comfyui_flowdps.priors.diffusers import load_prior
-from comfyui_flowdps.samplers import METHODS, published_sigmas
-from comfyui_flowdps.samplers.presets import PRESETS
+from comfyui_flowdps.samplers import METHODS, preset, published_sigmas
 
 from .graphs import demo, read_log, recorded, tiny, told, value
 
@@ -132,12 +131,12 @@ def test_equals_the_standalone_library(server, method, task):
     first = seed * 1_000_003 + 7919
     here = []
     prior = load_prior(device="cpu", dtype="float32")
-    answer = METHODS[method.lower()](
+    answer = METHODS[method.lower()].function(
         prior,
         z,
         published_sigmas(3).float().double(),
         Measurement(y, operator, 0.03),
-        PRESETS["published"][method.lower()],
+        preset(method.lower(), "published"),
         [torch.Generator().manual_seed(first)],
         lambda step: here.append(step.denoised),
     )
