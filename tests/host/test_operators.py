@@ -85,7 +85,7 @@ def test_two_steps(server, nodes, kind):
     problem = demo()
     p = problem.prompt
     measure(problem, add(problem, nodes, kind), noise=0.1)
-    runs = {"with": problem.sampler(steps=2), "without": problem.sampler(steps=2, step_size=0.0)}
+    runs = {"with": problem.sampler(steps=2), "without": problem.sampler(steps=2, step_scale=0.0)}
     for name, run in runs.items():
         p.record(run[1], f"operator_{name}")
     p.record(problem.measurement[1], "operator_seen")
