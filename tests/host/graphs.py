@@ -189,7 +189,7 @@ def value(server: Server, name: str) -> Tensor:
     return recorded(server, name)["value"]
 
 
-def request_for(outputs: dict[str, Any], node: Node) -> Any:
+def told(outputs: dict[str, Any], node: Node) -> Any:
     """What a test node said in its text."""
     return json.loads(outputs[node.id]["text"][0])
 
