@@ -92,6 +92,7 @@ ROWS = (
             "published": FlowChefSettings(data_step=GradientStep(15.0)),
         },
     ),
+    # Gradients through the model itself.
     Method(
         name="psld",
         title="PSLD",

@@ -41,6 +41,8 @@ from comfyui_flowdps.samplers import (
 from comfyui_flowdps.samplers.data_loss import DataLoss
 from comfyui_flowdps.samplers.psld import psld_loss
 
+from .cases import CASES, Hand, both_ways
+
 MEAN, SPREAD = 0.3, 0.8
 
 
@@ -119,11 +121,6 @@ def posterior_mean(measurement: Measurement) -> torch.Tensor:
 
 SMALL = {name: with_values(preset(name, "published"), step_size=0.05) for name in METHODS}
 
-# Distance of the mean of 256 samples to the posterior mean, as a part of the distance from the
-# prior mean to it. Measured with pool and identity: FlowDPS 0.12 and 0.05, FlowChef 0.49 and 0.23,
-# PSLD 0.15 and 0.27. None of the three is an exact sampler.
-DISTANCE = {"flowdps": 0.15, "flowchef": 0.55, "psld": 0.3}
-
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("recipe", [AveragePool(2), Identity()], ids=["pool", "identity"])
@@ -134,7 +131,7 @@ def test_mean_against_closed_form_posterior(method, recipe, record_property):
     distance = float((mean - truth).norm() / (truth - MEAN).norm())
     record_property("distance", distance)
     print(f"{method} {recipe}: {distance:.3f}")
-    assert distance < DISTANCE[method]
+    assert distance < CASES[method].distance
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -210,60 +207,26 @@ def test_psld_gradient_agrees_with_finite_differences(kind):
     torch.testing.assert_close((gradient * direction).flatten(1).sum(1), numeric, rtol=1e-6, atol=0)
 
 
-def published_by_hand(method, measurement, eta, steps):
-    """The published updates written out once more, equation by equation, with autograd only."""
-    prior, operator, sigmas = CurvedPrior(), measurement.operator, published_sigmas(steps).tolist()
-    gens = generators(0, len(measurement.y))
-    shape = (prior.latent_channels, *operator.in_shape[1:])
-    z = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
-    square = operator.in_shape == operator.out_shape
-    back = operator.adjoint if square else operator.pinv
-
-    def length(a):
-        return a.flatten(1).norm(dim=1)
-
-    def slope(function, at):
-        at = at.detach().requires_grad_()
-        return torch.autograd.grad(function(at).sum(), at)[0]
-
-    def data(u):
-        return length(back(measurement.y) - back(operator.A(prior.decode(u))))
-
-    def psld(u):
-        z0 = prior.denoise(u, s)
-        x = prior.decode(z0)
-        glue = back(measurement.y) + x - back(operator.A(x))
-        return length(operator.A(x) - measurement.y) + 0.1 * length(z0 - prior.encode(glue))
-
-    for s, s2 in itertools.pairwise(sigmas):
-        v = (z - prior.denoise(z, s)) / s
-        z0, z1 = z - s * v, z + (1 - s) * v
-        if method == "flowdps":
-            zy = z0
-            for _ in range(3):
-                zy = zy - eta * slope(data, zy)
-            zt = (1 - s) * z0 + s * zy
-            noise = torch.zeros_like(z)
-            if s2 > 0:
-                noise = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
-            z = (1 - s2) * zt + s2 * (math.sqrt(s2) * z1 + math.sqrt(1 - s2) * noise)
-        else:
-            gradient = slope(data, z0) if method == "flowchef" else slope(psld, z)
-            z = (1 - s2) * z0 + s2 * z1 - eta * gradient
-    return z
+@pytest.mark.parametrize("method", ["flowdps", "flowchef", "psld"])
+def test_published_presets_are_the_papers(method):
+    values = flat(preset(method, "published"))
+    assert (values["step_size"], values["loss"], values["rule"]) == (15, "norm", "gradient")
+    assert values.get("inner_steps", 3) == 3
+    assert (values["pixel_error_std"], values["stop"]) == (0, 0)
 
 
 @pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_published_preset_is_the_published_update(method, recipe):
-    measurement = problem(recipe, count=2)
-    settings = preset(method, "published")
-    values = flat(settings)
-    assert (values["step_size"], values["loss"], values["rule"]) == (15, "norm", "gradient")
-    assert values.get("inner_steps", 3) == 3
-    got = run(method, measurement, SMALL[method], steps=6, prior=CurvedPrior())
-    want = published_by_hand(method, measurement, 0.05, 6)
-    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    """Written out equation by equation, with autograd only."""
+    measurement, gens, prior = problem(recipe, count=2), generators(0, 2), CurvedPrior()
+    got = run(method, measurement, SMALL[method], steps=6, prior=prior)
+    hand = Hand(prior, measurement, 0.05, gens)
+    shape = (prior.latent_channels, *measurement.operator.in_shape[1:])
+    z = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
+    for s, s2 in itertools.pairwise(published_sigmas(6).tolist()):
+        z = CASES[method].update(hand, z, s, s2)
+    torch.testing.assert_close(got, z, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)
@@ -321,20 +284,6 @@ def test_callback_sees_every_step(method):
     assert float(seen[0].loss.min()) > 0
 
 
-def both_ways(count: int, *names: str) -> dict[str, int]:
-    return {f"{name}{way}": count for name in names for way in ("", " gradient")}
-
-
-EXPECTED = {
-    "flowdps": {"transformer": 28, "pinv": 1, **both_ways(84, "decoder", "projection")},
-    "flowchef": {"transformer": 28, "pinv": 1, **both_ways(28, "decoder", "projection")},
-    "psld": {
-        **both_ways(28, "transformer", "decoder", "encoder", "A"),
-        **{"pinv": 29, "pinv gradient": 28},
-    },
-}
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_work_is_what_the_paper_counts_and_constants_once(method):
     prior, measurement = GaussianPrior(), problem(AveragePool(2))
@@ -342,7 +291,7 @@ def test_work_is_what_the_paper_counts_and_constants_once(method):
     prior.decode(torch.zeros(1, 3, 4, 6))
     work = Work(prior, measurement)
     counted = run(method, work.measurement, SMALL[method], steps=28, prior=prior)
-    assert work.counted() == EXPECTED[method]
+    assert work.counted() == CASES[method].work
     assert torch.equal(counted, plain)
 
 
