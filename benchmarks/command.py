@@ -181,7 +181,7 @@ class Bench:
                 practice,
                 {f"strength {s}": partial(restorer, strength=s) for s in grid},
             )
-        passes = args.steps * samplers.preset("flowdps", "tuned").inner_steps
+        passes = args.steps * samplers.preset("flowdps").data_step.inner_steps
         if task in PAPER:
             self.timed(
                 task,
@@ -203,7 +203,7 @@ class Bench:
             self.timed(task, method, measurement, str(settings), restore)
             if method != "flowdps":
                 continue
-            if settings.pixel_error_std:
+            if settings.finish.pixel_error_std:
                 self.timed(
                     task,
                     UNPOLISHED,
@@ -217,7 +217,7 @@ class Bench:
 
     @torch.no_grad()
     def decoded(
-        self, method: str, measurement: Measurement, start: int, settings: samplers.Settings
+        self, method: str, measurement: Measurement, start: int, settings: samplers.MethodSettings
     ) -> Tensor:
         """Restorations of the pictures from the number ``start`` on, not yet polished."""
         z = samplers.sample(
@@ -233,7 +233,7 @@ class Bench:
         return self.prior.decode(z)
 
     def blind(
-        self, task: str, settings: samplers.Settings, measurement: Measurement, start: int
+        self, task: str, settings: samplers.MethodSettings, measurement: Measurement, start: int
     ) -> Tensor:
         """FlowDPS with the degradation and the noise that each measurement tells by itself."""
         case, shape = TASKS[task], measurement.operator.in_shape
@@ -260,7 +260,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
     )
-    parser.add_argument("--preset", choices=list(samplers.PRESETS), default="tuned")
+    parser.add_argument("--preset", choices=list(samplers.PRESETS), default=samplers.PRESETS[0])
     parser.add_argument("--images", type=int, default=32, help="held-out test pictures to use")
     parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
     parser.add_argument("--steps", type=int, default=28)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -252,7 +251,7 @@ def stop(count: int) -> None:
         y = torch.cat([noisy(applied(recipe, each), level, k) for k, each in enumerate(x.split(1))])
         cells = []
         for ratio in (0.0, 1.0, 1.2):
-            settings = replace(samplers.preset("flowdps"), stop=ratio)
+            settings = samplers.override(samplers.preset("flowdps"), stop=ratio)
             found, left = sampled(prior, y, recipe, level, settings)
             cells.append(f"{benchmarks.mean_psnr(found, x):.2f} dB, residual {left:.2f}")
         row(name, *cells)

@@ -10,7 +10,6 @@ of fresh processes.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import statistics
 import subprocess
@@ -72,7 +71,7 @@ def without_pull(repeat: int, steps: int = 14, side: int = 128) -> float:
         euler(prior, samplers.start(prior, problem, generators()), sigmas)
 
     def ours(method: str) -> None:
-        settings = dataclasses.replace(samplers.preset(method), step_size=0.0)
+        settings = samplers.override(samplers.preset(method), step_scale=0.0)
         values = {"sigmas": sigmas, "settings": settings, "generators": generators()}
         samplers.sample(method, prior, problem, **values)
 

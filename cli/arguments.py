@@ -16,6 +16,13 @@ from ..restoration.degradation import ESTIMATES, NOISE
 from ..samplers import METHODS, PRESETS
 
 
+class Retired(argparse.Action):
+    """An option that has another name now, which its ``metavar`` says in a sentence."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        parser.error(str(self.metavar))
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence."""
 
@@ -121,15 +128,34 @@ def parser() -> Parser:
         help="standard deviation of the noise, images being in [-1, 1]; without it, what --estimate"
         f" finds, else {NOISE}",
     )
-    add("--method", default="flowdps", choices=list(METHODS), help="sampler")
-    add("--preset", default="tuned", choices=list(PRESETS), help="the sampler's settings")
-    add("--step-size", type=float, help="instead of the preset's")
+    about = "; ".join(f"{name}: {row.about.rstrip('.')}" for name, row in METHODS.items())
+    add("--method", default="flowdps", choices=list(METHODS), help=about.replace("%", "%%"))
+    add("--preset", default=PRESETS[0], choices=list(PRESETS), help="the method's settings")
+    add(
+        "--step-scale",
+        type=float,
+        default=1.0,
+        help="multiplies the preset's step towards the photo; 0 ignores the photo",
+    )
+    add(
+        "--step-size",
+        nargs="?",
+        action=Retired,
+        help=argparse.SUPPRESS,
+        metavar="--step-size is now --step-scale, which multiplies the preset's step: 1 keeps it",
+    )
+    add(
+        "--inner-steps",
+        type=int,
+        help="steps towards the photo per noise level, for methods that take several; 0 or"
+        " nothing: the preset's",
+    )
     add(
         "--stop",
         type=float,
         metavar="RATIO",
         help="pull no further once the residual is down to this many times the noise, 1 for what"
-        " the noise explains; 0: never; instead of the preset's",
+        " the noise explains; 0: never; -1 or nothing: the preset's",
     )
     add("--steps", type=int, default=28, help="noise levels")
     add("--prior", help="safetensors file, model folder or hub id; default: the demo prior")

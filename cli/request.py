@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 
 from ..estimation.registry import ESTIMATORS
 from ..operators import REGISTRY, Kernel, Mask
@@ -11,7 +10,7 @@ from ..operators.kernel import trimmed
 from ..operators.registry import FROM_FILES
 from ..restoration.degradation import Damage, recipe_from_picture
 from ..restoration.pipeline import Request
-from ..samplers import preset
+from ..samplers import override, preset
 
 SIDE = {"small": 128, "large": 768}
 """Shorter side to which clean pictures are shrunk, for the built-in model and for large ones."""
@@ -65,11 +64,12 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
     no sense."""
     large = args.prior is not None
     damage = damage_of(args, large=large)
-    settings = preset(args.method, args.preset)
-    if args.step_size is not None:
-        settings = dataclasses.replace(settings, step_size=args.step_size)
-    if args.stop is not None:
-        settings = dataclasses.replace(settings, stop=args.stop)
+    settings = override(
+        preset(args.method, args.preset),
+        step_scale=args.step_scale,
+        inner_steps=args.inner_steps,
+        stop=args.stop,
+    )
     request = Request(
         damage.recipe(),
         args.method,

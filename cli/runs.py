@@ -18,6 +18,7 @@ from ..priors.base import FlowPrior
 from ..restoration import images
 from ..restoration.degradation import Damage
 from ..restoration.pipeline import Photo, Request, Restored, prepare, restore
+from ..samplers import flat
 from ..samplers.method import Step
 
 PARTS = ("measurement", "restored", "sheet")
@@ -88,7 +89,7 @@ class Restoring:
             "noise": request.noise,
             "method": request.method,
             "preset": args.preset,
-            **dataclasses.asdict(request.settings),
+            **flat(request.settings),
             "steps": request.steps,
             "prior": args.prior or "demo",
             "config": args.config,

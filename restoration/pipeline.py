@@ -15,7 +15,14 @@ from ..operators.observation import Observation
 from ..operators.randomness import generator, generators
 from ..priors.base import FlowPrior
 from ..priors.tiling import tile_side, tiled
-from ..samplers import METHODS, Settings, Work, data_consistency, published_sigmas, sample
+from ..samplers import (
+    MethodSettings,
+    Work,
+    data_consistency,
+    method_named,
+    published_sigmas,
+    sample,
+)
 from ..samplers.method import Callback
 from . import metrics
 
@@ -35,7 +42,7 @@ class Request:
 
     recipe: Recipe
     method: str
-    settings: Settings
+    settings: MethodSettings
     steps: int = 28
     noise: float = 0.03
     seed: int = 0
@@ -45,10 +52,7 @@ class Request:
     tile: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(
-                f"unknown method {self.method!r}; expected one of {', '.join(METHODS)}"
-            )
+        method_named(self.method)
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; expected at least 1")
         if not (math.isfinite(self.noise) and self.noise >= 0):
@@ -168,7 +172,7 @@ def restore(
     images, counted = images.cpu().clamp(-1, 1), work.counted()
     if not bool(images.isfinite().all()):
         raise ValueError(
-            "the restoration is not finite: choose a smaller --step-size, or --dtype float32"
+            "the restoration is not finite: choose a smaller --step-scale, or --dtype float32"
         )
     ratios = measurement.residual_ratio(images).tolist()
     images = observation.crop(images)

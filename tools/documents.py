@@ -23,6 +23,9 @@ from ..operators.chain import Chain
 from ..operators.degradation import Degradation
 from ..operators.recipe import Recipe
 from ..operators.registry import DEGRADATIONS, REGISTRY, TASKS, meanings
+from ..samplers.registry import METHODS, PRESETS
+from ..samplers.settings import flat
+from . import sampler_pages
 from .schemas import schemas
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +39,8 @@ BLOCK = re.compile(
     r"^(?P<indent> *)(?P<start><!-- (?P<name>[a-z -]+): .*?-->)\n.*?^ *<!-- end of (?P=name) -->$",
     re.M | re.S,
 )
+FENCED = re.compile(r"(^ *```.*?^ *```$)", re.M | re.S)
+"""Code in a page, which may show such lines as an example."""
 LONG = 24
 """Values of more characters are left out of a table."""
 
@@ -159,7 +164,71 @@ def degradation_nodes() -> str:
     return table(("node", "what it says"), *rows)
 
 
+def methods() -> str:
+    """All methods of the registry."""
+    rows = (
+        (
+            f"`{row.name}`",
+            row.title,
+            row.about,
+            f"`{row.settings.__name__}`",
+            "decoder, encoder, model" if row.through_model else "decoder",
+        )
+        for row in METHODS.values()
+    )
+    return table(("name", "title", "what it does", "settings", "gradients through"), *rows)
+
+
+def presets() -> str:
+    """A table for every method: its settings by preset."""
+    tables = []
+    for row in METHODS.values():
+        names = list(flat(row.preset()))
+        values = (
+            (f"`{name}`", *(str(value) for value in flat(row.preset(name)).values()))
+            for name in PRESETS
+        )
+        tables.append(table((row.title, *names), *values))
+    return "\n\n".join(tables)
+
+
+def sampler_nodes() -> str:
+    """The all-in-one node of every method."""
+    rows = (
+        (
+            f"[{row.title} Sampler](../web/docs/FlowDPS_{row.title}Sampler.md)",
+            row.about.removesuffix("."),
+        )
+        for row in METHODS.values()
+    )
+    return table(("node", "what it does"), *rows)
+
+
+def object_nodes() -> str:
+    """The SAMPLER of every method."""
+    rows = (
+        (
+            f"[{row.title} (SAMPLER)](../web/docs/FlowDPS_{row.title}SamplerObject.md)",
+            f"{row.title} as a SAMPLER",
+        )
+        for row in METHODS.values()
+    )
+    return table(("node", "what it is"), *rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "methods": methods,
+    "presets": presets,
+    "sampler nodes": sampler_nodes,
+    "object nodes": object_nodes,
+    **{
+        f"{row.name} sampler": functools.partial(sampler_pages.all_in_one, row)
+        for row in METHODS.values()
+    },
+    **{
+        f"{row.name} object": functools.partial(sampler_pages.sampler_object, row)
+        for row in METHODS.values()
+    },
     "degradations": degradations,
     "task list": task_list,
     "number list": number_list,
@@ -180,7 +249,9 @@ def renewed(text: str) -> str:
         lines = [found["start"], *TABLES[name]().splitlines(), f"<!-- end of {name} -->"]
         return "\n".join(indent + line for line in lines)
 
-    return BLOCK.sub(block, text)
+    parts = FENCED.split(text)
+    parts[::2] = [BLOCK.sub(block, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def outdated() -> Iterator[tuple[Path, str]]:

@@ -69,7 +69,7 @@ class Problem:
             "steps": 3,
             "cfg": 1.0,
             "preset": "published",
-            "step_size": 1.0,
+            "step_scale": 1.0,
         }
         if method == "FlowDPS":
             given["inner_steps"] = 0
@@ -83,7 +83,7 @@ class Problem:
             "measurement": self.measurement[0],
             "vae": self.vae,
             "preset": "published",
-            "step_size": 1.0,
+            "step_scale": 1.0,
         }
         if method == "FlowDPS":
             given["inner_steps"] = 0

@@ -69,7 +69,7 @@ def test_two_steps(server, nodes, kind):
     operator = add(problem, nodes, kind)
     recipe = p.record(operator[0], "recipe")
     measure(problem, operator, noise=0.1)
-    runs = {"with": problem.sampler(steps=2), "without": problem.sampler(steps=2, step_size=0.0)}
+    runs = {"with": problem.sampler(steps=2), "without": problem.sampler(steps=2, step_scale=0.0)}
     for name, run in runs.items():
         p.record(run[1], f"operator_{name}")
     p.record(problem.measurement[1], "operator_seen")

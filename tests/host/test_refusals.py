@@ -119,7 +119,7 @@ def object_model(problem):
 def not_finite(problem):
     inputs = {"width": 64, "pooled": 32, "seed": -1}
     text = problem.prompt.test("Conditioning", **inputs)
-    return problem.sampler(positive=text[0], step_size=0.0)[0]
+    return problem.sampler(positive=text[0], step_scale=0.0)[0]
 
 
 def broken_picture(problem):
@@ -183,7 +183,7 @@ def test_others_refuse(server, case):
         ("steps", 1001, "bigger than max of 1000"),
         ("cfg", -1.0, "smaller than min of 0"),
         ("cfg", 31.0, "bigger than max of 30"),
-        ("step_size", -0.5, "smaller than min of 0"),
+        ("step_scale", -0.5, "smaller than min of 0"),
         ("inner_steps", 65, "bigger than max of 64"),
         ("seed", -1, "smaller than min of 0"),
         ("measurement", None, "FLOWDPS_MEASUREMENT"),
