@@ -146,11 +146,10 @@ def test_towards_ends_at_the_ratio():
 
 
 def test_the_command_line_sets_it():
-    from comfyui_flowdps.cli.arguments import parser
+    from comfyui_flowdps.cli.arguments import parse
     from comfyui_flowdps.cli.request import request_of
 
     plain, held = (
-        request_of(parser().parse_args(["restore", "a.png", *more]))[0]
-        for more in ([], ["--stop", "1.1"])
+        request_of(parse(["restore", "a.png", *more]))[0] for more in ([], ["--stop", "1.1"])
     )
     assert (plain.settings.stop, held.settings.stop) == (0.0, 1.1)
