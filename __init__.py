@@ -20,9 +20,12 @@ def __getattr__(name: str) -> str:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     project = Path(__file__).with_name("pyproject.toml")
     if not project.exists():
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("flowdps")
+        try:
+            return version("flowdps")
+        except PackageNotFoundError:
+            return "unknown"
     return re.findall(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.M)[0]
 
 

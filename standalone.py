@@ -55,6 +55,9 @@ def main() -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - this file runs on whatever Python is there
         print(f"Python {platform.python_version()} is too old; 3.10 or newer is needed.")
         return 2
+    if not (ROOT / "pyproject.toml").exists():
+        print("standalone.py sets up a clone of the repository; where pip installed it: flowdps")
+        return 2
     try:
         install()
     except subprocess.CalledProcessError as error:

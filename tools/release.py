@@ -1,4 +1,4 @@
-"""Build a release: ``pypi`` with wheel and source archive, ``registry`` with the archive for Comfy's.
+"""Build a release: ``pypi`` with wheel and source archive, ``registry`` with Comfy's archive.
 
 ``python tools/release.py [--tag v1.2.3] [--out dist] [--check]``. Nothing is built while something
 is missing, such as the public address; ``--check`` only says what. Needs ``pip install build``.
