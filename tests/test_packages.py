@@ -15,12 +15,42 @@ from pathlib import Path
 import pytest
 
 from .test_architecture import MAY_IMPORT
-from .test_documentation import READ_SCHEMAS
 from .test_project import ROOT, module, read, tracked
 
 PACKAGE = "comfyui_flowdps"
 FLAGGED = {"subprocess", "urllib.request", "requests", "httpx", "socket", "huggingface_hub", "wget"}
 """What the registry's scan takes for the start of a process or for a download."""
+
+
+# Imports the pack at the path that is given, as ComfyUI does, with a stand-in for ComfyUI.
+IMPORT_PACK = """
+import asyncio, dataclasses, importlib.machinery, importlib.util, sys
+from unittest.mock import MagicMock
+
+class Host:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"comfy", "comfy_api", "folder_paths", "latent_preview"}:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec):
+        kinds = {kind: type(kind, (), {}) for kind in ("ComfyNode", "ComfyExtension")}
+        kinds["Schema"] = dataclasses.make_dataclass("Schema", [])
+        return MagicMock(io=MagicMock(**kinds), __path__=[], **kinds)
+
+    def exec_module(self, module):
+        pass
+
+sys.meta_path.insert(0, Host())
+where = sys.argv[1]
+spec = importlib.util.spec_from_file_location(
+    "a pack", f"{where}/__init__.py", submodule_search_locations=[where]
+)
+pack = sys.modules["a pack"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pack)
+extension = asyncio.run(pack.comfy_entrypoint())
+print(pack.__version__)
+print(len(asyncio.run(extension.get_node_list())))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -169,27 +199,11 @@ def test_the_archive_has_what_comfyui_shows_and_reads(pack):
 
 def test_the_archive_imports_as_a_pack_under_any_name(pack, tmp_path):
     """Its nodes, with a stand-in for ComfyUI; and it knows its version."""
-    code = READ_SCHEMAS.replace(
-        f"from {PACKAGE}.nodes import Extension",
-        f"""
-import importlib.util
-where = {str(pack)!r}
-spec = importlib.util.spec_from_file_location(
-    "the pack", where + "/__init__.py", submodule_search_locations=[where]
-)
-pack = sys.modules["the pack"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(pack)
-print(pack.__version__)
-Extension = pack.Extension
-""",
-    )
-    assert "the pack" in code
-    run = run_from(tmp_path, "-c", code, cwd=tmp_path)
+    run = run_from(tmp_path, "-c", IMPORT_PACK, str(pack), cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    version, schemas = run.stdout.splitlines()
+    version, nodes = run.stdout.splitlines()
     assert version == module("tools/release.py").stated_version(read("pyproject.toml"))
-    pages = {page.stem for page in (pack / "web" / "docs").glob("*.md")}
-    assert pages <= set(re.findall(r'"node_id": "(\w+)"', schemas))
+    assert int(nodes) == len(list((pack / "web" / "docs").glob("*.md")))
 
 
 @pytest.mark.skipif("FLOWDPS_INSTALL" not in os.environ, reason="takes long: FLOWDPS_INSTALL=1")
