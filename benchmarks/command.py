@@ -36,7 +36,8 @@ def pictures(kind: str, count: int | None = None) -> Tensor:
     files = sorted((HELD_OUT / kind).glob("*.png"))
     if not files:
         raise ValueError(
-            f"no pictures in {HELD_OUT / kind}; the benchmark needs a clone of the repository"
+            f"no pictures in {HELD_OUT / kind}; they come with a clone of the repository and with"
+            " the wheel"
         )
     return torch.cat([images.read_image(file)[0] for file in files[:count]])
 

@@ -29,7 +29,7 @@ from ..operators.blurs import line
 from ..operators.randomness import generators
 from ..priors.diffusers import load_prior
 from ..restoration.images import find_images, read_image
-from ..tests.estimation.scenes import dead_leaves, noisy, texture
+from .scenes import dead_leaves, noisy, texture
 
 LEVELS = (0.0, 0.01, 0.03, 0.1, 0.2)
 Scene = Callable[[int, int], Tensor]

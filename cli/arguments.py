@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .. import benchmarks
+from .. import __version__
 from ..estimation.registry import ESTIMATORS, KERNEL_SIZE
 from ..operators import REGISTRY
 from ..operators.degradation import Degradation
@@ -65,17 +67,10 @@ def own_option(row: Degradation) -> str:
     return f"--deg-scale: {row.number.meaning} ({row.number.small:g}; {row.number.large:g})"
 
 
-def parser() -> Parser:
-    """The command line of ``flowdps``."""
-    top = Parser(prog="flowdps", description="Restore photos with a flow model, without training.")
-    commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
-    r = commands.add_parser(
-        "restore",
-        help="restore photos",
-        formatter_class=Formatter,
-        epilog=tasks(),
-    )
-    add = r.add_argument
+def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``flowdps restore``."""
+    parser.epilog = tasks()
+    add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add(
@@ -183,10 +178,33 @@ def parser() -> Parser:
         " takes the gradient of a small decoder instead",
     )
     add("--tiny-vae", metavar="MODEL", help="folder or hub id of the small autoencoder of tiny")
-    b = commands.add_parser(
-        "bench",
-        help="measure all methods on the held-out pictures",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    benchmarks.add_arguments(b)
-    return top
+
+
+def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``flowdps bench``; only this verb imports the benchmark."""
+    from .. import benchmarks
+
+    benchmarks.add_arguments(parser)
+
+
+VERBS = {
+    "restore": ("restore photos", add_restore_arguments),
+    "bench": ("measure all methods on the held-out pictures", add_bench_arguments),
+}
+"""What ``flowdps`` can do: a verb, what its help says, and what adds its arguments."""
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The parsed command line of ``flowdps``, by default that of this process.
+
+    Only the verb that is asked for gets its arguments, so that no verb pays for another's imports.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    top = Parser(prog="flowdps", description="Restore photos with a flow model, without training.")
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, parser_class=Parser)
+    for name, (summary, add_arguments) in VERBS.items():
+        verb = verbs.add_parser(name, help=summary, formatter_class=Formatter)
+        if name in words[:1]:
+            add_arguments(verb)
+    return top.parse_args(words)

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import benchmarks
 from ..priors.base import is_out_of_memory
 from ..restoration import images
-from .arguments import parser
+from .arguments import parse
 from .request import request_of, task_of
 from .runs import Restoring
 
@@ -34,11 +33,18 @@ def run_restore(args: argparse.Namespace) -> int:
     return Restoring(args, request, damage, task_of(args)).run(files)
 
 
+def run_bench(args: argparse.Namespace) -> int:
+    """``flowdps bench``."""
+    from .. import benchmarks
+
+    return benchmarks.run(args)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; 0 when all went well, 2 for bad input, 130 when interrupted."""
-    args = parser().parse_args(arguments)
+    args = parse(arguments)
     try:
-        return run_restore(args) if args.command == "restore" else benchmarks.run(args)
+        return run_restore(args) if args.verb == "restore" else run_bench(args)
     except (ValueError, OSError) as error:
         print(f"flowdps: {error}", file=sys.stderr)
         return 2

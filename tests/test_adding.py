@@ -24,13 +24,13 @@ CASES = "ghost or every_degradation or page or tooltip"
 USE = """
 import sys
 from comfyui_flowdps import benchmarks
-from comfyui_flowdps.cli.arguments import parser
+from comfyui_flowdps.cli.arguments import parse
 from comfyui_flowdps.cli.command import main
 from comfyui_flowdps.samplers import classical
 
 picture, out = sys.argv[1:]
 assert main(["restore", picture, "--task", "ghost", "--steps", "1", "--out", out]) == 0
-args = parser().parse_args(["bench", "--tasks", "ghost, 8 pixels"])
+args = parse(["bench", "--tasks", "ghost, 8 pixels"])
 x = benchmarks.pictures("tune", 1)
 measurement = benchmarks.measure(x, args.tasks[0], 0.03, seed=0)
 restored = classical.wiener(benchmarks.classical_measurement(measurement), 0.001)

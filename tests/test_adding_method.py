@@ -20,13 +20,13 @@ THIRD_PARTY = 'lint.isort.known-third-party = ["comfyui_flowdps"]'
 # Restores a picture on the command line, and asks the benchmark for its choices.
 USE = """
 import sys
-from comfyui_flowdps.cli.arguments import parser
+from comfyui_flowdps.cli.arguments import parse
 from comfyui_flowdps.cli.command import main
 
 picture, out = sys.argv[1:]
 words = ["restore", picture, "--method", "glide", "--steps", "2", "--out", out]
 assert main([*words, "--step-scale", "0.5", "--stop", "1"]) == 0
-print("bench:", *parser().parse_args(["bench", "--methods", "glide"]).methods)
+print("bench:", *parse(["bench", "--methods", "glide"]).methods)
 """
 
 

@@ -8,14 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from comfyui_flowdps.benchmarks.scenes import noisy
 from comfyui_flowdps.cli.command import main
 from comfyui_flowdps.operators import DefocusBlur, Jpeg, Kernel, recipe_for_task, recipe_from_dict
 from comfyui_flowdps.operators.blurs import line
 from comfyui_flowdps.restoration import images
 from PIL import Image
 from safetensors.torch import save_file
-
-from ..estimation.scenes import noisy
 
 
 def restore(*arguments) -> int:

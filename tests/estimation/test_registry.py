@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfyui_flowdps.cli.arguments import parser
+from comfyui_flowdps.cli.arguments import parse
 from comfyui_flowdps.estimation.noise import overall_noise
 from comfyui_flowdps.estimation.registry import ESTIMATORS, Photo, estimate
 from comfyui_flowdps.operators import Recipe
@@ -69,7 +69,7 @@ def test_what_is_missing_is_said(photo):
 
 def test_command_line_and_documents_know_every_estimator(capsys):
     with pytest.raises(SystemExit):
-        parser().parse_args(["restore", "--help"])
+        parse(["restore", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for name in ESTIMATES:
         assert f"{name}, {ESTIMATORS[name].about}" in text

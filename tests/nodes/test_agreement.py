@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from comfyui_flowdps.cli.arguments import parser
+from comfyui_flowdps.cli.arguments import parse
 from comfyui_flowdps.cli.request import request_of
 from comfyui_flowdps.operators.observation import pad_to
 from comfyui_flowdps.restoration import images
@@ -47,7 +47,7 @@ def scene(height: int, width: int) -> Image.Image:
 
 
 def asked(*words: str):
-    return request_of(parser().parse_args(["restore", "x.png", *words]))
+    return request_of(parse(["restore", "x.png", *words]))
 
 
 OBSERVATIONS = {

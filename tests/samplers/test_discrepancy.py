@@ -154,8 +154,8 @@ def test_towards_ends_at_the_ratio():
     ("words", "stop"), [([], 0.0), (["--stop", "1.1"], 1.1), (["--stop", "0"], 0.0)]
 )
 def test_the_command_line_sets_it(words, stop):
-    from comfyui_flowdps.cli.arguments import parser
+    from comfyui_flowdps.cli.arguments import parse
     from comfyui_flowdps.cli.request import request_of
 
-    request, _ = request_of(parser().parse_args(["restore", "a.png", *words]))
+    request, _ = request_of(parse(["restore", "a.png", *words]))
     assert request.settings.data_step.stop == stop
