@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "estimation": ("operators",),
     "samplers": ("operators", "priors.base"),
     "operators": (),
-    "priors": (),
+    "priors": ("operators.randomness",),
     "training": ("priors",),
 }
 """Which room may import which other: never upwards. Samplers know of priors only the protocol, and

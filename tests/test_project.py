@@ -183,13 +183,16 @@ def test_documents_and_comments_name_files_that_exist():
     path = re.compile(r"(?<![\w/.<>~-])((?:[\w.-]+/)+[\w.-]+\.(?:py|md|cjs|safetensors|yml))\b")
     lost = []
     for file, text in texts(".md", ".py", ".cjs", ".toml", ".yml").items():
+        # What a how-to creates is not there yet.
+        created = set(re.findall(r"Create `([\w./-]+)`", text))
         for named in path.findall(text):
-            if named.split("/")[0] in folders and not (ROOT / named).exists():
+            made = named in created
+            if named.split("/")[0] in folders and not made and not (ROOT / named).exists():
                 lost.append(f"{file.relative_to(ROOT)}: {named}")
         for named in re.findall(r"python3? -m comfyui_flowdps\.([\w.]*\w)", text):
             place = ROOT.joinpath(*named.split("."))
             runs = (place.with_suffix(".py"), place / "__main__.py")
-            if place.name != "NAME" and not any(file.is_file() for file in runs):
+            if place.name not in ("NAME", "MODULE") and not any(file.is_file() for file in runs):
                 lost.append(f"{file.relative_to(ROOT)}: -m comfyui_flowdps.{named}")
     assert lost == []
 
