@@ -158,7 +158,7 @@ OTHER_CASES = {
     object_size: "the latent is 128x96 pixels and the measurement belongs to an image of 64x64",
     object_autoencoder: "the VAE has 4 latent channels and the MODEL 16",
     object_model: "is not a flow model: it predicts noise or another target; expected a rectified",
-    not_finite: "the restoration is not finite: choose a smaller step size, or run the model in",
+    not_finite: "the restoration is not finite: choose a smaller step_scale, or run the model in",
     broken_picture: "the image holds NaN or infinite values; expected numbers from 0 to 1: look",
     broken_restoration: "the restoration holds NaN or infinite values; expected numbers from 0",
     several_of_several: "batch_size is 3 and there are 2 images; expected one image, or batch_size",

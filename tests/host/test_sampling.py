@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
+from comfyui_flowdps.operators.randomness import generators
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.samplers import METHODS, preset, published_sigmas
 
@@ -128,7 +129,6 @@ def test_equals_the_standalone_library(server, method, task):
     torch.testing.assert_close(there["start"], z)
     size = 9 if task.startswith("deblur") else 4
     operator = recipe_for_task(task, size, seed=0).bind((3, 64, 64))
-    first = seed * 1_000_003 + 7919
     here = []
     prior = load_prior(device="cpu", dtype="float32")
     answer = METHODS[method.lower()].function(
@@ -137,7 +137,7 @@ def test_equals_the_standalone_library(server, method, task):
         published_sigmas(3).float().double(),
         Measurement(y, operator, 0.03),
         preset(method.lower(), "published"),
-        [torch.Generator().manual_seed(first)],
+        generators(seed, "sampling", range(1)),
         lambda step: here.append(step.denoised),
     )
     assert len(here) == 3

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
+from comfyui_flowdps.operators.randomness import generators
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.tiling import TiledPrior
 from comfyui_flowdps.samplers import METHODS, preset, published_sigmas
@@ -202,7 +203,7 @@ def test_equals_the_standalone_library(server, method):
         published_sigmas(2).float().double(),
         Measurement(y, operator, 0.03),
         preset(method.lower(), "published"),
-        [torch.Generator().manual_seed(seed * 1_000_003 + 7919)],
+        generators(seed, "sampling", range(1)),
         lambda step: here.append(step.denoised),
     )
     assert len(here) == 2
