@@ -9,11 +9,14 @@ import dataclasses
 import importlib.abc
 import importlib.machinery
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import MagicMock
 
 HOST = {"comfy", "comfy_api", "folder_paths", "latent_preview"}
+FOLDER = tempfile.TemporaryDirectory()
+"""What takes the place of the host's folders for files, until the process ends."""
 
 
 def keep(*args: Any, **values: Any) -> dict[str, Any]:
@@ -67,6 +70,7 @@ class Stand(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module = MagicMock(io=Io(), ComfyExtension=type("ComfyExtension", (), {}))
         module.__path__ = []
         module.get_annotated_filepath = str
+        module.get_temp_directory = module.get_input_directory = lambda: FOLDER.name
         return module
 
     def exec_module(self, module: Any) -> None:
