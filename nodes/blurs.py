@@ -17,12 +17,12 @@ from ..operators import (
     Recipe,
 )
 from ..operators.kernel import trimmed
-from .degradation import BlurNode, DegradationNode, degradation
+from .degradation import BlurNode, BorderNode, degradation
 from .inputs import SEED, boundary
 from .kit import only
 
 
-class GaussianBlurNode(DegradationNode):
+class GaussianBlurNode(BorderNode):
     kind = GaussianBlur
 
     @classmethod

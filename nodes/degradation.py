@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from comfy_api.latest import io
 
 from ..operators import Recipe
+from ..operators.recipe import check_boundary
 from .inputs import before, kernel_output, kernel_picture, output
-from .kit import chained, schema
+from .kit import chained, complaint, schema
 
 
 def degradation(
@@ -41,7 +42,15 @@ class DegradationNode(io.ComfyNode):
         return io.NodeOutput(chained(cls.recipe(**values), operator))
 
 
-class BlurNode(DegradationNode):
+class BorderNode(DegradationNode):
+    """A node with the input ``boundary``."""
+
+    @classmethod
+    def validate_inputs(cls, boundary: str | None = None) -> bool | str:
+        return complaint(check_boundary, boundary)
+
+
+class BlurNode(BorderNode):
     """A node that shows the kernel, or the kernels, as well."""
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 from comfy_api.latest import io
@@ -27,6 +28,19 @@ def schema(node_id: str, **values: Any) -> io.Schema:
     return io.Schema(
         node_id=f"FlowDPS_{node_id}", **{k: v for k, v in values.items() if k in _KNOWN}
     )
+
+
+def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
+    """What a node answers at validation: True, or what ``check`` says of ``value``.
+
+    None, which stands for a value that another node will give, is left to the node itself.
+    """
+    try:
+        if value is not None:
+            check(value)
+    except ValueError as error:
+        return str(error)
+    return True
 
 
 def to_images(image: Tensor, what: str = "image") -> Tensor:

@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..operators.observation import Observation
-from ..priors.gradients.modes import MODES
+from ..priors.gradients.modes import MODES, check_mode
 from ..samplers import METHODS, PRESETS, Method, published_sigmas
-from .kit import MeasurementSocket, schema
+from .kit import MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
 SHIFT = 4.0
@@ -109,10 +109,18 @@ def _stop() -> io.Input:
     )
 
 
-class _Restore(io.ComfyNode):
-    """The all-in-one node of one method."""
+class _Sampler(io.ComfyNode):
+    """A node of one method."""
 
     method: ClassVar[Method]
+
+    @classmethod
+    def validate_inputs(cls, memory: str | None = None) -> bool | str:
+        return complaint(check_mode, memory)
+
+
+class _Restore(_Sampler):
+    """The all-in-one node of one method."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -219,10 +227,8 @@ class _Restore(io.ComfyNode):
         )
 
 
-class _Object(io.ComfyNode):
+class _Object(_Sampler):
     """The SAMPLER of one method."""
-
-    method: ClassVar[Method]
 
     @classmethod
     def define_schema(cls) -> io.Schema:

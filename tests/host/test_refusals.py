@@ -245,3 +245,28 @@ def test_unknown_choices_are_refused(server, kind, name, bad, good):
         server.run(p)
     assert bad in str(refused.value)
     assert good in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "old", "new"),
+    [
+        ("FlowDPSSampler", "memory", "tiled", "strips"),
+        ("GaussianBlur", "boundary", "reflect", "symmetric"),
+        ("MotionBlur", "boundary", "reflect", "symmetric"),
+    ],
+)
+def test_a_choice_that_was_renamed_is_told_by_its_new_name(server, kind, name, old, new):
+    """At validation, where old workflow files have it, on older hosts as well."""
+    problem = demo()
+    p = problem.prompt
+    if kind != "FlowDPSSampler":
+        blur = p.ours(kind, size=5, **({"sigma": 1.0} if kind == "GaussianBlur" else {}))
+        p[blur.id]["inputs"] |= {} if kind == "GaussianBlur" else {"intensity": 0.5, "seed": 0}
+        p[problem.measurement.id]["inputs"]["operator"] = blur[0]
+        p[blur.id]["inputs"][name] = old
+    sampler = problem.sampler()
+    if kind == "FlowDPSSampler":
+        p[sampler.id]["inputs"][name] = old
+    p.record(sampler[0], "never")
+    with pytest.raises(Failed, match=f"{name} '{old}' is now called '{new}'"):
+        server.queue(p)
