@@ -153,7 +153,7 @@ class Bench:
         )
 
     def ceiling(self) -> None:
-        """Encode and decode the clean pictures: a bound on what methods can be expected to reach."""
+        """Encode and decode the clean pictures: roughly the best that methods can reach."""
         operator = Identity().bind(tuple(self.test.shape[1:]))
         clean = Measurement(self.test, operator, self.args.noise)
         self.timed(
