@@ -65,7 +65,7 @@ def _three_taps() -> Kernel:
     return Kernel.from_tensor(kernel)
 
 
-SCALE = Number("how many times smaller either side became", "scale", 4, 12)
+SCALE = Number("how many times smaller each side became", "scale", 4, 12)
 SENSING = Number("how many times fewer numbers than pixels were measured", _ratio, 4, 4)
 
 DEGRADATIONS: tuple[Degradation, ...] = (
@@ -142,21 +142,21 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     ),
     Degradation(
         BoxBlur,
-        "smeared, every pixel being the mean of a square around it",
+        "blurred by a box filter, every pixel being the mean of a square around it",
         Number("width of the kernel in pixels", "size", 5, 9),
         bench=(BenchCase("box blur, 9", BoxBlur(9)),),
         gallery=(GalleryCase("size 7", BoxBlur(7)),),
     ),
     Degradation(
         AnisotropicBlur,
-        "smeared along an oblique line",
+        "smeared along a slanted line",
         Number("width of the kernel in pixels, odd", "size", 19, 61),
         bench=(BenchCase("Gaussian blur, 4 by 1", AnisotropicBlur(25, 4.0, 1.0)),),
         gallery=(GalleryCase("6 along, 0.8 across", AnisotropicBlur(31, 6.0, 0.8)),),
     ),
     Degradation(
         DefocusBlur,
-        "out of focus, every point being a disk as of a lens",
+        "out of focus, so that every point became a disk, as with a lens",
         Number("radius of the disk in pixels", "radius", 4, 12),
         bench=(BenchCase("lens blur, radius 4", DefocusBlur(4.0), blind="blur"),),
         gallery=(GalleryCase("radius 4", DefocusBlur(4.0)),),
@@ -226,14 +226,14 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     # Few random numbers of the picture were measured.
     Degradation(
         WalshHadamard,
-        "known by few random numbers, each measured of the whole picture",
+        "measured as a few random numbers, each from the whole picture",
         SENSING,
         bench=(BenchCase("Walsh-Hadamard, 25 %", WalshHadamard(0.25)),),
         gallery=(GalleryCase("ratio 0.25, projected", WalshHadamard(0.25)),),
     ),
     Degradation(
         BlockSensing,
-        "known by few random numbers, measured of every 32 x 32 pixels",
+        "measured as a few random numbers for every 32 x 32 pixels",
         SENSING,
         bench=(BenchCase("blocks of 32, 25 %", BlockSensing(0.25)),),
         gallery=(GalleryCase("ratio 0.25, projected", BlockSensing(0.25)),),
