@@ -1,4 +1,4 @@
-"""The arguments of ``flowdps``."""
+"""The command-line arguments of ``flowdps``."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..samplers import METHODS, PRESETS
 
 
 class Retired(argparse.Action):
-    """An option that has another name now, which its ``metavar`` says in a sentence."""
+    """A renamed option: using it is an error, whose message is the ``metavar``."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
         parser.error(str(self.metavar))
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
+    """Reports errors in one sentence, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def size(text: str) -> tuple[int, int]:
-    """``768x1152`` to (height, width)."""
+    """Parse a size such as ``768x1152`` to (height, width)."""
     found = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
     if not found:
         raise argparse.ArgumentTypeError(
@@ -43,7 +43,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, and keeps the lines of the list of tasks."""
+    """Help formatter that shows defaults and keeps the line breaks of the list of tasks."""
 
 
 def tasks() -> str:
@@ -59,7 +59,7 @@ def tasks() -> str:
 
 
 def own_option(row: Degradation) -> str:
-    """What a task takes beside its name, in words; empty where that is nothing."""
+    """Help on the option of a task, a file or --deg-scale; empty if it has none."""
     if row.file:
         return f"--{row.file} FILE"
     if row.number is None:
@@ -68,7 +68,7 @@ def own_option(row: Degradation) -> str:
 
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``flowdps restore``."""
+    """Add the arguments of ``flowdps restore``."""
     parser.epilog = tasks()
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
@@ -181,7 +181,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``flowdps bench``; only this verb imports the benchmark."""
+    """Add the arguments of ``flowdps bench``; only this command imports the benchmark."""
     from .. import benchmarks
 
     benchmarks.add_arguments(parser)
@@ -191,13 +191,13 @@ VERBS = {
     "restore": ("restore photos", add_restore_arguments),
     "bench": ("measure all methods on the held-out pictures", add_bench_arguments),
 }
-"""What ``flowdps`` can do: a verb, what its help says, and what adds its arguments."""
+"""The subcommands: name, help text and the function that adds the arguments."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The parsed command line of ``flowdps``, by default that of this process.
+    """Parse ``arguments``, by default those of this process.
 
-    Only the verb that is asked for gets its arguments, so that no verb pays for another's imports.
+    Only the given subcommand adds its arguments, to avoid the imports of the others.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     top = Parser(prog="flowdps", description="Restore photos with a flow model, without training.")

@@ -1,4 +1,4 @@
-"""What a command line asks for."""
+"""Requests from command-line arguments."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..restoration.pipeline import Request
 from ..samplers import override, preset
 
 SIDE = {"small": 128, "large": 768}
-"""Shorter side to which clean pictures are shrunk, for the built-in model and for large ones."""
+"""Shorter side in pixels to which clean photos are shrunk, for the built-in and large models."""
 
 
 def task_of(args: argparse.Namespace) -> str:
-    """The task that a command line names, or means by the files that it gives.
+    """The task given by --task, or implied by --mask, --kernel or --estimate.
 
-    ValueError for an unknown one, and for one whose file is missing.
+    ValueError for an unknown task, and for one whose file is not given.
     """
     meant = [task for task, option in FROM_FILES.items() if getattr(args, option) is not None]
     otherwise = "identity" if args.estimate else "sr_bicubic"
@@ -32,10 +32,10 @@ def task_of(args: argparse.Namespace) -> str:
 
 
 def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
-    """Kernel, task and mask of a command line, and what is estimated from each photo.
+    """The degradation given by the arguments: kernel, task, mask and estimators.
 
-    ``large`` is whether the model is, for the default of the task's own number. ValueError for what
-    makes no sense.
+    ``large``: whether the model is large, which selects the default of --deg-scale. ValueError for
+    contradictory options.
     """
     name, estimate = task_of(args), tuple(args.estimate or ())
     if estimate and not args.observed:
@@ -60,8 +60,8 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
 
 
 def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
-    """The request of a command line, and what each photo changes of it; ValueError for what makes
-    no sense."""
+    """The request and the degradation given by the arguments; ValueError for contradictory options
+    or values out of range."""
     large = args.prior is not None
     damage = damage_of(args, large=large)
     settings = override(

@@ -1,4 +1,4 @@
-"""A list of files, restored one after the other; what is finished is not done again."""
+"""Restoration of a list of files; finished files are skipped when a run is repeated."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ PARTS = ("measurement", "restored", "sheet")
 
 @dataclasses.dataclass(frozen=True)
 class Waiting:
-    """A photo that waits for its batch: what to do, its file, where its results go, and the run's
-    name."""
+    """A photo waiting for its batch: its request, its file, its output files and the run's id."""
 
     photo: Photo
     request: Request
@@ -37,7 +36,7 @@ class Waiting:
 
 
 def outputs(folder: Path, files: Sequence[Path]) -> list[dict[str, Path]]:
-    """Where the pictures of every file go: named by the stem, and by more where stems repeat."""
+    """Output files for every input file, named by its stem; repeated stems get a suffix."""
     taken: set[str] = set()
     result = []
     for file in files:
@@ -51,7 +50,7 @@ def outputs(folder: Path, files: Sequence[Path]) -> list[dict[str, Path]]:
 
 
 class Log:
-    """``results.jsonl``: one line per finished image; older lines are never touched."""
+    """``results.jsonl``: one line per finished image; existing lines are never changed."""
 
     def __init__(self, folder: Path):
         self.path = folder / "results.jsonl"
@@ -64,7 +63,7 @@ class Log:
                 try:
                     self.finished.add(json.loads(line)["run"])
                 except (ValueError, KeyError, TypeError):
-                    continue  # A line that a crash cut off: that image is restored again.
+                    continue  # An incomplete line, after a crash: that image is restored again.
 
     def add(self, record: dict[str, Any]) -> None:
         """Append one record."""
@@ -74,7 +73,7 @@ class Log:
 
 
 class Restoring:
-    """Works through a list of files; the model is loaded when the first photo can be read."""
+    """Restores a list of files; the model is loaded once the first photo has been read."""
 
     def __init__(self, args: argparse.Namespace, request: Request, damage: Damage, task: str):
         self.args, self.request, self.damage = args, request, damage
@@ -100,7 +99,7 @@ class Restoring:
             "tile": args.tile,
             "seed": request.seed,
             "dtype": args.dtype,
-            # Only these change the picture beyond rounding.
+            # Of the memory modes, only tiny changes the result beyond rounding.
             "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
         }
         self.prior: FlowPrior | None = None
@@ -108,7 +107,7 @@ class Restoring:
         self.failed = self.done = self.skipped = 0
 
     def load(self) -> FlowPrior:
-        """The prior; ValueError for one that does not serve."""
+        """The prior, loaded on the first call; ValueError if it cannot be loaded."""
         if self.prior is None:
             from ..priors.diffusers import load_prior
 
@@ -127,16 +126,16 @@ class Restoring:
         return self.prior
 
     def say(self, text: str, *, error: bool = False) -> None:
-        """One line, above the progress bar."""
+        """Print one line above the progress bar."""
         tqdm.write(text, file=sys.stderr if error else sys.stdout)
 
     def refuse(self, error: Exception) -> None:
-        """Report one photo that cannot be restored."""
+        """Count and report a failure."""
         self.failed += 1
         self.say(f"flowdps: {error}", error=True)
 
     def run(self, files: Sequence[Path]) -> int:
-        """Restore all files; the exit code."""
+        """Restore all files and return the exit code."""
         places = outputs(self.args.out, files)
         waiting: dict[tuple[object, ...], list[Waiting]] = {}
         total = len(files) * self.request.steps
@@ -175,7 +174,7 @@ class Restoring:
         return 2 if self.failed else 0
 
     def request_for(self, file: Path, pixels: Tensor) -> tuple[Request, list[str]]:
-        """The request with what the photo tells by itself, and notes on that."""
+        """The request with degradation and noise estimated from the photo, and notes on them."""
         if not self.damage.estimate:
             return self.request, []
         try:
@@ -185,7 +184,7 @@ class Restoring:
         return dataclasses.replace(self.request, recipe=recipe, noise=noise), notes
 
     def finish(self, group: list[Waiting]) -> None:
-        """Restore one batch and write its results."""
+        """Restore a batch and write its results."""
         photos = [each.photo for each in group]
 
         def advance(_: Step) -> None:
@@ -201,7 +200,7 @@ class Restoring:
             self.write(each, result)
 
     def write(self, each: Waiting, result: Restored) -> None:
-        """The pictures first, then the line that says they are there."""
+        """Write the pictures, and then the line of the log that marks them as finished."""
         photo, request, place = each.photo, each.request, each.place
         columns = [("measurement", result.measurement), (self.request.method, result.restored)]
         if result.clean is not None:
