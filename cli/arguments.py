@@ -75,27 +75,28 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add(
         "--task",
-        help="what happened to the photos, one of the tasks listed below; without it, what"
-        " --kernel, --mask or --estimate says, else sr_bicubic",
+        help="the degradation of the photos, one of the tasks listed below; if not given, as"
+        " implied by --kernel, --mask or --estimate, else sr_bicubic",
     )
     add(
         "--deg-scale",
         type=float,
-        help="the task's own number, such as a scale factor or the width of a blur: see the list of"
-        " tasks below",
+        help="the number of the task, such as a scale factor or the width of a blur; see the list"
+        " of tasks below",
     )
     add(
         "--mask",
         type=Path,
         metavar="FILE",
-        help="a black and white picture, white where the photo is unknown; stretched over every"
-        " photo, as --size leaves it, after the task",
+        help="a black and white picture, white where the photo is unknown; resized to every photo"
+        " after --size, and applied after the task",
     )
     add(
         "--kernel",
         type=Path,
         metavar="FILE",
-        help="a picture of what a point of light became, white on black: a blur before the task",
+        help="a picture of the blur kernel (a blurred point of light), white on black; this blur"
+        " comes before the task",
     )
     add(
         "--observed",
@@ -107,7 +108,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=ESTIMATES,
         metavar="WHAT",
-        help="what each observed photo tells by itself; may be given several times: "
+        help="what to estimate from each observed photo; may be given several times: "
         + "; ".join(f"{name}, {ESTIMATORS[name].about}" for name in ESTIMATES),
     )
     add(
@@ -120,8 +121,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--noise",
         type=float,
-        help="standard deviation of the noise, images being in [-1, 1]; without it, what --estimate"
-        f" finds, else {NOISE}",
+        help="standard deviation of the noise, for images in [-1, 1]; if not given, as estimated by"
+        f" --estimate, else {NOISE}",
     )
     about = "; ".join(f"{name}: {row.about.rstrip('.')}" for name, row in METHODS.items())
     add("--method", default="flowdps", choices=list(METHODS), help=about.replace("%", "%%"))
@@ -142,22 +143,23 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--inner-steps",
         type=int,
-        help="steps towards the photo per noise level, for methods that take several; 0 or"
-        " nothing: the preset's",
+        help="steps towards the photo per noise level, for methods that take several; 0 or not"
+        " given: as in the preset",
     )
     add(
         "--stop",
         type=float,
         metavar="RATIO",
-        help="pull no further once the residual is down to this many times the noise, 1 for what"
-        " the noise explains; 0: never; -1 or nothing: the preset's",
+        help="end the steps towards the photo once the residual falls to this many times the noise"
+        " level; 1: the residual expected from the noise; 0: never; -1 or not given: as in the"
+        " preset",
     )
-    add("--steps", type=int, default=28, help="noise levels")
+    add("--steps", type=int, default=28, help="number of noise levels")
     add("--prior", help="safetensors file, model folder or hub id; default: the demo prior")
-    add("--config", help="model folder or hub id that completes a single file")
+    add("--config", help="model folder or hub id for the parts that a single file lacks")
     add("--prompt", default="", help="what the photos show")
     add("--negative", default="", help="what they do not show")
-    add("--cfg", type=float, default=2.0, help="weight of the prompt")
+    add("--cfg", type=float, default=2.0, help="weight of classifier-free guidance; 1: none")
     add("--seed", type=int, default=0, help="the same seed gives the same pictures")
     add("--size", type=size, metavar="HxW", help="size of the restoration; default: see README")
     add(
@@ -165,7 +167,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="PIXELS",
-        help="side of the tiles in which the model sees a large image; 0: automatic",
+        help="side of the tiles in which the model processes a large image; 0: automatic",
     )
     add("--device", default="auto", help="cpu, cuda, mps or auto")
     add("--dtype", default="auto", help="float32, float16, bfloat16 or auto")
@@ -174,10 +176,10 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         default="auto",
         choices=["auto", *MODES],
-        help="what the decoder's gradient keeps: the later, the less memory and the more time; tiny"
-        " takes the gradient of a small decoder instead",
+        help="how the decoder's gradient is computed; later choices need less memory and more time;"
+        " tiny uses the gradient of a small decoder instead",
     )
-    add("--tiny-vae", metavar="MODEL", help="folder or hub id of the small autoencoder of tiny")
+    add("--tiny-vae", metavar="MODEL", help="folder or hub id of the autoencoder of --memory tiny")
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +191,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
 
 VERBS = {
     "restore": ("restore photos", add_restore_arguments),
-    "bench": ("measure all methods on the held-out pictures", add_bench_arguments),
+    "bench": ("benchmark all methods on the held-out pictures", add_bench_arguments),
 }
 """The subcommands: name, help text and the function that adds the arguments."""
 

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("flowdps: out of memory: choose a smaller --tile, --size or --batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("flowdps: stopped; what is finished is kept, run it again to go on", file=sys.stderr)
+        print("flowdps: stopped; run it again to restore the remaining photos", file=sys.stderr)
         return 130
 
 

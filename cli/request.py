@@ -44,7 +44,7 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
         raise ValueError("--estimate needs photos at their own size: leave --size out")
     blurs = [each for each in estimate if ESTIMATORS[each].place == "blur"]
     if blurs and args.kernel is not None:
-        raise ValueError(f"--estimate {blurs[0]} and --kernel both say the blur: choose one")
+        raise ValueError(f"--estimate {blurs[0]} and --kernel both give the blur: choose one")
     if "jpeg" in estimate and name == "jpeg":
         raise ValueError("--estimate jpeg and --task jpeg say the same: choose one")
     blur = task = mask = None

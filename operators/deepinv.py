@@ -99,9 +99,7 @@ def _state(physics: Any) -> str:
 
 
 def _asked(physics: Any, doing: str, x: Tensor, call: Callable[[], Any]) -> Any:
-    """``call()``, with exceptions of the physics turned into a ValueError that names likely causes;
-    out-of-memory errors pass unchanged.
-    """
+    """``call()``; exceptions other than out of memory become a ValueError with likely causes."""
     try:
         return call()
     except (torch.cuda.OutOfMemoryError, MemoryError):
@@ -177,7 +175,7 @@ def _check_adjoint(operator: PhysicsOperator, physics: Any, x: Tensor, noise: Te
     # Random y alone is nearly orthogonal to A x if y is large: a wrong factor would go unnoticed.
     y = seen / seen.norm().clamp(min=torch.finfo(seen.dtype).tiny) + noise / noise.norm()
     native = operator.native(y)
-    back = _real(_asked(physics, "go back to", x, lambda: physics.A_adjoint(native)))
+    back = _real(_asked(physics, "apply A_adjoint for", x, lambda: physics.A_adjoint(native)))
     if not isinstance(back, Tensor) or back.shape != x.shape or back.dtype != x.dtype:
         got = _form(back) if isinstance(back, Tensor) else f"a {type(back).__name__}"
         raise ValueError(

@@ -29,10 +29,8 @@ def _tilted(x: Tensor, by: float) -> Tensor:
 
 
 class Codec(Operator):
-    """JPEG of images (N, 1 or 3, H, W) in [-1, 1].
-
-    ``shares``: rows and columns per chroma value; ``tables`` (2, 64): quantisation steps.
-    """
+    """JPEG of images (N, 1 or 3, H, W) in [-1, 1]; ``shares`` are the rows and columns of pixels
+    per chroma value, ``tables`` (2, 64) the quantisation steps."""
 
     def __init__(self, shape: Shape, shares: tuple[int, int], tables: Tensor):
         super().__init__(shape, shape)

@@ -47,7 +47,7 @@ def trimmed(kernel: Tensor, *, centre: bool = True) -> Tensor:
         if 2 * reach + 1 > LARGEST:
             raise ValueError(
                 f"the kernel is {2 * reach + 1} pixels long; expected at most {LARGEST}: a small"
-                " picture, black but for the path of one point of light"
+                " picture of the path of one point of light on black"
             )
         part = kernel.narrow(axis, first, last - first + 1)
         before, after = reach - (middle - first), reach - (last - middle)
@@ -77,7 +77,7 @@ class Kernel(Recipe):
         check_boundary(self.boundary)
         kernel = self.kernel()
         if not (bool(kernel.isfinite().all()) and bool((kernel != 0).any())):
-            raise ValueError("the kernel is 0 everywhere, or not finite; expected other numbers")
+            raise ValueError("the kernel is 0 everywhere or not finite; expected finite values")
 
     @classmethod
     def from_tensor(

@@ -23,7 +23,7 @@ def unpack(text: str, length: int, what: str) -> bytes:
     except (binascii.Error, zlib.error, ValueError) as error:
         raise ValueError(f"{what} cannot be unpacked ({error}); make it from a tensor") from error
     if len(values) != length:
-        raise ValueError(f"{what} does not hold the {length} bytes that its size asks for")
+        raise ValueError(f"{what} does not hold the {length} bytes that its size requires")
     return values
 
 

@@ -43,7 +43,10 @@ def _margins(number: float) -> dict[str, Any]:
 
 def _ratio(number: float) -> dict[str, Any]:
     if not number >= 1:
-        raise ValueError(f"deg_scale is {number}; expected how many times fewer numbers to keep")
+        raise ValueError(
+            f"deg_scale is {number}; expected at least 1: how many times fewer values than pixels"
+            " are measured"
+        )
     return {"ratio": 1 / number}
 
 

@@ -70,7 +70,7 @@ class Interlace(Recipe):
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
         first = FIELDS.index(self.field)
         if shape[1] <= first:
-            raise ValueError("the image has one row, which is no bottom field; choose 'top'")
+            raise ValueError("the image has one row and so no bottom field; choose 'top'")
         return _Rows(shape, first)
 
 

@@ -91,10 +91,8 @@ class Hints:
         self._made: dict[tuple[int, Tile], Any] = {}
 
     def _cut(self, control: Any, which: int, picture: Tensor, tile: Tile, unit: int) -> Tensor:
-        """``picture``, resized to the whole image as the host does and cropped to ``tile``.
-
-        ``unit``: pixels of the picture per latent cell.
-        """
+        """``picture``, resized to the whole image as the host does and cropped to ``tile``;
+        ``unit`` is in pixels of the picture per latent cell."""
         height, width = (n * unit for n in tile.whole)
         if tuple(picture.shape[-2:]) != (height, width):
             key = (id(control), which)

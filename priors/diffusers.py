@@ -117,7 +117,7 @@ class DiffusersPrior(BasePrior):
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            log.warning("out of memory: both prompts are taken one after another from now on")
+            log.warning("out of memory: both prompts are processed one after another from now on")
             self._one_by_one = True
         null, conditional = (run(self.context[k : k + 1], self.pooled[k : k + 1]) for k in range(2))
         return null + self.cfg * (conditional - null)
@@ -305,7 +305,7 @@ def _encode_texts(
             if suffix == "_3":
                 continue
             raise ValueError(
-                f"{source} lacks text_encoder{suffix}, without which SD3 knows no prompt"
+                f"{source} lacks text_encoder{suffix}, which SD3 needs to encode prompts"
             )
         tokenizer = _part(AutoTokenizer, source, f"tokenizer{suffix}")
         kind = T5EncoderModel if suffix == "_3" else CLIPTextModelWithProjection

@@ -53,8 +53,8 @@ class GradientStep:
         one_of(RULES, rule=self.rule)
         if self.decay and self.rule != "adam":
             raise ValueError(
-                f"decay is {self.decay} and the rule is {self.rule!r}; it shrinks the moves of Adam"
-                " only: choose the rule 'adam', or decay 0"
+                f"decay is {self.decay} and the rule is {self.rule!r}; it shrinks the updates of"
+                " Adam only: choose the rule 'adam', or decay 0"
             )
 
     @property
@@ -96,8 +96,8 @@ class InnerSteps(GradientStep):
             at_least(0, early_steps=self.early_steps)
         if self.proximal_weight and self.loss != "squared":
             raise ValueError(
-                f"proximal_weight is {self.proximal_weight} and the loss is {self.loss!r}; the term"
-                " is a log-density, to be added to another: choose the loss 'squared', or"
+                f"proximal_weight is {self.proximal_weight} and the loss is {self.loss!r}; the"
+                " penalty is a negative log-density, like the loss 'squared' only: choose that, or"
                 " proximal_weight 0"
             )
 
