@@ -10,15 +10,13 @@ from pathlib import Path
 from ..priors.base import is_out_of_memory
 from ..restoration import images
 from .arguments import parse
-from .request import request_of, task_of
+from .request import run_of
 from .runs import Restoring
 
 
 def run_restore(args: argparse.Namespace) -> int:
     """``flowdps restore``."""
-    if args.batch < 1:
-        raise ValueError(f"--batch is {args.batch}; expected at least 1")
-    request, damage = request_of(args)
+    run = run_of(args)
     files = images.find_images(args.inputs)
     missing = [file for file in files if not file.exists()]
     if missing:
@@ -30,7 +28,7 @@ def run_restore(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out is {args.out}, a file; expected a folder")
     args.out.mkdir(parents=True, exist_ok=True)
-    return Restoring(args, request, damage, task_of(args)).run(files)
+    return Restoring(run).run(files)
 
 
 def run_bench(args: argparse.Namespace) -> int:

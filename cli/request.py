@@ -1,16 +1,19 @@
-"""Requests from command-line arguments."""
+"""Requests and runs from command-line arguments."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from ..estimation.registry import ESTIMATORS
 from ..operators import REGISTRY, Kernel, Mask
 from ..operators.kernel import trimmed
 from ..operators.registry import FROM_FILES
+from ..priors.base import FlowPrior
 from ..restoration.degradation import Damage, recipe_from_picture
 from ..restoration.pipeline import Request
-from ..samplers import override, preset
+from ..samplers import flat, override, preset
+from .runs import Run
 
 SIDE = {"small": 128, "large": 768}
 """Shorter side in pixels to which clean photos are shrunk, for the built-in and large models."""
@@ -83,3 +86,53 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
         args.tile,
     )
     return request, damage
+
+
+def prior_of(args: argparse.Namespace) -> FlowPrior:
+    """Load the model given by the arguments; ValueError if it cannot be loaded."""
+    from ..priors.diffusers import load_prior
+
+    return load_prior(
+        args.prior,
+        device=args.device,
+        dtype=args.dtype,
+        prompt=args.prompt,
+        negative=args.negative,
+        cfg=args.cfg,
+        config=args.config,
+        memory=args.memory,
+        tiny=args.tiny_vae,
+    )
+
+
+def run_of(args: argparse.Namespace) -> Run:
+    """The run given by the arguments; ValueError for contradictory options or bad values."""
+    if args.batch < 1:
+        raise ValueError(f"--batch is {args.batch}; expected at least 1")
+    request, damage = request_of(args)
+    record = {
+        "task": task_of(args),
+        "operator": request.recipe.to_dict(),
+        "mask": None if args.mask is None else str(args.mask),
+        "kernel": None if args.kernel is None else str(args.kernel),
+        "observed": request.observed,
+        "estimate": list(damage.estimate),
+        "kernel_size": damage.kernel_size,
+        "noise": request.noise,
+        "method": request.method,
+        "preset": args.preset,
+        **flat(request.settings),
+        "steps": request.steps,
+        "prior": args.prior or "demo",
+        "config": args.config,
+        "prompt": args.prompt,
+        "negative": args.negative,
+        "cfg": args.cfg,
+        "size": args.size,
+        "tile": args.tile,
+        "seed": request.seed,
+        "dtype": args.dtype,
+        # Of the memory modes, only tiny changes the result beyond rounding.
+        "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
+    }
+    return Run(request, damage, partial(prior_of, args), record, args.out, args.batch)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from ..priors.base import FlowPrior
 from ..restoration import images
 from ..restoration.degradation import Damage
 from ..restoration.pipeline import Photo, Request, Restored, prepare, restore
-from ..samplers import flat
 from ..samplers.method import Step
 
 PARTS = ("measurement", "restored", "sheet")
@@ -72,58 +71,36 @@ class Log:
         self.cut = False
 
 
-class Restoring:
-    """Restores a list of files; the model is loaded once the first photo has been read."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The settings of one run of ``flowdps restore``.
 
-    def __init__(self, args: argparse.Namespace, request: Request, damage: Damage, task: str):
-        self.args, self.request, self.damage = args, request, damage
-        self.settings = {
-            "task": task,
-            "operator": request.recipe.to_dict(),
-            "mask": None if args.mask is None else str(args.mask),
-            "kernel": None if args.kernel is None else str(args.kernel),
-            "observed": request.observed,
-            "estimate": list(damage.estimate),
-            "kernel_size": damage.kernel_size,
-            "noise": request.noise,
-            "method": request.method,
-            "preset": args.preset,
-            **flat(request.settings),
-            "steps": request.steps,
-            "prior": args.prior or "demo",
-            "config": args.config,
-            "prompt": args.prompt,
-            "negative": args.negative,
-            "cfg": args.cfg,
-            "size": args.size,
-            "tile": args.tile,
-            "seed": request.seed,
-            "dtype": args.dtype,
-            # Of the memory modes, only tiny changes the result beyond rounding.
-            "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
-        }
-        self.prior: FlowPrior | None = None
-        self.log = Log(args.out)
+    request: settings for all photos; damage: the degradation, which may be estimated per photo.
+    load: loads the model; called once, after the first photo has been read.
+    record: values for the log, which also identify the run.
+    out: folder of the results. batch: number of photos to restore at once.
+    """
+
+    request: Request
+    damage: Damage
+    load: Callable[[], FlowPrior]
+    record: dict[str, Any]
+    out: Path
+    batch: int = 1
+
+
+class Restoring:
+    """Restores a list of files and logs the results."""
+
+    def __init__(self, run: Run):
+        self.asked, self.request, self.damage = run, run.request, run.damage
+        self.log = Log(run.out)
         self.failed = self.done = self.skipped = 0
 
-    def load(self) -> FlowPrior:
-        """The prior, loaded on the first call; ValueError if it cannot be loaded."""
-        if self.prior is None:
-            from ..priors.diffusers import load_prior
-
-            args = self.args
-            self.prior = load_prior(
-                args.prior,
-                device=args.device,
-                dtype=args.dtype,
-                prompt=args.prompt,
-                negative=args.negative,
-                cfg=args.cfg,
-                config=args.config,
-                memory=args.memory,
-                tiny=args.tiny_vae,
-            )
-        return self.prior
+    @cached_property
+    def prior(self) -> FlowPrior:
+        """The model, loaded on first access; ValueError if it cannot be loaded."""
+        return self.asked.load()
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Print one line above the progress bar."""
@@ -136,7 +113,7 @@ class Restoring:
 
     def run(self, files: Sequence[Path]) -> int:
         """Restore all files and return the exit code."""
-        places = outputs(self.args.out, files)
+        places = outputs(self.asked.out, files)
         waiting: dict[tuple[object, ...], list[Waiting]] = {}
         total = len(files) * self.request.steps
         with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
@@ -146,13 +123,13 @@ class Restoring:
                 except ValueError as error:
                     self.refuse(error)
                     continue
-                key = json.dumps([self.settings, str(file)]).encode() + file.read_bytes()
+                key = json.dumps([self.asked.record, str(file)]).encode() + file.read_bytes()
                 run = hashlib.sha256(key).hexdigest()[:16]
                 if run in self.log.finished and all(p.exists() for p in place.values()):
                     self.skipped += 1
                     self.bar.update(self.request.steps)
                     continue
-                prior = self.load()
+                prior = self.prior  # Outside of what is caught: no photo could be restored.
                 try:
                     request, told = self.request_for(file, pixels)
                     photo = prepare(pixels, file.name, request, prior)
@@ -163,14 +140,14 @@ class Restoring:
                 alike = (photo.observation.image_size, request)
                 group = waiting.setdefault(alike, [])
                 group.append(Waiting(photo, request, file, place, run))
-                if len(group) == self.args.batch:
+                if len(group) == self.asked.batch:
                     self.finish(waiting.pop(alike))
             for group in waiting.values():
                 self.finish(group)
         if self.skipped:
             self.say(f"{self.skipped} finished before, with the same settings; skipped")
         if self.done:
-            self.say(f"{self.done} restored: {self.args.out}")
+            self.say(f"{self.done} restored: {self.asked.out}")
         return 2 if self.failed else 0
 
     def request_for(self, file: Path, pixels: Tensor) -> tuple[Request, list[str]]:
@@ -191,7 +168,7 @@ class Restoring:
             self.bar.update(len(photos))
 
         try:
-            results = restore(photos, group[0].request, self.load(), advance)
+            results = restore(photos, group[0].request, self.prior, advance)
         except ValueError as error:
             names = ", ".join(photo.name for photo in photos)
             self.refuse(ValueError(f"{names}: {error}"))
@@ -216,11 +193,11 @@ class Restoring:
                 "height": result.restored.shape[2],
                 "width": result.restored.shape[3],
                 **scores,
-                **self.settings,
+                **self.asked.record,
                 "operator": request.recipe.to_dict(),
                 "noise": request.noise,
-                "device": str(self.load().device),
-                "batch": self.args.batch,
+                "device": str(self.prior.device),
+                "batch": self.asked.batch,
                 "work": result.work,
                 "notes": photo.notes,
                 "run": each.run,
