@@ -1,4 +1,4 @@
-"""Degradations: recipes (plain values), and the operators that they bind to."""
+"""Degradations: recipes (plain parameters) and the operators made from them."""
 
 from __future__ import annotations
 

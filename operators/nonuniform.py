@@ -1,4 +1,4 @@
-"""Blur that differs from place to place."""
+"""Spatially varying blur."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ KINDS = ("defocus", "motion")
 
 
 class Blended(LinearOperator):
-    """A x = Σ mₖ · (hₖ ∗ x), with maps mₖ (K, H, W) that sum to 1 at every pixel.
+    """A x = Σ mₖ · (hₖ ∗ x), with weight maps mₖ (K, H, W) that sum to 1 at every pixel.
 
-    Every convolution is done only as far around its map as its kernel reaches.
+    Every convolution is computed only on the support of its map, enlarged by the kernel's size.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class Blended(LinearOperator):
         for kernel, each in zip(kernels, maps, strict=True):
             if not bool(each.any()):
                 continue
-            # Beyond the border of the image the parts mirror as the whole does; wrapping needs all.
+            # Symmetric extension of a part is that of the image at its border; wrapping around
+            # needs the whole image.
             rows = _around(each.amax(1), kernel.shape[0], boundary)
             columns = _around(each.amax(0), kernel.shape[1], boundary)
             part = each[rows, columns].to(device, dtype)
@@ -63,7 +64,7 @@ class Blended(LinearOperator):
 
 
 def _around(weights: Tensor, reach: int, boundary: str) -> slice:
-    """Where ``weights`` (n,) are not 0, and ``reach`` further on either side."""
+    """The range in which ``weights`` (n,) are not 0, extended by ``reach`` on either side."""
     if boundary == "periodic":
         return slice(0, len(weights))
     where = weights.nonzero()
@@ -71,9 +72,10 @@ def _around(weights: Tensor, reach: int, boundary: str) -> slice:
 
 
 def hats(place: Tensor, count: int) -> Tensor:
-    """Weights (count, *place.shape) of ``count`` nodes for places from 0 to 1; they sum to 1.
+    """Interpolation weights (count, *place.shape) of ``count`` evenly spaced nodes in [0, 1].
 
-    Every node's weight falls to 0 at its neighbours, along half a cosine.
+    They sum to 1 at every place; the weight of a node falls to 0 at its neighbours as a raised
+    cosine.
     """
     nodes = torch.arange(count, dtype=place.dtype).view(-1, *[1] * place.ndim)
     distance = (place * max(1, count - 1) - nodes).abs().clamp(max=1)
@@ -83,11 +85,11 @@ def hats(place: Tensor, count: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class NonuniformBlur(Recipe):
-    """A few kernels, blended smoothly from place to place.
+    """Spatially varying blur: a smooth blend of several kernels.
 
-    kind ``defocus``: ``count`` disks from the centre (sharp) to the corners (``size`` pixels wide),
-    as of a simple lens. kind ``motion``: ``count`` x ``count`` shaken kernels of ``size`` taps on a
-    grid over the image, drawn from ``seed``. ValueError for other kinds, or numbers below 1.
+    kind ``defocus``: ``count`` disks, from sharp at the centre to ``size`` pixels wide at the
+    corners, as of a simple lens. kind ``motion``: a grid of ``count`` x ``count`` motion kernels of
+    ``size`` taps, drawn from ``seed``. ValueError for other kinds, or a size or count below 1.
     """
 
     kind: str = "defocus"
@@ -110,7 +112,7 @@ class NonuniformBlur(Recipe):
         """The kernels, float64, each with sum 1."""
         if self.kind == "motion":
             return [motion_kernel(self.size, seed=self.seed + k) for k in range(self.count**2)]
-        # A single kernel is the corners'.
+        # A single kernel is that of the corners.
         radii = torch.linspace((self.size - 1) / 2, 0, self.count).flip(0)
         return [disk(float(radius)) for radius in radii]
 
@@ -120,7 +122,7 @@ class NonuniformBlur(Recipe):
         if self.kind == "motion":
             rows, columns = hats(y, self.count), hats(x, self.count)
             return (rows[:, None, :, None] * columns[None, :, None, :]).flatten(0, 1)
-        # 0 at the centre, 1 at the corners, half the diagonal away.
+        # Distance from the centre over half the diagonal: 0 at the centre, 1 at the corners.
         away = torch.hypot(height * (y[:, None] - 0.5), width * (x - 0.5))
         return hats(away / (0.5 * torch.tensor([height, width]).double().norm()), self.count)
 
