@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class Photo:
     """
 
     x: Tensor
-    file: str | os.PathLike[str] | None = None
+    file: str | Path | None = None
     mask: Tensor | None = None
     noise_level: float | None = None
     kernel_size: int = KERNEL_SIZE

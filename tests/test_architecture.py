@@ -20,11 +20,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "estimation": ("operators",),
     "samplers": ("operators", "priors.base"),
     "operators": (),
-    "priors": (),
+    "priors": ("operators.randomness",),
     "training": ("priors",),
 }
-"""Which room may import which other: never upwards. Samplers know of priors only the protocol, and
-nothing imports the training."""
+"""Which room may import which other: never upwards. Samplers know of priors only the protocol,
+priors of operators only how a seed becomes noise, and nothing imports the training."""
 INSIDE_HOST = ("nodes/", "priors/comfy.py")
 """What may import ComfyUI."""
 MODULES = sorted(file for room in MAY_IMPORT for file in (ROOT / room).rglob("*.py"))
