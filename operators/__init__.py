@@ -18,7 +18,9 @@ from .hadamard import WalshHadamard
 from .identity import Identity
 from .jpeg import Jpeg
 from .kernel import Kernel
+from .linear.dottest import dottest
 from .linear.linear_operator import LinearOperator
+from .linear.solvers import ConvergenceWarning, Solution
 from .mask import Mask
 from .measurement import Measurement, simulate
 from .motion import MotionBlur
@@ -44,6 +46,7 @@ __all__ = [
     "Chain",
     "Clip",
     "Colorization",
+    "ConvergenceWarning",
     "DefocusBlur",
     "GaussianBlur",
     "Identity",
@@ -61,7 +64,9 @@ __all__ = [
     "Outpainting",
     "Quantise",
     "Recipe",
+    "Solution",
     "WalshHadamard",
+    "dottest",
     "recipe_for_task",
     "recipe_from_dict",
     "simulate",
