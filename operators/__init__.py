@@ -12,7 +12,9 @@ from .hadamard import *
 from .identity import *
 from .jpeg import *
 from .kernel import *
+from .linear.dottest import dottest
 from .linear.linear_operator import LinearOperator
+from .linear.solvers import ConvergenceWarning, Solution
 from .mask import *
 from .measurement import Measurement, simulate
 from .motion import *

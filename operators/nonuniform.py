@@ -12,6 +12,8 @@ from torch import Tensor
 from .blurs import disk
 from .linear.convolution import convolution
 from .linear.linear_operator import LinearOperator
+from .linear.preconditioner import Spectrum, spectrum_of_kernels
+from .linear.solvers import Map
 from .motion import motion_kernel
 from .operator import Shape
 from .recipe import Recipe, check_boundary, positive_integer
@@ -25,6 +27,7 @@ class Blended(LinearOperator):
     """A x = Σ mₖ · (hₖ ∗ x), with weight maps mₖ (K, H, W) that sum to 1 at every pixel.
 
     Every convolution is computed only on the support of its map, enlarged by the kernel's size.
+    Pseudo-inverse and prox are iterative.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class Blended(LinearOperator):
         dtype: torch.dtype,
     ):
         super().__init__(shape, shape)
+        self._kernels: list[Tensor] = []
+        self._spectra: list[Spectrum] = []
         self._parts: list[tuple[slice, slice, Tensor, LinearOperator]] = []
         for kernel, each in zip(kernels, maps, strict=True):
             if not bool(each.any()):
@@ -48,6 +53,7 @@ class Blended(LinearOperator):
             part = each[rows, columns].to(device, dtype)
             size = (shape[0], part.shape[0], part.shape[1])
             blur = convolution(size, kernel, boundary, device, dtype)
+            self._kernels.append(kernel)
             self._parts.append((rows, columns, part, blur))
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -61,6 +67,37 @@ class Blended(LinearOperator):
         for rows, columns, part, blur in self._parts:
             x[..., rows, columns] += blur.adjoint(part * y[..., rows, columns])
         return x
+
+    def _preconditioner(self, shift: float, like: Tensor) -> Map:
+        self._spectra = self._spectra or self._local_spectra()
+        inverses = [spectrum.inverse(shift) for spectrum in self._spectra]
+
+        def blended(x: Tensor) -> Tensor:
+            result = torch.zeros_like(x)
+            for (rows, columns, part, _), inverse in zip(self._parts, inverses, strict=True):
+                root = part.sqrt()
+                result[..., rows, columns] += root * inverse(root * x[..., rows, columns])
+            return result
+
+        return blended
+
+    def _local_spectra(self) -> list[Spectrum]:
+        """For every map, the spectrum of AᵀA around it, with a share of the kernels it overlaps:
+        what one kernel removes, the others let pass.
+        """
+        spectra = []
+        for rows, columns, part, _ in self._parts:
+            shares = []
+            for other_rows, other_columns, other, _ in self._parts:
+                whole = part.new_zeros(self.in_shape[1:])
+                whole[other_rows, other_columns] = other
+                shares.append(float((part * whole[rows, columns]).sum()))
+            used = [(k, s) for k, s in zip(self._kernels, shares, strict=True) if s > 0]
+            kernels = [kernel for kernel, _ in used]
+            weights = [share / sum(shares) for _, share in used]
+            size = (part.shape[0], part.shape[1])
+            spectra.append(spectrum_of_kernels(kernels, weights, size, part.device, part.dtype))
+        return spectra
 
 
 def _around(weights: Tensor, reach: int, boundary: str) -> slice:
