@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..operators.randomness import standard_normal
-
 if TYPE_CHECKING:
     from .tiling import Tile
 
@@ -64,7 +62,10 @@ def draw_latents(
     """
     if generators is None or deviation is None:
         return mean
-    return mean + deviation * standard_normal(mean.shape, generators).to(mean)
+    if len(generators) != len(mean):
+        raise ValueError(f"{len(generators)} generators for {len(mean)} samples; expected one each")
+    noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+    return mean + deviation * noise.to(mean)
 
 
 @runtime_checkable
