@@ -5,7 +5,9 @@ The first is the ratio of two median times, measured in turns: sampling with ste
 same Euler steps written out. The second is the time that Python takes to import the library and the
 command beyond PyTorch, and, if ``COMFYUI_PATH`` names a ComfyUI, the nodes beyond the host: medians
 of fresh processes, in processor seconds and wall-clock seconds. ``--limit`` applies to processor
-seconds, which other work on the machine disturbs less.
+seconds, which other work on the machine disturbs less. What was imported before is kept from
+Python's garbage collector: one pass over PyTorch's objects takes 0.1 s, and whether it falls into
+the measured time is chance.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from ..priors.diffusers import DiffusersPrior, load_prior
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT = """
-import sys, time
+import gc, sys, time
 {before}
+gc.collect()
+gc.freeze()
 start = time.process_time(), time.perf_counter()
 {module}
 print(time.process_time() - start[0], time.perf_counter() - start[1])
