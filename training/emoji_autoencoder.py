@@ -1,4 +1,4 @@
-"""Train the demo prior's autoencoder: ``python -m comfyui_flowdps.training.autoencoder``."""
+"""Train the demo prior's autoencoder: ``python -m comfyui_flowdps.training.emoji_autoencoder``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from . import data
+from . import emoji_data as data
+from .emoji_narrow import NarrowAutoencoder
 from .loop import Run, optimisers
-from .taesd import NarrowAutoencoder
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -81,10 +81,14 @@ def main(arguments: list[str] | None = None) -> None:
     held = data.on_background(held, data.random_colours(len(held), fixed))
     model = NarrowAutoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(
-        "autoencoder", args.out, args.minutes, model, optimisers(*parameters(model), 0.02, 2e-3)
+        "autoencoder",
+        args.out,
+        model,
+        optimisers(*parameters(model), 0.02, 2e-3),
+        minutes=args.minutes,
     )
     pool = rgba[train]
-    while run.progress < 1:
+    while not run.finished:
         count, side = (32, 32) if run.progress < 0.5 else (12, 64)
         patches = crops(pool, count, side, run.generator)
         colours = data.random_colours(count, run.generator)

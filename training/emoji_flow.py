@@ -1,4 +1,4 @@
-"""Train the demo flow, after the autoencoder: ``python -m comfyui_flowdps.training.flow``."""
+"""Train the demo flow, after the autoencoder: ``python -m comfyui_flowdps.training.emoji_flow``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import data
+from . import emoji_data as data
+from .emoji_narrow import LATENT_CHANNELS, NarrowAutoencoder
 from .loop import Run, optimisers
-from .taesd import LATENT_CHANNELS, NarrowAutoencoder
 
 CONTEXT_WIDTH, POOLED_WIDTH = 64, 32
 LAYERS, HEAD = 3, 64
@@ -201,11 +201,18 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     chosen = {id(p) for p in inner}
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    run = Run("flow", args.out, args.minutes, model, optimisers(inner, rest, 0.02, 1e-3), 0.9993)
+    run = Run(
+        "flow",
+        args.out,
+        model,
+        optimisers(inner, rest, 0.02, 1e-3),
+        minutes=args.minutes,
+        ema_decay=0.9993,
+    )
     pool = Pool(autoencoder, rgba[train], scale, seed=run.step + 10)
     print(f"latent scale {scale:.4f}, pool ready", flush=True)
     run.pause()
-    while run.progress < 1:
+    while not run.finished:
         value = flow_loss(model, pool.draw(args.batch, run.generator), run.generator)
         value.backward()
         run.update()
