@@ -1,6 +1,7 @@
 """How well noise, blur and kernels are estimated, and what a restoration loses by it.
 
-``python benchmarks/estimation.py [noise blur free example restore stop photos] [--images 4]``.
+``python -m comfyui_flowdps.benchmarks.estimation [noise blur free example restore stop photos]
+[--images 4]``.
 Pictures are the tuning pictures, and scenes like photos that a seed draws; ``photos`` asks for
 ``--photos FOLDER`` of your own.
 """
@@ -15,27 +16,21 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from comfyui_flowdps import bench, metrics, samplers
-from comfyui_flowdps.estimation.blur import SURE, estimate_blur
-from comfyui_flowdps.estimation.example import operator_from_example
-from comfyui_flowdps.estimation.families import line
-from comfyui_flowdps.estimation.jpeg import read_jpeg
-from comfyui_flowdps.estimation.noise import estimate_noise, overall_noise
-from comfyui_flowdps.estimation.trust import estimate_free_kernel
-from comfyui_flowdps.images import find_images, read_image
-from comfyui_flowdps.operators import (
-    DefocusBlur,
-    GaussianBlur,
-    Identity,
-    Kernel,
-    Measurement,
-    MotionBlur,
-    Recipe,
-)
-from comfyui_flowdps.priors.diffusers import load_prior
-from comfyui_flowdps.tests.estimation.scenes import dead_leaves, noisy, texture
 from PIL import Image
 from torch import Tensor
+
+from .. import benchmarks, samplers
+from ..estimation.blur import SURE, estimate_blur
+from ..estimation.example import operator_from_example
+from ..estimation.families import line
+from ..estimation.free import estimate_free_kernel
+from ..estimation.jpeg import read_jpeg
+from ..estimation.noise import estimate_noise, overall_noise
+from ..operators import DefocusBlur, GaussianBlur, Identity, Kernel, Measurement, MotionBlur, Recipe
+from ..priors.diffusers import load_prior
+from ..restoration import metrics
+from ..restoration.images import find_images, read_image
+from ..tests.estimation.scenes import dead_leaves, noisy, texture
 
 LEVELS = (0.0, 0.01, 0.03, 0.1, 0.2)
 Scene = Callable[[int, int], Tensor]
@@ -82,7 +77,7 @@ def scenes(side: int, count: int, textures: bool = True) -> dict[str, list[Tenso
     if textures:
         made["texture"] = [texture(side, 100 + k) for k in range(count)]
     if side == 128:
-        made = {"pictures": list(bench.pictures("tune", count).split(1)), **made}
+        made = {"pictures": list(benchmarks.pictures("tune", count).split(1)), **made}
     return made
 
 
@@ -216,36 +211,42 @@ def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tu
     """Restoration by FlowDPS, and its residual over the true noise."""
     settings = settings or samplers.preset("flowdps")
     problem = Measurement(y, recipe.bind(tuple(y.shape[1:])), level)
-    gens = bench.generators(2, 0, len(y))
+    gens = benchmarks.generators(2, 0, len(y))
     sigmas = samplers.published_sigmas(28)
     z = samplers.sample(
         "flowdps", prior, problem, sigmas=sigmas, settings=settings, generators=gens
     )
     with torch.no_grad():
-        x = samplers.finish(prior.decode(z), problem, settings).clamp(-1, 1)
+        x = samplers.data_consistency(prior.decode(z), problem, settings).clamp(-1, 1)
     return x, metrics.residual_ratio(x, problem) or 0.0
 
 
 def restore(count: int) -> None:
     """PSNR of restorations with the true operator and noise, and with what the photo tells."""
-    prior, x, level = load_prior(), bench.pictures("tune", count), 0.03
+    prior, x, level = load_prior(), benchmarks.pictures("tune", count), 0.03
     head("blur", "photo", "true operator and noise", "estimated", "found")
     for name in ("gaussian 2", "defocus 4", "motion 12, 30°"):
         recipe = BLURS[name][0]
         y = torch.cat([noisy(applied(recipe, each), level, k) for k, each in enumerate(x.split(1))])
-        known = bench.mean_psnr(sampled(prior, y, recipe, level)[0], x)
+        known = benchmarks.mean_psnr(sampled(prior, y, recipe, level)[0], x)
         blind, found = [], []
         for each in y.split(1):
             blur = estimate_blur(each)
             found.append(f"{blur.family} {' '.join(f'{v:.1f}' for v in blur.parameters.values())}")
             blind.append(sampled(prior, each, blur.recipe, blur.noise_level)[0])
-        own = bench.mean_psnr(torch.cat(blind), x)
-        row(name, f"{bench.mean_psnr(y, x):.2f}", f"{known:.2f}", f"{own:.2f}", "; ".join(found))
+        own = benchmarks.mean_psnr(torch.cat(blind), x)
+        row(
+            name,
+            f"{benchmarks.mean_psnr(y, x):.2f}",
+            f"{known:.2f}",
+            f"{own:.2f}",
+            "; ".join(found),
+        )
 
 
 def stop(count: int) -> None:
     """PSNR and residual ratio of the tuned FlowDPS with the discrepancy principle."""
-    prior, x, level = load_prior(), bench.pictures("tune", count), 0.1
+    prior, x, level = load_prior(), benchmarks.pictures("tune", count), 0.1
     head("task, noise 0.1", *(f"stop {ratio}" for ratio in (0, 1, 1.2)))
     for name, recipe in (("denoising", Identity()), ("gaussian 2", gauss(2.0))):
         y = torch.cat([noisy(applied(recipe, each), level, k) for k, each in enumerate(x.split(1))])
@@ -253,7 +254,7 @@ def stop(count: int) -> None:
         for ratio in (0.0, 1.0, 1.2):
             settings = replace(samplers.preset("flowdps"), stop=ratio)
             found, left = sampled(prior, y, recipe, level, settings)
-            cells.append(f"{bench.mean_psnr(found, x):.2f} dB, residual {left:.2f}")
+            cells.append(f"{benchmarks.mean_psnr(found, x):.2f} dB, residual {left:.2f}")
         row(name, *cells)
 
 

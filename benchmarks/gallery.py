@@ -1,6 +1,6 @@
 """Every degradation on one held-out picture, without noise: docs/images/gallery.jpg.
 
-``python benchmarks/gallery.py [--picture FILE] [--out FILE]``
+``python -m comfyui_flowdps.benchmarks.gallery [--picture FILE] [--out FILE]``
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from comfyui_flowdps import operators as ops
-from comfyui_flowdps.bench import HELD_OUT
-from comfyui_flowdps.bench.tasks import scratched, three_taps
-from comfyui_flowdps.images import read_image, to_pil
-from comfyui_flowdps.observation import degraded
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from .. import operators as ops
+from ..operators.observation import degraded
+from ..restoration.images import read_image, to_pil
+from . import HELD_OUT
+from .tasks import scratched, three_taps
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "gallery.jpg"
 SIDE, GAP, LINE, COLUMNS = 128, 8, 34, 6

@@ -1,10 +1,10 @@
 """Bytes of tensors that live at the peak of a gradient pass, for SD3's networks.
 
-``python benchmarks/memory.py [--sizes 768 1024 2048] [--dtype float16] [--check]``. Nothing is
-computed: the tensors are fake, their storages are counted as they come and go, so that the numbers
-are exact and the same on every machine. Weights (the same in every mode) are not counted, nor is
-what a kernel takes for itself. ``--check`` runs one small decoding for real and compares the count
-with the growth of the process's resident memory.
+``python -m comfyui_flowdps.benchmarks.memory [--sizes 768 1024 2048] [--dtype float16] [--check]``.
+Nothing is computed: the tensors are fake, their storages are counted as they come and go, so that
+the numbers are exact and the same on every machine. Weights (the same in every mode) are not
+counted, nor is what a kernel takes for itself. ``--check`` runs one small decoding for real and
+compares the count with the growth of the process's resident memory.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from comfyui_flowdps.benchmarks.counting import Counter
-from comfyui_flowdps.priors.checkpointing import (
-    checkpointed,
-    encoder_blocks,
-    transformer_blocks,
-)
-from comfyui_flowdps.priors.memory import Guidance
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-MODES = ("no gradient", "full", "checkpointed", "tiled", "tiny")
+from ..priors.gradients.checkpointing import checkpointed, encoder_blocks, transformer_blocks
+from ..priors.gradients.modes import DecoderGradient
+from .counting import Counter
+
+MODES = ("no gradient", "full", "checkpointed", "strips", "tiny")
 
 
 def autoencoder() -> Any:
@@ -89,8 +86,8 @@ def decoding(size: int, mode: str, dtype: torch.dtype, model: Any = None) -> int
     """Peak bytes of one decoding of ``size`` x ``size`` pixels in a memory mode."""
     model = model or (tiny() if mode == "tiny" else autoencoder())
     z = torch.zeros(1, 16, size // 8, size // 8, dtype=dtype)
-    guidance = Guidance(model, {"tiny": "tiled", MODES[0]: "full"}.get(mode, mode))
-    with guidance():
+    decoder_gradient = DecoderGradient(model, {"tiny": "strips", MODES[0]: "full"}.get(mode, mode))
+    with decoder_gradient():
         return peak(model, lambda z: model.decode(z, return_dict=False)[0], z, mode != MODES[0])
 
 

@@ -1,8 +1,9 @@
 """Time and memory of the operators, beside a dense SVD and deepinv's operators.
 
-``python benchmarks/operators.py [--sizes 768 2048] [--threads 1] [--steps 5] [--dense 48]``, on the
-CPU, three channels in float32. One markdown table: our milliseconds (for memory, megabytes), and in
-brackets how many times as much the other takes: above 1, ours is faster or smaller.
+``python -m comfyui_flowdps.benchmarks.operators [--sizes 768 2048] [--threads 1] [--steps 5]
+[--dense 48]``,
+on the CPU, three channels in float32. One markdown table: our milliseconds (for memory, megabytes),
+and in brackets how many times as much the other takes: above 1, ours is faster or smaller.
 
 - deepinv, where it is installed, computes the same in turn with ours, so that other work on the
   machine slows both. ``A differs`` is the largest difference of the two results of A, relative to
@@ -29,17 +30,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comfyui_flowdps.benchmarks.counting import Counter
-from comfyui_flowdps.operators import (
+from torch import Tensor
+
+from ..operators import (
     AveragePool,
     BicubicDownsample,
     GaussianBlur,
     LinearOperator,
     MotionBlur,
     Recipe,
-    base,
 )
-from torch import Tensor
+from ..operators.linear import solvers
+from .counting import Counter
 
 SCALE, TAPS, SIGMA = 12, 61, 3.0
 GAMMA = 10.0
@@ -73,9 +75,9 @@ def cases(steps: int) -> list[Case]:
     listed = [
         Case(f"average pool x{SCALE}", AveragePool(SCALE)),
         Case(f"bicubic x{SCALE}", BicubicDownsample(SCALE)),
-        Case(f"Gaussian {TAPS}, reflect", gauss),
+        Case(f"Gaussian {TAPS}, symmetric", gauss),
         Case(f"Gaussian {TAPS}, periodic", GaussianBlur(TAPS, SIGMA, "periodic")),
-        Case(f"motion {TAPS}, reflect", motion, iterative=("A⁺", "prox")),
+        Case(f"motion {TAPS}, symmetric", motion, iterative=("A⁺", "prox")),
         Case(f"motion {TAPS}, periodic", MotionBlur(TAPS, boundary="periodic")),
     ]
     try:
@@ -94,11 +96,15 @@ def cases(steps: int) -> list[Case]:
         down(box, "valid"), ("A⁺",), down(box, "circular"), 0, "its prox is of the periodic box"
     )
     listed[1].rival = Rival(
-        down("bicubic", "reflect"), ("A⁺",), down("bicubic", "circular"), 5, "its prox is periodic"
+        down("bicubic", "symmetric"),
+        ("A⁺",),
+        down("bicubic", "circular"),
+        5,
+        "its prox is periodic",
     )
     for first, kernel in zip((2, 4), kernels, strict=True):
         listed[first].rival = Rival(
-            lambda n, kernel=kernel: Blur(kernel, "reflect", use_fft=True, **solver),
+            lambda n, kernel=kernel: Blur(kernel, "symmetric", use_fft=True, **solver),
             ("A⁺", "prox"),
         )
         listed[first + 1].rival = Rival(
@@ -110,14 +116,14 @@ def cases(steps: int) -> list[Case]:
 @contextmanager
 def steps_of_ours(count: int) -> Iterator[None]:
     """Exactly ``count`` steps of our iterative solvers."""
-    kept = base.CG_STEPS, dict(base.CG_TOLERANCE)
-    base.CG_STEPS = count
-    base.CG_TOLERANCE.update(dict.fromkeys(base.CG_TOLERANCE, 0.0))
+    kept = solvers.CG_STEPS, dict(solvers.CG_TOLERANCE)
+    solvers.CG_STEPS = count
+    solvers.CG_TOLERANCE.update(dict.fromkeys(solvers.CG_TOLERANCE, 0.0))
     try:
         yield
     finally:
-        base.CG_STEPS = kept[0]
-        base.CG_TOLERANCE.update(kept[1])
+        solvers.CG_STEPS = kept[0]
+        solvers.CG_TOLERANCE.update(kept[1])
 
 
 def counting() -> Counter:

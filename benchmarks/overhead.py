@@ -1,9 +1,10 @@
 """A run without a pull beside plain Euler sampling; and what importing the pack costs.
 
-``python benchmarks/overhead.py [--repeat 5]``. The first is the ratio of two medians of one run of
-this script, taken in turns: sampling with step size 0 over the same Euler steps written out. The
-second is the time that Python takes to import the library, and the nodes where ``COMFYUI_PATH``
-names a ComfyUI, beyond PyTorch and the host: medians of fresh processes.
+``python -m comfyui_flowdps.benchmarks.overhead [--repeat 5]``.
+The first is the ratio of two medians of one run of this script, taken in turns: sampling with step
+size 0 over the same Euler steps written out. The second is the time that Python takes to import the
+library, and the nodes where ``COMFYUI_PATH`` names a ComfyUI, beyond PyTorch and the host: medians
+of fresh processes.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import time
 from pathlib import Path
 
 import torch
-from comfyui_flowdps import samplers
-from comfyui_flowdps.operators import Measurement, recipe_for_task
-from comfyui_flowdps.priors.diffusers import DiffusersPrior, load_prior
+
+from .. import samplers
+from ..operators import Measurement, recipe_for_task
+from ..priors.diffusers import DiffusersPrior, load_prior
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT = """
@@ -56,7 +58,7 @@ def euler(prior: DiffusersPrior, z: torch.Tensor, sigmas: torch.Tensor) -> torch
     return z
 
 
-def zero_guidance(repeat: int, steps: int = 14, side: int = 128) -> float:
+def without_pull(repeat: int, steps: int = 14, side: int = 128) -> float:
     """Seconds of every method with step size 0 over those of Euler; the largest ratio."""
     prior = load_prior(device="cpu")
     operator = recipe_for_task("sr_bicubic", 4).bind((3, side, side))
@@ -103,7 +105,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    zero_guidance(args.repeat)
+    without_pull(args.repeat)
     seconds = import_time(sys.executable, "import torch", LIBRARY, args.repeat)
     print(f"import of the library and the command: {seconds:.2f} s beyond torch")
     folder = os.environ.get("COMFYUI_PATH")

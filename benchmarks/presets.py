@@ -1,8 +1,10 @@
 """The table that chose the ``tuned`` presets: settings of each method on the tuning pictures.
 
-``python benchmarks/presets.py [--methods flowdps flowchef psld] [--images 4] [--polish]``. The
-pictures are held out from training and apart from the test pictures of ``flowdps bench``. PSNR of
-the decoded latents; with ``--polish`` a second table shows what the correction in pixels adds.
+``python -m comfyui_flowdps.benchmarks.presets [--methods flowdps flowchef psld] [--images 4]
+[--pixel-error]``.
+The pictures are held out from training and apart from the test pictures of ``flowdps bench``. PSNR
+of the decoded latents; with ``--pixel-error`` a second table shows what the correction in pixels
+adds.
 """
 
 from __future__ import annotations
@@ -11,27 +13,28 @@ import argparse
 from dataclasses import replace
 
 import torch
-from comfyui_flowdps import bench, samplers
-from comfyui_flowdps.bench.tasks import PAPER, TASKS
-from comfyui_flowdps.priors.diffusers import load_prior
-from comfyui_flowdps.samplers import PRESETS, Settings
+
+from .. import benchmarks, samplers
+from ..priors.diffusers import load_prior
+from ..samplers import PRESETS, Settings
+from .tasks import PAPER, TASKS
 
 NORM = Settings(15.0)
 ADAM = Settings(0.1, loss="squared", rule="adam", decay=0.0)
-DPS = replace(PRESETS["tuned"]["flowdps"], polish=0.0)
+DPS = replace(PRESETS["tuned"]["flowdps"], pixel_error_std=0.0)
 CANDIDATES: dict[str, dict[str, Settings]] = {
     "flowdps": {
         "published: norm, step 15": NORM,
-        "**tuned**: Adam 0.2, 8 inner, anchor 2, renew 1": DPS,
+        "**tuned**: Adam 0.2, 8 inner, proximal_weight 2, renew 1": DPS,
         "step 0.1": replace(DPS, step_size=0.1),
         "step 0.3": replace(DPS, step_size=0.3),
-        "anchor 4": replace(DPS, anchor=4.0),
+        "proximal_weight 4": replace(DPS, proximal_weight=4.0),
         "16 inner, step 0.1": replace(DPS, inner_steps=16, step_size=0.1),
         "renew 0.5": replace(DPS, renew=0.5),
         "renew 0": replace(DPS, renew=0.0),
         "renew 0, step 0.1": replace(DPS, renew=0.0, step_size=0.1),
         "renew 0, step 0.05": replace(DPS, renew=0.0, step_size=0.05),
-        "renew 0, anchor 4": replace(DPS, renew=0.0, anchor=4.0),
+        "renew 0, proximal_weight 4": replace(DPS, renew=0.0, proximal_weight=4.0),
     },
     "flowchef": {
         "published: norm, step 15": NORM,
@@ -61,7 +64,7 @@ def restored(prior, method: str, problem, settings: Settings, count: int) -> tor
         problem,
         sigmas=samplers.published_sigmas(28),
         settings=settings,
-        generators=bench.generators(2, 0, count),
+        generators=benchmarks.generators(2, 0, count),
     )
     with torch.no_grad():
         return prior.decode(z)
@@ -76,27 +79,28 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=list(CANDIDATES), default=list(CANDIDATES))
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(PAPER))
     parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--polish", action="store_true")
+    parser.add_argument("--pixel-error", action="store_true")
     args = parser.parse_args()
     prior = load_prior()
-    x = bench.pictures("tune", args.images)
-    problems = [bench.measure(x, task, 0.03, seed=1) for task in args.tasks]
+    x = benchmarks.pictures("tune", args.images)
+    problems = [benchmarks.measure(x, task, 0.03, seed=1) for task in args.tasks]
     row("method", "settings", *args.tasks)
     row(*["---"] * (2 + len(args.tasks)))
     for method in args.methods:
         for name, settings in CANDIDATES[method].items():
             images = [restored(prior, method, p, settings, len(x)) for p in problems]
-            row(method, name, *(bench.mean_psnr(image, x) for image in images))
-    if args.polish:
-        row("task", *(f"polish {p}" for p in POLISH))
+            row(method, name, *(benchmarks.mean_psnr(image, x) for image in images))
+    if args.pixel_error:
+        row("task", *(f"pixel_error_std {p}" for p in POLISH))
         row(*["---"] * (1 + len(POLISH)))
         for task, problem in zip(args.tasks, problems, strict=True):
             settings = samplers.preset("flowdps")
             image = restored(prior, "flowdps", problem, settings, len(x))
             polished = (
-                samplers.finish(image, problem, replace(settings, polish=p)) for p in POLISH
+                samplers.data_consistency(image, problem, replace(settings, pixel_error_std=p))
+                for p in POLISH
             )
-            row(task, *(bench.mean_psnr(p, x) for p in polished))
+            row(task, *(benchmarks.mean_psnr(p, x) for p in polished))
 
 
 if __name__ == "__main__":

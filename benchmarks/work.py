@@ -1,8 +1,9 @@
 """Passes and floating-point operations of every method, for SD3 at one size.
 
-``python benchmarks/work.py [--size 1024] [--steps 28]``. Passes are counted in short runs with the
-demo prior; operations with fake tensors of SD3 medium and its autoencoder in float16, so that the
-numbers are exact and the same on every machine. One multiplication and its addition are two.
+``python -m comfyui_flowdps.benchmarks.work [--size 1024] [--steps 28]``.
+Passes are counted in short runs with the demo prior; operations with fake tensors of SD3 medium and
+its autoencoder in float16, so that the numbers are exact and the same on every machine. One
+multiplication and its addition are two.
 """
 
 from __future__ import annotations
@@ -11,18 +12,15 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from comfyui_flowdps import samplers
-from comfyui_flowdps.benchmarks import memory
-from comfyui_flowdps.benchmarks.counting import Operations
-from comfyui_flowdps.operators import Measurement, recipe_for_task
-from comfyui_flowdps.priors.checkpointing import (
-    checkpointed,
-    encoder_blocks,
-    transformer_blocks,
-)
-from comfyui_flowdps.priors.diffusers import load_prior
-from comfyui_flowdps.priors.memory import Guidance
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .. import samplers
+from ..operators import Measurement, recipe_for_task
+from ..priors.diffusers import load_prior
+from ..priors.gradients.checkpointing import checkpointed, encoder_blocks, transformer_blocks
+from ..priors.gradients.modes import DecoderGradient
+from . import memory
+from .counting import Operations
 
 TERA = 1e12
 
@@ -41,9 +39,11 @@ def operations(function: Callable[[torch.Tensor], torch.Tensor], *shape: int, gr
 def decoding(size: int, mode: str) -> int:
     """Operations of one decoding in a memory mode, with its gradient unless the mode is none."""
     model = memory.tiny() if mode == "tiny" else memory.autoencoder()
-    guidance = Guidance(model, {"tiny": "tiled", memory.MODES[0]: "full"}.get(mode, mode))
+    decoder_gradient = DecoderGradient(
+        model, {"tiny": "strips", memory.MODES[0]: "full"}.get(mode, mode)
+    )
     cells = size // 8
-    with guidance():
+    with decoder_gradient():
         return operations(
             lambda z: model.decode(z, return_dict=False)[0],
             *(1, 16, cells, cells),
@@ -87,7 +87,7 @@ def counted(method: str, preset: str, steps: int) -> dict[str, int]:
         generators=[torch.Generator().manual_seed(0)],
     )
     with torch.no_grad():
-        samplers.finish(prior.decode(z), work.measurement, settings)
+        samplers.data_consistency(prior.decode(z), work.measurement, settings)
     return work.counted()
 
 
@@ -109,7 +109,7 @@ def main() -> None:
             unit[name, mode] = found / TERA
         cells = [f"{unit[name, m]:.2f}" if (name, m) in unit else "–" for m in memory.MODES]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    columns = ("full", "checkpointed", "tiled", "tiny")
+    columns = ("full", "checkpointed", "strips", "tiny")
     print(f"\n| {args.steps} levels | calls, gradients of them | {' | '.join(columns)}, TFLOP |")
     print("|---|---|---|---|---|---|")
     for preset, methods in samplers.PRESETS.items():

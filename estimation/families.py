@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..operators import DefocusBlur, GaussianBlur, Kernel, Recipe
-from ..operators.kernels import disk
+from ..operators.blurs import disk
 
 Values = tuple[float, ...]
 

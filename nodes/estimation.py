@@ -16,13 +16,13 @@ from torch import Tensor
 from ..estimation.blur import estimate_blur
 from ..estimation.example import LARGEST, operator_from_example
 from ..estimation.families import FAMILIES
+from ..estimation.free import estimate_free_kernel
 from ..estimation.jpeg import read_jpeg
 from ..estimation.noise import estimate_noise, overall_noise
 from ..estimation.point import kernel_from_point
 from ..estimation.rounding import rounded_away
-from ..estimation.trust import estimate_free_kernel
-from ..images import read_image
 from ..operators import Recipe
+from ..restoration.images import read_image
 from .example import FOLDER
 from .inputs import before
 from .kit import Operator, chained, from_images, schema, to_images

@@ -8,7 +8,7 @@ from pathlib import Path
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..images import read_image
+from ..restoration.images import read_image
 from .kit import from_images, schema
 
 # Not "examples": the host serves a folder of that name in place of the workflows.

@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..operators.recipe import BOUNDARIES
 from .kit import Operator
 
 SEED = {"min": 0, "max": 0xFFFFFFFF, "control_after_generate": False}
@@ -37,8 +38,8 @@ def scale() -> io.Input:
 def boundary() -> io.Input:
     return io.Combo.Input(
         "boundary",
-        options=["reflect", "periodic"],
-        default="reflect",
+        options=list(BOUNDARIES),
+        default="symmetric",
         tooltip="What the blur sees beyond the border: the image mirrored (photos), or the image"
         " again (textures that tile).",
     )

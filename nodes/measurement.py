@@ -9,8 +9,8 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..observation import Observation, degraded, observed, pad_to
 from ..operators import Recipe
+from ..operators.observation import Observation, degraded, observed, pad_to
 from .kit import MeasurementSocket, Operator, from_images, generators, schema, to_images
 
 SIMULATE, OBSERVED = "simulate", "observed"
@@ -166,7 +166,7 @@ class MeasurementCheck(io.ComfyNode):
             )
         x = pad_to(x, *measurement.size)
         picture, spread = measurement.residual(x)
-        level = measurement.level
+        level = measurement.floored_noise_level
         ratio = spread / level
         passed = ratio <= tolerance
         verdict = "passed" if passed else "failed"

@@ -19,7 +19,7 @@ from comfy_api.latest import io
 
 from ..priors.comfy import USUAL, stride_of
 from ..priors.prune import prune
-from ..priors.tiles import DEMO_SIDE
+from ..priors.tiling import DEMO_SIDE
 from .example import PICTURES, picture_image
 from .kit import schema, to_images
 

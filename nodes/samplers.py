@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..observation import Observation
-from ..priors.memory import MODES
+from ..operators.observation import Observation
+from ..priors.gradients.modes import MODES
 from ..samplers import PRESETS, published_sigmas
 from .kit import MeasurementSocket, schema
 from .sampling import Limits, restore, sampler_object, settings_of
@@ -18,7 +18,7 @@ SHIFT = 4.0
 """Of the published schedule."""
 
 
-def _guidance(inner: bool) -> list[io.Input]:
+def _pull_inputs(inner: bool) -> list[io.Input]:
     inputs: list[io.Input] = [
         io.Combo.Input(
             "preset",
@@ -83,7 +83,7 @@ def _memory() -> list[io.Input]:
             default="auto",
             optional=True,
             tooltip="What the step towards the photo keeps in memory. auto: the fastest that fits."
-            " full is fastest and needs most; tiled is slowest, needs least and gives the same"
+            " full is fastest and needs most; strips is slowest, needs least and gives the same"
             " picture; tiny lets tiny_vae guide, a little less exactly.",
         ),
         io.Vae.Input(
@@ -154,7 +154,7 @@ class _Restore(io.ComfyNode):
                     " 2 as in the paper; above 5 the prompt wins over the photo's own look. Without"
                     " a negative it is 1.",
                 ),
-                *_guidance(cls.inner),
+                *_pull_inputs(cls.inner),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
@@ -246,7 +246,7 @@ class _Object(io.ComfyNode):
             inputs=[
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
                 io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
-                *_guidance(cls.inner),
+                *_pull_inputs(cls.inner),
                 _tile_size(),
                 *_memory(),
                 _stop(),

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..observation import Observation
 from ..operators import Measurement
+from ..operators.observation import Observation
 from ..priors.base import FlowPrior, is_out_of_memory
 from ..priors.comfy import (
     ComfyPrior,
@@ -29,8 +29,8 @@ from ..priors.comfy import (
     stride_of,
     tile_of,
 )
-from ..priors.tiles import TiledPrior
-from ..samplers import METHODS, Settings, Step, Work, check_sigmas, finish, preset
+from ..priors.tiling import TiledPrior
+from ..samplers import METHODS, Settings, Step, Work, check_sigmas, data_consistency, preset
 from .kit import from_images, to_images
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def sampler_object(
                     show,
                 )
                 counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
-                log.info("%s: %s; gradient %s", method, counts, prior.guidance.mode)
+                log.info("%s: %s; gradient %s", method, counts, prior.decoder_gradient.mode)
                 if reports:
                     log.info("%s: %s", method, left_over(tiled, z, measurement))
         if not math.isfinite(float(z.sum())):
@@ -155,7 +155,7 @@ def left_over(prior: FlowPrior, z: Tensor, measurement: Measurement) -> str:
         if not is_out_of_memory(error):
             raise
         return "the residual is not known: no memory is left for it"
-    ratio = float((measurement.spread(seen) / measurement.level).mean())
+    ratio = float((measurement.residual_rms(seen) / measurement.floored_noise_level).mean())
     return f"residual is {ratio:.2f} times the noise"
 
 
@@ -192,7 +192,7 @@ def check_mask(mask: Tensor, observation: Observation, shape: tuple[int, ...]) -
 
 def residual_ratio(x: Tensor, observation: Observation) -> float:
     """Root mean square of A x − y over the noise level, of images (N, 3, *size) in [-1, 1]."""
-    return observation.residual(x)[1] / observation.level
+    return observation.residual(x)[1] / observation.floored_noise_level
 
 
 def restore(
@@ -262,7 +262,7 @@ def restore(
     image = vae.decode(flat)
     image = image.reshape(-1, *image.shape[-3:])
     if mask is None:
-        polished = finish(to_images(image), observation.bind(count=len(image)), settings)
+        polished = data_consistency(to_images(image), observation.bind(count=len(image)), settings)
         image = from_images(polished).to(image.device)
     ratio = residual_ratio(to_images(image), observation)
     log.info("%s: residual is %.2f times the noise", method, ratio)

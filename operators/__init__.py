@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from .average_pool import AveragePool
-from .base import LinearOperator, Recipe
-from .bicubic import BicubicDownsample
 from .blocks import BlockSensing
+from .blurs import AnisotropicBlur, BoxBlur, DefocusBlur, GaussianBlur
 from .chain import Chain
-from .gaussian import GaussianBlur
+from .downsampling import (
+    AreaDownsample,
+    AveragePool,
+    BicubicDownsample,
+    BilinearDownsample,
+    LanczosDownsample,
+    NearestDownsample,
+)
 from .grey import Colorization
 from .hadamard import WalshHadamard
 from .identity import Identity
 from .jpeg import Jpeg
 from .kernel import Kernel
-from .kernels import AnisotropicBlur, BoxBlur, DefocusBlur
+from .linear.linear_operator import LinearOperator
 from .mask import Mask
 from .measurement import Measurement, simulate
 from .motion import MotionBlur
 from .nonuniform import NonuniformBlur
 from .operator import Operator
 from .outpainting import Outpainting
-from .registry import REGISTRY, recipe_from_dict
-from .resample import (
-    AreaDownsample,
-    BilinearDownsample,
-    LanczosDownsample,
-    NearestDownsample,
-)
+from .recipe import Recipe
+from .registry import REGISTRY, TASKS, recipe_for_task, recipe_from_dict
 from .rounding import Clip, Quantise
 from .sensor import Bayer, Interlace
-from .tasks import TASKS, recipe_for_task
 
 __all__ = [
     "REGISTRY",

@@ -9,9 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape, positive_integer
 from .hadamard import check_ratio, no_picture
-from .tight import TightOperator
+from .linear.coisometry import CoIsometry
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
+from .recipe import Recipe, positive_integer
 
 
 @functools.lru_cache(maxsize=4)
@@ -23,7 +25,7 @@ def random_orthonormal(size: int, seed: int) -> Tensor:
     return q * r.diagonal().sign()
 
 
-class _Blocks(TightOperator):
+class _Blocks(CoIsometry):
     """Every block (a column of b² values) times ``rows`` (m, b²) with orthonormal rows."""
 
     def __init__(self, shape: Shape, rows: Tensor, block: int):
@@ -74,13 +76,13 @@ class BlockSensing(Recipe):
     def stride(self) -> int:
         return self.block
 
-    def seen(self, height: int, width: int) -> tuple[int, int]:
+    def measured_size(self, height: int, width: int) -> tuple[int, int]:
         return height, width
 
-    def wanted(self, height: int, width: int) -> tuple[int, int]:
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
         return height, width
 
-    def read(self, photo: Tensor) -> Tensor:
+    def from_photo(self, photo: Tensor) -> Tensor:
         raise no_picture(self.name)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import Recipe
 from .operator import Operator, Shape
+from .recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,28 +42,30 @@ class Chain(Recipe):
             operator = recipe.bind(operator.out_shape, device, dtype) @ operator
         return operator
 
-    def seen(self, height: int, width: int) -> tuple[int, int]:
+    def measured_size(self, height: int, width: int) -> tuple[int, int]:
         for recipe in self.recipes:
-            height, width = recipe.seen(height, width)
+            height, width = recipe.measured_size(height, width)
         return height, width
 
-    def wanted(self, height: int, width: int) -> tuple[int, int]:
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
         for recipe in reversed(self.recipes):
-            height, width = recipe.wanted(height, width)
+            height, width = recipe.image_size(height, width)
         return height, width
 
-    def fitted(self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1) -> Recipe:
+    def for_padding(
+        self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1
+    ) -> Recipe:
         parts = []
         for k, recipe in enumerate(self.recipes):
             later = multiple * math.prod(each.stride for each in self.recipes[k + 1 :])
-            parts.append(recipe.fitted(size, padded, later))
-            size, padded = recipe.seen(*size), parts[-1].seen(*padded)
+            parts.append(recipe.for_padding(size, padded, later))
+            size, padded = recipe.measured_size(*size), parts[-1].measured_size(*padded)
         return Chain(tuple(parts))
 
-    def read(self, photo: Tensor) -> Tensor:
+    def from_photo(self, photo: Tensor) -> Tensor:
         for recipe in self.recipes[:-1]:
-            photo = recipe.read(photo) if recipe.partial else photo
-        return self.recipes[-1].read(photo)
+            photo = recipe.from_photo(photo) if recipe.partial else photo
+        return self.recipes[-1].from_photo(photo)
 
     def to_dict(self) -> dict[str, Any]:
         return {"operator": self.name, "recipes": [r.to_dict() for r in self.recipes]}

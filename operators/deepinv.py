@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Shape, linear
-from .layout import Layout, One, layout_of, tensors_of
+from .deepinv_layout import Layout, One, layout_of, tensors_of
+from .linear.linear_operator import LinearOperator, linear
+from .operator import Shape
 
 TOLERANCE = 1e-3
 """How far ⟨A x, y⟩ and ⟨x, Aᵀ y⟩ may differ, relative to ‖A x‖ ‖y‖, in float32; and a measurement

@@ -9,15 +9,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape
-from .tight import TightOperator
+from .linear.coisometry import CoIsometry
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
+from .recipe import Recipe
 
 EQUAL = (1 / 3, 1 / 3, 1 / 3)
 REC601 = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of television and JPEG (ITU-R BT.601)."""
 
 
-class _Grey(TightOperator):
+class _Grey(CoIsometry):
     def __init__(self, shape: Shape, weights: Tensor):
         super().__init__(shape, (1, *shape[1:]))
         self._weights = weights.view(-1, 1, 1)
@@ -51,7 +53,7 @@ class Colorization(Recipe):
             )
         object.__setattr__(self, "weights", weights)
 
-    def read(self, photo: Tensor) -> Tensor:
+    def from_photo(self, photo: Tensor) -> Tensor:
         weights = torch.tensor(self.weights, dtype=torch.float64).to(photo)
         return (weights.view(3, 1, 1) * photo).sum(1, keepdim=True)
 

@@ -10,8 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape
-from .tight import TightOperator
+from .linear.coisometry import CoIsometry
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
+from .recipe import Recipe
 
 LARGEST_FACTOR = 32
 """Sides are transformed by matrices of at most this size, as far as powers of two go."""
@@ -61,7 +63,7 @@ def factors(size: int) -> list[Tensor]:
     return ([cosine(odd)] if odd > 1 else []) + parts
 
 
-class _WalshHadamard(TightOperator):
+class _WalshHadamard(CoIsometry):
     """A = S H D per channel: signs D, orthonormal transform H, kept coefficients S; A Aᵀ = I."""
 
     def __init__(self, shape: Shape, signs: Tensor, kept: Tensor):
@@ -109,7 +111,7 @@ class WalshHadamard(Recipe):
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
 
-    def read(self, photo: Tensor) -> Tensor:
+    def from_photo(self, photo: Tensor) -> Tensor:
         raise no_picture(self.name)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:

@@ -8,7 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
+from .recipe import Recipe
 
 
 class _Identity(LinearOperator):

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import torch
 
-from .base import Recipe, Shape
 from .jpeg_codec import Codec
 from .jpeg_tables import CHROMA, LUMA, scaled
-from .operator import Operator
+from .operator import Operator, Shape
+from .recipe import Recipe
 
 SUBSAMPLING = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
 """How many rows and columns share one value of colour."""

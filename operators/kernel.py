@@ -9,9 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .blur import convolution
+from .linear.convolution import convolution
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
 from .packing import pack_floats, unpack_floats
+from .recipe import Recipe, check_boundary, positive_integer
 
 LARGEST = 511
 """Most taps a side of a kernel from a picture: more is a photo, connected by mistake."""
@@ -63,7 +65,7 @@ class Kernel(Recipe):
     height: int
     width: int
     values: str
-    boundary: str = "reflect"
+    boundary: str = "symmetric"
     name: ClassVar[str] = "deblur_kernel"
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ class Kernel(Recipe):
 
     @classmethod
     def from_tensor(
-        cls, kernel: Tensor, *, normalise: bool = True, boundary: str = "reflect"
+        cls, kernel: Tensor, *, normalise: bool = True, boundary: str = "symmetric"
     ) -> Kernel:
         """The recipe of ``kernel`` (h, w); divided by its sum, which keeps brightness, if asked.
 

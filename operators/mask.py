@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape, positive_integer
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
 from .packing import pack, pack_bits, unpack, unpack_bits
+from .recipe import Recipe, positive_integer
 
 
 class _Masked(LinearOperator):
@@ -133,13 +135,15 @@ class Mask(Recipe):
             flat = levels.double() / 255
         return flat.view(self.height, self.width)
 
-    def fitted(self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1) -> Mask:
+    def for_padding(
+        self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1
+    ) -> Mask:
         if size == padded:
             return self
         grown = (0, padded[1] - size[1], 0, padded[0] - size[0])
         return Mask.from_tensor(F.pad(resized(self.mask(), *size), grown))
 
-    def read(self, photo: Tensor) -> Tensor:
+    def from_photo(self, photo: Tensor) -> Tensor:
         return photo * resized(self.mask(), *photo.shape[2:]).to(photo)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import LinearOperator
+from .linear.linear_operator import LinearOperator
 from .operator import Operator
 
 SMALLEST_NOISE = 0.005
 """Noise level that a noise-free measurement is treated as having (8-bit rounding is 0.002)."""
 
 
-def level_of(noise_level: float) -> float:
+def floored(noise_level: float) -> float:
     """The noise level to divide by."""
     return max(noise_level, SMALLEST_NOISE)
 
 
-def spread_of(residual: Tensor, measured: Tensor | None) -> Tensor:
+def masked_rms(residual: Tensor, measured: Tensor | None) -> Tensor:
     """Root mean square of every sample of ``residual`` (N, C, h, w), (N,), where ``measured``."""
     squared = residual.square()
     if measured is None:
@@ -56,13 +56,13 @@ class Measurement:
             )
 
     @property
-    def level(self) -> float:
+    def floored_noise_level(self) -> float:
         """The noise level, and ``SMALLEST_NOISE`` where it is less: for dividing by."""
-        return level_of(self.noise_level)
+        return floored(self.noise_level)
 
-    def spread(self, seen: Tensor) -> Tensor:
+    def residual_rms(self, seen: Tensor) -> Tensor:
         """Root mean square of ``seen`` − y, where something was measured, of every sample: (N,)."""
-        return spread_of(seen - self.y.to(seen), self.operator.measured)
+        return masked_rms(seen - self.y.to(seen), self.operator.measured)
 
     @property
     def linear(self) -> LinearOperator:

@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .blur import convolution
+from .linear.convolution import convolution
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
+from .recipe import Recipe, check_boundary, positive_integer
 
 
 def _uniform(g: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
@@ -109,7 +111,7 @@ class MotionBlur(Recipe):
     size: int = 61
     intensity: float = 0.5
     seed: int = 0
-    boundary: str = "reflect"
+    boundary: str = "symmetric"
     name: ClassVar[str] = "deblur_motion"
 
     def __post_init__(self) -> None:

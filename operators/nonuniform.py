@@ -9,10 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape, check_boundary, positive_integer
-from .blur import convolution
-from .kernels import disk
+from .blurs import disk
+from .linear.convolution import convolution
+from .linear.linear_operator import LinearOperator
 from .motion import motion_kernel
+from .operator import Shape
+from .recipe import Recipe, check_boundary, positive_integer
 
 KINDS = ("defocus", "motion")
 
@@ -90,7 +92,7 @@ class NonuniformBlur(Recipe):
     size: int = 25
     count: int = 4
     seed: int = 0
-    boundary: str = "reflect"
+    boundary: str = "symmetric"
     name: ClassVar[str] = "deblur_nonuniform"
 
     def __post_init__(self) -> None:

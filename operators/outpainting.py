@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape
-from .tight import TightOperator
+from .linear.coisometry import CoIsometry
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
+from .recipe import Recipe
 
 
-class _Crop(TightOperator):
+class _Crop(CoIsometry):
     def __init__(self, shape: Shape, margins: tuple[int, int, int, int]):
         left, top, right, bottom = margins
         channels, height, width = shape
@@ -51,23 +53,23 @@ class Outpainting(Recipe):
                 )
             object.__setattr__(self, side, int(value))
 
-    def seen(self, height: int, width: int) -> tuple[int, int]:
+    def measured_size(self, height: int, width: int) -> tuple[int, int]:
         return height - self.top - self.bottom, width - self.left - self.right
 
-    def wanted(self, height: int, width: int) -> tuple[int, int]:
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
         return height + self.top + self.bottom, width + self.left + self.right
 
-    def fitted(
+    def for_padding(
         self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1
     ) -> Outpainting:
         # The padding lies beyond the margins, and nothing is known of it either; nor is of the last
         # rows and columns of a clean image that the next degradation cannot divide.
-        height, width = (n // multiple * multiple for n in self.seen(*size))
+        height, width = (n // multiple * multiple for n in self.measured_size(*size))
         bottom, right = padded[0] - self.top - height, padded[1] - self.left - width
         return dataclasses.replace(self, right=right, bottom=bottom)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        if min(self.seen(*shape[1:])) < 1:
+        if min(self.measured_size(*shape[1:])) < 1:
             raise ValueError(
                 f"the image is {shape[1]}x{shape[2]} (height x width), and the margins leave"
                 " nothing of it; choose smaller margins or a larger image"

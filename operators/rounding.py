@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import Recipe, Shape, positive_integer
-from .operator import Operator
+from .operator import Operator, Shape
+from .recipe import Recipe, positive_integer
 
 
 def rounded(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .base import positive_integer
+from .recipe import positive_integer
 
 
 def scratches(

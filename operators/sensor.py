@@ -8,14 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Recipe, Shape
-from .tight import TightOperator
+from .linear.coisometry import CoIsometry
+from .linear.linear_operator import LinearOperator
+from .operator import Shape
+from .recipe import Recipe
 
 FIELDS = ("top", "bottom")
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 
 
-class _Rows(TightOperator):
+class _Rows(CoIsometry):
     def __init__(self, shape: Shape, first: int):
         channels, height, width = shape
         super().__init__(shape, (channels, (height - first + 1) // 2, width))
@@ -32,7 +34,7 @@ class _Rows(TightOperator):
         return self._adjoint(y)
 
 
-class _Mosaic(TightOperator):
+class _Mosaic(CoIsometry):
     def __init__(self, shape: Shape, filter_: Tensor):
         super().__init__(shape, (1, *shape[1:]))
         self._filter = filter_
@@ -60,7 +62,7 @@ class Interlace(Recipe):
         if self.field not in FIELDS:
             raise ValueError(f"the field is {self.field!r}; expected 'top' or 'bottom'")
 
-    def read(self, photo: Tensor) -> Tensor:
+    def from_photo(self, photo: Tensor) -> Tensor:
         return photo[..., FIELDS.index(self.field) :: 2, :]
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
@@ -96,7 +98,7 @@ class Bayer(Recipe):
         colour = cell[rows[:, None], columns]
         return (colour == torch.arange(3).view(3, 1, 1)).double()
 
-    def read(self, photo: Tensor) -> Tensor:
+    def from_photo(self, photo: Tensor) -> Tensor:
         filter_ = self.filter(*photo.shape[2:]).to(photo)
         return (filter_ * photo).sum(1, keepdim=True)
 

@@ -62,7 +62,7 @@ class FlowPrior(Protocol):
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean ``z − σ v`` of the data given ``z`` at noise level ``sigma``.
 
-        Guidance happens inside. Differentiable when ``z`` requires a gradient.
+        DecoderGradient happens inside. Differentiable when ``z`` requires a gradient.
         """
         ...
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from .base import network_passes
-from .checkpointing import encoder_blocks, transformer_blocks
-from .gradients import differentiable, normal
-from .memory import MODES, Guidance
-from .regions import Hints, controls_of, cut_conditions
-from .tiles import SIDE, Tile, cells_of, side_of
+from .comfy_tiles import Hints, controls_of, cut_conditions
+from .gradients.checkpointing import encoder_blocks, transformer_blocks
+from .gradients.inference_mode import differentiable, without_inference_mode
+from .gradients.modes import DecoderGradient, check_mode
+from .tiling import SIDE, Tile, cells_of, side_of
 
 FULL, KEPT = (6.5, 1.8), (1.3, 0.8)
 """Memory of a gradient pass of transformer and encoder, as multiples of what the host expects of a
@@ -90,13 +90,12 @@ def check_pair(model: Any, vae: Any) -> None:
 
 def check_memory(memory: str, vae: Any, tiny_vae: Any) -> None:
     """ValueError unless ``memory`` is a mode that ``tiny_vae``, which may be None, serves."""
-    if memory not in ("auto", *MODES):
-        raise ValueError(f"memory is {memory!r}; expected auto or one of {', '.join(MODES)}")
+    check_mode(memory)
     if tiny_vae is None:
         if memory == "tiny":
             raise ValueError(
                 "memory is tiny and no tiny_vae is connected: connect Load VAE with taesd3 (for"
-                " SD3; its two files belong into models/vae_approx), or choose tiled"
+                " SD3; its two files belong into models/vae_approx), or choose strips"
             )
         return
     if getattr(tiny_vae, "first_stage_model", None) is None:
@@ -160,9 +159,9 @@ class ComfyPrior:
         self._video = like.ndim == 5
         # Its tensors, if any, were made in inference mode.
         self._format: Any = copy.copy(self.base.latent_format)
-        self._format.__dict__.update(normal(vars(self._format)))
+        self._format.__dict__.update(without_inference_mode(vars(self._format)))
         tiny = None if tiny_vae is None else tiny_vae.first_stage_model
-        self.guidance = Guidance(vae.first_stage_model, tiny=tiny)
+        self.decoder_gradient = DecoderGradient(vae.first_stage_model, tiny=tiny)
         mask = self.extra_args.get("denoise_mask")
         self._mask = None if mask is None else mask.clone()
         self._hints = Hints(_resize)
@@ -186,14 +185,14 @@ class ComfyPrior:
             modules.append(self.tiny_vae.first_stage_model)
         with contextlib.ExitStack() as stack:
             if through_model:
-                self.guidance.blocks = [
+                self.decoder_gradient.blocks = [
                     *transformer_blocks(self.base.diffusion_model),
                     *encoder_blocks(_encoder(self.vae.first_stage_model)),
                 ]
                 modules += [self.base, *self._normal_conditions()]
                 stack.enter_context(_training_flag())
             stack.enter_context(differentiable(*modules))
-            stack.enter_context(self.guidance())
+            stack.enter_context(self.decoder_gradient())
             yield
 
     @contextlib.contextmanager
@@ -225,7 +224,9 @@ class ComfyPrior:
         # What the host itself asks for a decoding is about what the checkpointed gradient takes.
         memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
         if self.memory != "auto":
-            memory = self.guidance.needs(self.guidance.take(self.memory), pixels, size)
+            memory = self.decoder_gradient.needs(
+                self.decoder_gradient.take(self.memory), pixels, size
+            )
         memory += also_used
         kept = more = 0.0
         if through_model:
@@ -243,17 +244,17 @@ class ComfyPrior:
         comfy.model_management.load_models_gpu(patchers, memory_required=memory)
         if self.memory == "auto":
             free = comfy.model_management.get_free_memory(vae.device)
-            self.guidance.choose(pixels, size, 0.9 * free - also_used, (more, kept))
+            self.decoder_gradient.choose(pixels, size, 0.9 * free - also_used, (more, kept))
 
     def save_memory(self) -> bool:
         """Use less memory for the decoder's gradient; False where it takes the least already."""
-        return self.guidance.less()
+        return self.decoder_gradient.less()
 
     def _normal_conditions(self) -> list[nn.Module]:
         """Clone what autograd may save of the run's inputs; the control networks among them."""
         guider = self.guider
-        guider.conds = normal(guider.conds)
-        self.extra_args = normal(self.extra_args)
+        guider.conds = without_inference_mode(guider.conds)
+        self.extra_args = without_inference_mode(self.extra_args)
         for name in ("noise", "latent_image"):
             if isinstance(getattr(self.model, name, None), Tensor):
                 setattr(self.model, name, getattr(self.model, name).clone())
@@ -265,7 +266,7 @@ class ComfyPrior:
             modules += [patcher.model for patcher in control.get_models()]
             for name in ("cond_hint", "cond_hint_original", "extra_concat"):
                 if getattr(control, name, None) is not None:
-                    setattr(control, name, normal(getattr(control, name)))
+                    setattr(control, name, without_inference_mode(getattr(control, name)))
         # One network names those that are chained before it, too.
         return list(dict.fromkeys(modules))
 
@@ -286,7 +287,7 @@ class ComfyPrior:
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._mask is not None:
             z = torch.lerp(z.detach(), z, self._mask.to(z))
-        vae = self.tiny_vae if self.guidance.small(z) else self.vae
+        vae = self.tiny_vae if self.decoder_gradient.small(z) else self.vae
         raw = self._format.process_out(z)
         if vae.latent_dim == 2 and raw.ndim == 5:
             raw = raw[:, :, 0]

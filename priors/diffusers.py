@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import is_out_of_memory, network_passes
-from .checkpoint import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
-from .checkpointing import encoder_blocks, transformer_blocks
-from .memory import MODES, Guidance, free_memory
+from .gradients.checkpointing import encoder_blocks, transformer_blocks
+from .gradients.modes import DecoderGradient, check_mode, free_memory
 from .prune import prune
-from .tiles import DEMO_SIDE, SIDE
+from .sd3_file import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
+from .tiling import DEMO_SIDE, SIDE
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -59,16 +59,15 @@ class DiffusersPrior:
     ):
         self.transformer = transformer.requires_grad_(False).eval()
         self.autoencoder = autoencoder.module.requires_grad_(False).eval()
-        if memory not in ("auto", *MODES):
-            raise ValueError(f"memory is {memory!r}; expected auto or one of {', '.join(MODES)}")
+        check_mode(memory)
         if memory == "tiny" and tiny is None:
             raise ValueError(
                 "memory is tiny and there is no tiny autoencoder: name one (madebyollin/taesd3 is"
-                " SD3's), or choose tiled"
+                " SD3's), or choose strips"
             )
         self._tiny: Any = None if tiny is None else tiny.requires_grad_(False).eval()
         blocks = [*transformer_blocks(self.transformer), *encoder_blocks(self.autoencoder.encoder)]
-        self.guidance = Guidance(self.autoencoder, tiny=self._tiny, blocks=blocks)
+        self.decoder_gradient = DecoderGradient(self.autoencoder, tiny=self._tiny, blocks=blocks)
         self.memory = memory
         self._factor, self._offset = autoencoder.factor, autoencoder.offset
         self.device, self.dtype = context.device, context.dtype
@@ -133,14 +132,17 @@ class DiffusersPrior:
         the model's positions.
         """
         self._choose_memory(z)
-        with torch.set_grad_enabled(z.requires_grad and torch.is_grad_enabled()), self.guidance():
+        with (
+            torch.set_grad_enabled(z.requires_grad and torch.is_grad_enabled()),
+            self.decoder_gradient(),
+        ):
             return z - sigma * self._velocity(z, sigma)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, 3, H, W), about in [-1, 1], of latents (N, C, H / stride, W / stride)."""
         self._choose_memory(z)
-        with self.guidance():
-            if self._tiny is not None and self.guidance.small(z):
+        with self.decoder_gradient():
+            if self._tiny is not None and self.decoder_gradient.small(z):
                 # It speaks the model's latents, without scale and shift.
                 images = self._tiny.decode(z.to(self.device, self.dtype), return_dict=False)[0]
             else:
@@ -153,15 +155,15 @@ class DiffusersPrior:
         if not (self.memory and z.requires_grad and torch.is_grad_enabled()):
             return
         if self.memory != "auto":
-            self.guidance.take(self.memory)
+            self.decoder_gradient.take(self.memory)
         elif (free := free_memory(self.device)) is not None:
             pixels = len(z) * z.shape[-1] * z.shape[-2] * self.stride**2
-            self.guidance.choose(pixels, self.dtype.itemsize, 0.9 * free)
+            self.decoder_gradient.choose(pixels, self.dtype.itemsize, 0.9 * free)
         self.memory = ""
 
     def save_memory(self) -> bool:
         """Use less memory for the decoder's gradient; False where it takes the least already."""
-        return self.guidance.less()
+        return self.decoder_gradient.less()
 
     def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Latents of images (N, 3, H, W) in [-1, 1].
@@ -179,7 +181,7 @@ class DiffusersPrior:
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and standard deviation of the latents of images; None without a posterior."""
-        with self.guidance():
+        with self.decoder_gradient():
             encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
         posterior = getattr(encoded, "latent_dist", None)
         raw = encoded.latents if posterior is None else posterior.mean
@@ -378,8 +380,8 @@ def load_prior(
         transformer is loaded. A model without them is conditioned on one token of zeros.
     cfg: weight w of classifier-free guidance, ``v = v_null + w (v_prompt − v_null)``, both in one
         batched pass; a single pass at 1, and wherever both prompts are the same.
-    memory: what the decoder's gradient keeps: full, checkpointed, tiled, tiny, or auto, which takes
-        the first of them that fits the device.
+    memory: what the decoder's gradient keeps: full, checkpointed, strips, tiny, or auto, which
+        takes the first of them that fits the device.
     tiny: folder or hub id of the small autoencoder (AutoencoderTiny) that guides in mode tiny; for
         None that of SD3, ``madebyollin/taesd3``, in that mode.
     config: folder or hub id in diffusers' layout from which a single file takes what it lacks:

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .base import Callback, Settings, Step, finish, randn_like
+from .consistency import data_consistency
 from .flowchef import flowchef
 from .flowdps import flowdps
+from .method import Callback, Step
+from .noise import randn_like
 from .presets import PRESETS, preset
 from .psld import psld
 from .schedule import published_sigmas
+from .settings import Settings
 from .work import Work
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -84,7 +87,7 @@ __all__ = [
     "Step",
     "Work",
     "check_sigmas",
-    "finish",
+    "data_consistency",
     "flowchef",
     "flowdps",
     "preset",

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..operators import Measurement
 
 
-class Rest:
+class DiscrepancyStop:
     """Shortens the moves of every sample so that its residual ratio does not fall below ``stop``.
 
     A move goes no further than to where the ratio could be down to ``stop``, by the slope of the
@@ -17,27 +17,30 @@ class Rest:
 
     def __init__(self, stop: float, measurement: Measurement, power: int = 1):
         """``power`` of the residual with which the loss grows: 1 for a norm, 2 for its square."""
-        self.stop, self.power, self._measurement = stop, power, measurement
+        self.ratio_goal, self.power, self._measurement = stop, power, measurement
         self.ratio: Tensor | None = None
 
     @torch.no_grad()
-    def look(self, seen: Tensor) -> None:
+    def update(self, seen: Tensor) -> None:
         """Take note of A x at the images that the next moves start from."""
-        if self.stop:
-            self.ratio = self._measurement.spread(seen.detach()) / self._measurement.level
+        if self.ratio_goal:
+            self.ratio = (
+                self._measurement.residual_rms(seen.detach())
+                / self._measurement.floored_noise_level
+            )
 
     @property
-    def all(self) -> bool:
-        """Whether every sample rests."""
-        return self.ratio is not None and bool((self.ratio <= self.stop).all())
+    def reached(self) -> bool:
+        """Whether every sample is down to the goal."""
+        return self.ratio is not None and bool((self.ratio <= self.ratio_goal).all())
 
-    def limited(self, move: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+    def limit(self, move: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
         """The moves (N, ...) of latents at which ``loss`` (N,) has its ``gradient`` (N, ...)."""
         if self.ratio is None:
             return move
         slope = (gradient * move).flatten(1).sum(1)
         # The residual's square, at least 0 and with this slope, is at least (1 − t / T)² of itself.
-        part = (1 - self.stop / self.ratio).clamp(min=0).to(loss)
+        part = (1 - self.ratio_goal / self.ratio).clamp(min=0).to(loss)
         share = torch.where(slope < 0, part * self.power * loss / -slope, (part > 0).to(loss))
         share = share.clamp(max=1)
         return move * share.to(move).view(-1, *[1] * (move.ndim - 1))
@@ -49,7 +52,7 @@ def towards(x: Tensor, corrected: Tensor, stop: float, measurement: Measurement)
     Every sample on its own; x where its ratio is no more than ``stop``.
     """
     operator, y = measurement.operator, measurement.y
-    goal = stop * measurement.level
+    goal = stop * measurement.floored_noise_level
     start = operator.A(x) - y.to(x)
     change = operator.A(corrected) - y.to(x) - start
     count = start[0].numel()

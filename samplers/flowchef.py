@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .base import Callback, DataLoss, Descent, Settings, Step
+from .data_step import DataLoss, Descent
+from .method import Callback, Step
+from .settings import Settings
 
 
 @torch.no_grad()
@@ -35,7 +37,7 @@ def flowchef(
         value = z0.new_zeros(len(z0))
         if settings.step_size:
             value, gradient = loss.gradient(z0)
-            z = z + loss.rest.limited(descent.move(gradient, s), value, gradient)
+            z = z + loss.stop.limit(descent.move(gradient, s), value, gradient)
         if callback:
             callback(Step(i, total, s, z0, value))
     return z

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .base import Callback, DataLoss, Descent, Settings, Step, randn_like, spread
+from .data_step import DataLoss, Descent, posterior_deviation
+from .method import Callback, Step
+from .noise import randn_like
+from .settings import Settings
 
 
 def pull(
@@ -21,12 +24,12 @@ def pull(
     for k in range(settings.steps_at(sigma)):
         value, slope = loss.gradient(z)
         gradient = slope
-        if settings.anchor:
-            gradient = slope + settings.anchor / spread(sigma) ** 2 * (z - z0)
+        if settings.proximal_weight:
+            gradient = slope + settings.proximal_weight / posterior_deviation(sigma) ** 2 * (z - z0)
         first = value if k == 0 else first
-        if loss.rest.all:
+        if loss.stop.reached:
             break
-        z = z + loss.rest.limited(descent.move(gradient, sigma), value, slope)
+        z = z + loss.stop.limit(descent.move(gradient, sigma), value, slope)
     return z, first
 
 

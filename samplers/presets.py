@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .base import Settings
+from .settings import Settings
 
 TUNED = Settings(
     0.2,
     loss="squared",
     rule="adam",
     inner_steps=8,
-    anchor=2.0,
+    proximal_weight=2.0,
     decay=1.0,
     weight="one",
-    polish=0.04,
+    pixel_error_std=0.04,
 )
-FLOWCHEF = Settings(step_size=2.0, loss="residual", polish=0.04)
-PSLD = Settings(step_size=3.0, polish=0.04)
+FLOWCHEF = Settings(step_size=2.0, loss="residual", pixel_error_std=0.04)
+PSLD = Settings(step_size=3.0, pixel_error_std=0.04)
 
 PRESETS: dict[str, dict[str, Settings]] = {
     "published": {

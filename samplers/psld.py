@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .base import Callback, DataLoss, Descent, Settings, Step, norm, per_sample, saving_memory
+from .data_step import DataLoss, Descent, norm, saving_memory, squared_norm
+from .method import Callback, Step
+from .settings import Settings
 
 GLUE = 0.1
 """Weight of the gluing term, as published."""
@@ -24,12 +26,12 @@ def psld_loss(loss: DataLoss, z0: Tensor, generators: Sequence[torch.Generator] 
     prior, measurement = loss.prior, loss.measurement
     x = prior.decode(z0)
     seen = measurement.operator.A(x)
-    loss.rest.look(seen)
+    loss.stop.update(seen)
     glued = prior.encode(loss.projected + x - loss.project(seen), generators)
     if loss.kind != "squared":
         return norm(seen - measurement.y) + GLUE * norm(z0 - glued)
-    fit = per_sample(seen - measurement.y) / (2 * loss.variance)
-    return fit + GLUE * per_sample(z0 - glued)
+    fit = squared_norm(seen - measurement.y) / (2 * loss.variance)
+    return fit + GLUE * squared_norm(z0 - glued)
 
 
 def _gradient(
@@ -79,7 +81,7 @@ def psld(
     for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         if settings.step_size:
             z0, value, gradient = saving_memory(prior, partial(_gradient, loss, z, s, generators))
-            move = loss.rest.limited(descent.move(gradient, s), value, gradient)
+            move = loss.stop.limit(descent.move(gradient, s), value, gradient)
         else:
             z0, value = prior.denoise(z, s), z.new_zeros(len(z))
             move = torch.zeros_like(z)

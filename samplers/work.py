@@ -57,7 +57,7 @@ class _CountedLinear(_Counted, LinearOperator):
 class Work:
     """Counts what is done with ``prior`` from now on, and with its own copy of ``measurement``.
 
-    Hand that copy to the sampler and to ``finish``; ``counted`` then says what it took.
+    Hand that copy to the sampler and to ``data_consistency``; ``counted`` then says what it took.
     """
 
     def __init__(self, prior: FlowPrior, measurement: Measurement):

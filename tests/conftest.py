@@ -8,7 +8,7 @@ import pytest
 
 from .host import comfyui
 
-HELD_OUT = Path(__file__).parent / "data" / "heldout"
+HELD_OUT = Path(__file__).resolve().parents[1] / "benchmarks" / "pictures"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from comfyui_flowdps.images import read_image
+from comfyui_flowdps.restoration.images import read_image
 from comfyui_flowdps.training import data, taesd
 from comfyui_flowdps.training.loop import Run, optimisers
 

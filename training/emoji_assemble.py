@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=Path("runs/data"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=ROOT / "priors" / "demo_prior.safetensors")
-    parser.add_argument("--held-out", type=Path, default=ROOT / "tests" / "data" / "heldout")
+    parser.add_argument("--held-out", type=Path, default=ROOT / "benchmarks" / "pictures")
     args = parser.parse_args(arguments)
     save_file(
         checkpoint(args.runs),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_flowdps.estimation.free import free_kernel
-from comfyui_flowdps.estimation.trust import NOTHING, TRUSTED, estimate_free_kernel
+from comfyui_flowdps.estimation.free import NOTHING, TRUSTED, estimate_free_kernel, free_kernel
 from comfyui_flowdps.operators import DefocusBlur, MotionBlur, recipe_from_dict
 
 from .scenes import dead_leaves, noisy, texture

@@ -6,9 +6,9 @@ import io
 
 import pytest
 from comfyui_flowdps.estimation.jpeg import ZIGZAG, read_jpeg
-from comfyui_flowdps.images import read_image
 from comfyui_flowdps.operators import Jpeg
 from comfyui_flowdps.operators.jpeg_tables import CHROMA, LUMA, scaled
+from comfyui_flowdps.restoration.images import read_image
 from PIL import Image
 
 SAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}

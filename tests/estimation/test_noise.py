@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_flowdps.estimation.noise import estimate_noise
-from comfyui_flowdps.images import read_image
 from comfyui_flowdps.operators import GaussianBlur, Jpeg, Quantise
+from comfyui_flowdps.restoration.images import read_image
 
 from ..conftest import HELD_OUT
 from .scenes import dead_leaves, noisy, texture

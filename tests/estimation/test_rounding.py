@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_flowdps.estimation.rounding import rounded_away
-from comfyui_flowdps.images import read_image
 from comfyui_flowdps.operators import Jpeg
+from comfyui_flowdps.restoration.images import read_image
 
 from ..conftest import HELD_OUT
 

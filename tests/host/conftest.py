@@ -40,7 +40,7 @@ def comfy_folder() -> Path:
 def server(comfy_folder: Path, tmp_path_factory) -> Iterator[comfyui.Server]:
     """A running server with this pack, the tests' own nodes, small pictures and tiny models."""
     base = tmp_path_factory.mktemp("comfyui")
-    files.pictures(base / "input", comfyui.ROOT / "tests" / "data" / "heldout" / "test")
+    files.pictures(base / "input", comfyui.ROOT / "benchmarks" / "pictures" / "test")
     files.models(base / "models")
     (base / "output").mkdir()
     packs = {"ComfyUI-FlowDPS": comfyui.ROOT, "flowdps-tests": Path(__file__).parent / "pack"}

@@ -138,7 +138,7 @@ def degradation(prompt: Prompt, kind: str, info: dict[str, Any], /, **inputs: An
                 0
             ]
         elif socket == "IMAGE":
-            blur = prompt.ours("DefocusBlur", radius=2.0, boundary="reflect")
+            blur = prompt.ours("DefocusBlur", radius=2.0, boundary="symmetric")
             given[name] = blur[1]
         else:
             given[name] = values.get("default", (values.get("options") or [None])[0])
@@ -189,7 +189,7 @@ def value(server: Server, name: str) -> Tensor:
     return recorded(server, name)["value"]
 
 
-def told(outputs: dict[str, Any], node: Node) -> Any:
+def request_for(outputs: dict[str, Any], node: Node) -> Any:
     """What a test node said in its text."""
     return json.loads(outputs[node.id]["text"][0])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_flowdps.images import read_image
 from comfyui_flowdps.operators import Chain, DefocusBlur, Identity, Jpeg, recipe_from_dict
+from comfyui_flowdps.restoration.images import read_image
 from PIL import Image
 
 from ..conftest import HELD_OUT
@@ -115,7 +115,7 @@ def test_the_built_in_jpeg_goes_into_a_restoration_with_what_came_before(server)
     """Its noise is what compression took, and a blur may lie under it."""
     problem = demo()
     p = problem.prompt
-    blur = p.ours("DefocusBlur", radius=1.5, boundary="reflect")
+    blur = p.ours("DefocusBlur", radius=1.5, boundary="symmetric")
     read = p.ours("ReadJpeg", file="FlowDPS example.jpg [temp]", operator=blur[0])
     problem.measurement = observe(p, image=read[0], operator=read[1], noise=read[4])
     run = problem.sampler("FlowDPS", preset="tuned", steps=2, inner_steps=1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
 from comfyui_flowdps.priors.diffusers import DiffusersPrior, load_prior
-from comfyui_flowdps.samplers.base import DataLoss
+from comfyui_flowdps.samplers.data_step import DataLoss
 from comfyui_flowdps.samplers.psld import psld_loss
 from safetensors.torch import load_file, save_file
 
@@ -106,7 +106,7 @@ def test_decoder_of_the_demo_prior(server, task):
     assert error(found["gradient"], want) < EXACT
 
 
-@pytest.mark.parametrize("mode", ["full", "checkpointed", "tiled"])
+@pytest.mark.parametrize("mode", ["full", "checkpointed", "strips"])
 @pytest.mark.parametrize("emulate", ["", "buffer"])
 def test_decoder_with_attention(server, emulate, mode):
     problem = tiny()

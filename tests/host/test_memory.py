@@ -7,7 +7,7 @@ import pytest
 from .comfyui import Failed
 from .graphs import demo, tiny, value
 
-MODES = ("full", "checkpointed", "tiled")
+MODES = ("full", "checkpointed", "strips")
 
 
 def latents(server, problem, method: str, name: str, **inputs):
@@ -36,7 +36,7 @@ def test_every_mode_gives_the_same_picture(server, method):
         mode: latents(server, kl()[0], method, f"memory_{mode}", memory=mode)[0] for mode in MODES
     }
     assert distance(found["checkpointed"], found["full"]) < 1e-5
-    assert distance(found["tiled"], found["full"]) < 2e-3
+    assert distance(found["strips"], found["full"]) < 2e-3
 
 
 def test_the_tiny_vae_guides_and_the_vae_makes_the_picture(server):
@@ -66,10 +66,10 @@ def test_a_run_that_runs_out_of_memory_goes_on_with_less(server):
 
 
 def test_what_a_run_took_is_in_the_log(server):
-    latents(server, demo(), "FlowDPS", "counted", steps=3, memory="tiled")
+    latents(server, demo(), "FlowDPS", "counted", steps=3, memory="strips")
     line = server.log.read_text(errors="replace").rsplit("flowdps: transformer 3", 1)[-1]
     assert line.startswith(", decoder 9, decoder gradient 9, ")
-    assert "gradient tiled" in line.splitlines()[0]
+    assert "gradient strips" in line.splitlines()[0]
 
 
 def refused(server, words: str, file: str = "", **inputs):

@@ -169,7 +169,7 @@ def test_what_is_painted_in_the_mask_editor_is_replaced(server):
     problem = demo()
     p = problem.prompt
     photo = p.add("LoadImage", image="painted.png")
-    blur = p.ours("GaussianBlur", sigma=0.8, size=5, boundary="reflect")
+    blur = p.ours("GaussianBlur", sigma=0.8, size=5, boundary="symmetric")
     masks = {
         "alone": p.ours("Mask", mask=photo[1], threshold=0.1),
         "chained": p.ours("Mask", mask=photo[1], threshold=0.1, operator=blur[0]),
@@ -236,7 +236,7 @@ def test_a_kernel_goes_out_as_it_came_in(server):
     """The kernel of a blur node, as a picture, makes the same blur; a black border does nothing."""
     problem = demo()
     p = problem.prompt
-    motion = p.ours("MotionBlur", size=9, intensity=0.5, seed=3, boundary="reflect")
+    motion = p.ours("MotionBlur", size=9, intensity=0.5, seed=3, boundary="symmetric")
     black = p.add(
         "ImageCompositeMasked",
         destination=p.add("EmptyImage", width=17, height=15, batch_size=1, color=0)[0],
@@ -245,8 +245,8 @@ def test_a_kernel_goes_out_as_it_came_in(server):
         y=2,
         resize_source=False,
     )
-    plain = p.ours("Kernel", image=motion[1], centre=True, boundary="reflect")
-    moved = p.ours("Kernel", image=black[0], centre=True, boundary="reflect")
+    plain = p.ours("Kernel", image=motion[1], centre=True, boundary="symmetric")
+    moved = p.ours("Kernel", image=black[0], centre=True, boundary="symmetric")
     for name, operator in (("motion", motion), ("plain", plain), ("moved", moved)):
         measure(problem, operator, noise=0.0)
         p.record(problem.measurement[1], f"kernel_{name}")
@@ -278,12 +278,12 @@ def covering_mask(p):
 
 def black_kernel(p):
     image = p.add("EmptyImage", width=9, height=9, batch_size=1, color=0)
-    return p.ours("Kernel", image=image[0], centre=True, boundary="reflect")
+    return p.ours("Kernel", image=image[0], centre=True, boundary="symmetric")
 
 
 def photo_as_kernel(p):
     image = p.add("EmptyImage", width=600, height=9, batch_size=1, color=0xFFFFFF)
-    return p.ours("Kernel", image=image[0], centre=True, boundary="reflect")
+    return p.ours("Kernel", image=image[0], centre=True, boundary="symmetric")
 
 
 def no_light(p):

@@ -86,7 +86,7 @@ def test_every_operator_is_a_task_and_has_a_node(server, nodes):
 def test_operators_chain(server, nodes):
     """Blur, then shrink: what is connected happened before."""
     p = Prompt()
-    blur = p.ours("GaussianBlur", sigma=1.0, size=5, boundary="reflect")
+    blur = p.ours("GaussianBlur", sigma=1.0, size=5, boundary="symmetric")
     shrink = p.ours("AveragePool", scale=2, operator=blur[0])
     last = p.ours("DegradationOperator", task="sr_bicubic", deg_scale=3, seed=0, operator=shrink[0])
     node = p.record(last[0], "recipe")

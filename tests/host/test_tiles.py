@@ -8,7 +8,7 @@ import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
 from comfyui_flowdps.priors.diffusers import load_prior
-from comfyui_flowdps.priors.tiles import TiledPrior
+from comfyui_flowdps.priors.tiling import TiledPrior
 from comfyui_flowdps.samplers import METHODS, published_sigmas
 from comfyui_flowdps.samplers.presets import PRESETS
 

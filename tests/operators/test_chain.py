@@ -120,4 +120,4 @@ def test_a_photo_through_a_mask_after_what_a_camera_leaves_out(first):
     picture = operator.picture(y)
     assert picture.shape == x.shape
     assert not bool(picture[:, :, 2:4].any())
-    torch.testing.assert_close(chain.read(picture), y)
+    torch.testing.assert_close(chain.from_photo(picture), y)

@@ -34,10 +34,10 @@ from comfyui_flowdps.operators import (
     simulate,
 )
 from comfyui_flowdps.operators.blocks import random_orthonormal
+from comfyui_flowdps.operators.blurs import disk
 from comfyui_flowdps.operators.grey import REC601
 from comfyui_flowdps.operators.hadamard import factors
 from comfyui_flowdps.operators.kernel import trimmed
-from comfyui_flowdps.operators.kernels import disk
 from comfyui_flowdps.operators.scratches import scratches
 from PIL import Image
 
@@ -137,7 +137,7 @@ def test_trimmed_kernels_blur_the_same():
 
 def test_padding_of_a_masked_picture_is_unknown():
     recipe = Mask.from_tensor(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
-    fitted = recipe.fitted((4, 4), (5, 8))
+    fitted = recipe.for_padding((4, 4), (5, 8))
     x = torch.ones(1, 1, 5, 8)
     seen = bound(fitted, x).A(x)[0, 0]
     assert torch.equal(seen[:4, :4], bound(recipe, x[..., :4, :4]).A(x[..., :4, :4])[0, 0])
@@ -160,8 +160,8 @@ def test_margins_are_where_they_are_said_to_be():
     back = operator.pinv(operator.A(x))
     assert torch.equal(back[..., 2:5, 1:8], x[..., 2:5, 1:8])
     assert float(back.abs().sum()) == pytest.approx(float(x[..., 2:5, 1:8].abs().sum()))
-    fitted = recipe.fitted((9, 11), (12, 16))
-    assert fitted.seen(12, 16) == recipe.seen(9, 11) == (3, 7)
+    fitted = recipe.for_padding((9, 11), (12, 16))
+    assert fitted.measured_size(12, 16) == recipe.measured_size(9, 11) == (3, 7)
 
 
 def test_grey_stays_grey_and_luma_is_the_televisions():
@@ -169,7 +169,7 @@ def test_grey_stays_grey_and_luma_is_the_televisions():
     for weights in ((1 / 3,) * 3, REC601, (0, 1, 0)):
         recipe = Colorization(weights)
         torch.testing.assert_close(bound(recipe, grey).A(grey), grey[:, :1])
-        torch.testing.assert_close(recipe.read(grey), grey[:, :1])
+        torch.testing.assert_close(recipe.from_photo(grey), grey[:, :1])
     red = torch.zeros(1, 3, 1, 1)
     red[0, 0] = 1
     assert float(bound(Colorization(REC601), red).A(red)) == pytest.approx(0.299)
@@ -185,8 +185,8 @@ def test_bayer_sees_one_colour_everywhere_and_green_twice():
     x = draw(3, 5, 7)
     mosaic = bound(Bayer(), x).A(x)
     # A photo of the mosaic may be grey, as raw files are shown, or in the colours of the picture.
-    assert torch.equal(Bayer().read(x), mosaic)
-    assert torch.equal(Bayer().read(mosaic.expand(-1, 3, -1, -1)), mosaic)
+    assert torch.equal(Bayer().from_photo(x), mosaic)
+    assert torch.equal(Bayer().from_photo(mosaic.expand(-1, 3, -1, -1)), mosaic)
 
 
 def test_fields_share_the_rows_of_a_frame():
@@ -195,10 +195,12 @@ def test_fields_share_the_rows_of_a_frame():
     assert top.out_shape == (3, 4, 4)
     assert bottom.out_shape == (3, 3, 4)
     assert torch.equal(top.picture(top.A(x)) + bottom.picture(bottom.A(x)), x)
-    assert torch.equal(Interlace("bottom").read(x), x[..., 1::2, :])
+    assert torch.equal(Interlace("bottom").from_photo(x), x[..., 1::2, :])
 
 
-@pytest.mark.parametrize(("size", "boundary"), [(5, "reflect"), (4, "reflect"), (4, "periodic")])
+@pytest.mark.parametrize(
+    ("size", "boundary"), [(5, "symmetric"), (4, "symmetric"), (4, "periodic")]
+)
 def test_box_is_a_mean(size, boundary):
     x = draw(1, 12, 13)
     blurred = bound(BoxBlur(size, boundary), x).A(x)
@@ -250,7 +252,7 @@ def test_nonuniform_blur_keeps_constants_and_has_smooth_maps(recipe):
     torch.testing.assert_close(bound(recipe, x).A(x), x)
 
 
-@pytest.mark.parametrize("boundary", ["reflect", "periodic"])
+@pytest.mark.parametrize("boundary", ["symmetric", "periodic"])
 @pytest.mark.parametrize("kind", ["defocus", "motion"])
 def test_nonuniform_blur_is_the_sum_over_whole_images(kind, boundary):
     recipe = NonuniformBlur(kind, size=7, count=4, boundary=boundary)
@@ -366,7 +368,7 @@ def test_sensing_shows_its_back_projection_and_no_photo_shows_it(recipe):
     y = operator.A(x)
     torch.testing.assert_close(operator.picture(y), operator.adjoint(y))
     with pytest.raises(ValueError, match=r"no photo shows a measurement of cs_"):
-        recipe.read(x)
+        recipe.from_photo(x)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -382,14 +384,16 @@ def test_tasks_have_defaults_and_understand_a_number(task):
 
 def test_chains_know_the_sizes_of_all_their_parts():
     chain = Chain((Outpainting(2, 2, 2, 2), AveragePool(4)))
-    assert chain.wanted(5, 6) == (24, 28)
-    assert chain.seen(24, 28) == (5, 6)
+    assert chain.image_size(5, 6) == (24, 28)
+    assert chain.measured_size(24, 28) == (5, 6)
     x = draw(3, 24, 28)
     assert bound(chain, x).out_shape == (3, 5, 6)
     grey = Chain((Colorization(), AveragePool(2)))
     assert bound(grey, draw(3, 4, 6)).out_shape == (1, 2, 3)
-    assert grey.read(draw(3, 2, 3)).shape == (1, 1, 2, 3)
-    fitted = Chain((AveragePool(2), Mask.from_tensor(torch.ones(3, 3)))).fitted((6, 6), (8, 10))
+    assert grey.from_photo(draw(3, 2, 3)).shape == (1, 1, 2, 3)
+    fitted = Chain((AveragePool(2), Mask.from_tensor(torch.ones(3, 3)))).for_padding(
+        (6, 6), (8, 10)
+    )
     assert torch.equal(fitted.recipes[1].mask(), F.pad(torch.ones(3, 3), (0, 2, 0, 1)).double())
 
 

@@ -13,13 +13,13 @@ from comfyui_flowdps.operators import (
     LinearOperator,
     Measurement,
     MotionBlur,
-    transforms,
 )
-from comfyui_flowdps.operators.blur import convolution
-from comfyui_flowdps.operators.mirror import extend, fold
-from comfyui_flowdps.operators.separable import Matrix, Pair, Separable, banded, mirrored
-from comfyui_flowdps.operators.transforms import fast_length
-from comfyui_flowdps.samplers.base import DataLoss
+from comfyui_flowdps.operators.linear import transforms
+from comfyui_flowdps.operators.linear.convolution import convolution
+from comfyui_flowdps.operators.linear.mirrored import extend, fold
+from comfyui_flowdps.operators.linear.separable import Matrix, Pair, Separable, banded, mirrored
+from comfyui_flowdps.operators.linear.transforms import fast_length
+from comfyui_flowdps.samplers.data_step import DataLoss
 
 from .dense import dense, draw
 
@@ -68,7 +68,9 @@ OPERATORS = {
     "box-periodic": convolution(
         (2, 4, 6), torch.full((2, 3), 1 / 6), "periodic", CPU, torch.float64
     ),
-    "box-reflect": convolution((2, 4, 6), torch.full((3, 3), 1 / 9), "reflect", CPU, torch.float64),
+    "box-symmetric": convolution(
+        (2, 4, 6), torch.full((3, 3), 1 / 9), "symmetric", CPU, torch.float64
+    ),
     "identity": bound(Identity()),
     "chain": bound(Chain((GaussianBlur(3, sigma=0.7), AveragePool(2)))),
     "wide": separable(random_matrix(3, 5), random_matrix(4, 6, seed=1)),
@@ -185,7 +187,7 @@ def test_samples_are_solved_apart(operator):
             close(together[k : k + 1], solve(y[k : k + 1]), 1e-9)
 
 
-@pytest.mark.parametrize("name", ["motion", "motion-periodic", "gauss-odd", "box-reflect"])
+@pytest.mark.parametrize("name", ["motion", "motion-periodic", "gauss-odd", "box-symmetric"])
 def test_large_images_in_parts_are_the_same(name, monkeypatch):
     operator = OPERATORS[name]
     x, y = draw(operator.in_shape, 1, 3), draw(operator.out_shape, 2, 3)
@@ -208,7 +210,7 @@ def test_large_images_in_parts_are_the_same(name, monkeypatch):
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 2), (7, 3), (3, 12)])
 def test_extension_and_its_transpose(size, before, after):
     x = torch.arange(3.0 * size).view(3, size)
-    index = mirrored(torch.arange(-before, size + after), size, "reflect")
+    index = mirrored(torch.arange(-before, size + after), size, "symmetric")
     assert torch.equal(extend(x, before, after, -1), x[:, index])
     assert torch.equal(extend(x.T, before, after, -2), x.T[index])
     y = torch.randn(3, len(index), generator=torch.Generator().manual_seed(1))
@@ -221,7 +223,7 @@ def test_fast_lengths():
     assert [fast_length(n) for n in (1, 11, 828, 1009, 2108)] == [1, 12, 840, 1024, 2160]
 
 
-@pytest.mark.parametrize("boundary", ["reflect", "periodic"])
+@pytest.mark.parametrize("boundary", ["symmetric", "periodic"])
 def test_blocks_of_a_band_are_the_matrix(boundary):
     taps = torch.ones(5).double()
     matrix = banded(taps, torch.arange(300) - 2, 300, boundary)

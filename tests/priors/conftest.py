@@ -77,17 +77,8 @@ def _tokenizer(length):
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory, tiny_transformer):
     """diffusers' own SD3 pipeline with tiny random parts, and the folder that it was saved to."""
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        StableDiffusion3Pipeline,
-    )
-    from transformers import (
-        CLIPTextConfig,
-        CLIPTextModelWithProjection,
-        T5Config,
-        T5EncoderModel,
-    )
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
     torch.manual_seed(3)
     clip = CLIPTextConfig(

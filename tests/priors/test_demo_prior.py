@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_flowdps.images import read_image
-from comfyui_flowdps.metrics import psnr
 from comfyui_flowdps.priors.diffusers import DEMO_PRIOR, load_prior
+from comfyui_flowdps.restoration.images import read_image
+from comfyui_flowdps.restoration.metrics import psnr
 from safetensors import safe_open
 
 from ..conftest import HELD_OUT

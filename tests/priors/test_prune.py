@@ -1,7 +1,7 @@
 import pytest
 import torch
-from comfyui_flowdps.priors.checkpoint import Checkpoint, load_autoencoder
 from comfyui_flowdps.priors.prune import prune
+from comfyui_flowdps.priors.sd3_file import Checkpoint, load_autoencoder
 from torch import nn
 
 

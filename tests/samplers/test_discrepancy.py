@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from comfyui_flowdps.operators import AveragePool, GaussianBlur, Identity, Mask, Measurement
-from comfyui_flowdps.samplers import METHODS, finish, preset, published_sigmas, sample
+from comfyui_flowdps.samplers import METHODS, data_consistency, preset, published_sigmas, sample
 from comfyui_flowdps.samplers.discrepancy import towards
 
 MEAN, SPREAD = 0.3, 0.8
@@ -59,7 +59,7 @@ def run(method, measurement, settings, gens=None):
         settings=settings,
         generators=gens,
     )
-    return finish(prior.decode(z), measurement, settings)
+    return data_consistency(prior.decode(z), measurement, settings)
 
 
 def hole(side=16):
@@ -69,7 +69,7 @@ def hole(side=16):
 
 
 def ratios(seen, measurement):
-    return measurement.spread(seen) / measurement.level
+    return measurement.residual_rms(seen) / measurement.floored_noise_level
 
 
 RECIPES = {
@@ -105,7 +105,9 @@ def test_without_stop_something_is():
 def test_a_stop_that_is_never_reached_changes_no_bit_of_the_latents(method):
     """Where no move is so long that it jumps over it."""
     measurement = problem(RECIPES["pool"])
-    settings = replace(preset(method), polish=0.0, step_size=0.1 * preset(method).step_size)
+    settings = replace(
+        preset(method), pixel_error_std=0.0, step_size=0.1 * preset(method).step_size
+    )
     plain, never = (run(method, measurement, replace(settings, stop=stop)) for stop in (0.0, 1e-9))
     assert torch.equal(plain, never)
 
@@ -144,7 +146,8 @@ def test_towards_ends_at_the_ratio():
 
 
 def test_the_command_line_sets_it():
-    from comfyui_flowdps.cli import parser, request_of
+    from comfyui_flowdps.cli.arguments import parser
+    from comfyui_flowdps.cli.request import request_of
 
     plain, held = (
         request_of(parser().parse_args(["restore", "a.png", *more]))[0]

@@ -24,12 +24,12 @@ from comfyui_flowdps.samplers import (
     PRESETS,
     Settings,
     Work,
-    finish,
+    data_consistency,
     preset,
     published_sigmas,
     sample,
 )
-from comfyui_flowdps.samplers.base import DataLoss
+from comfyui_flowdps.samplers.data_step import DataLoss
 from comfyui_flowdps.samplers.psld import psld_loss
 
 MEAN, SPREAD = 0.3, 0.8
@@ -263,7 +263,7 @@ def test_polishing_is_the_posterior_mean_around_the_decoded_image(recipe):
     """Its argmin by the dense matrix: (AᵀA / σ² + I / τ²) x = Aᵀy / σ² + D / τ²."""
     measurement, tau = problem(recipe), 0.3
     x = torch.randn(1, 3, 4, 6, generator=torch.Generator().manual_seed(5)).double()
-    got = finish(x, measurement, replace(preset("flowdps"), polish=tau))
+    got = data_consistency(x, measurement, replace(preset("flowdps"), pixel_error_std=tau))
     operator, level = measurement.operator, measurement.noise_level
     size = math.prod(operator.in_shape)
     eye = torch.eye(size, dtype=torch.float64)
@@ -271,8 +271,8 @@ def test_polishing_is_the_posterior_mean_around_the_decoded_image(recipe):
     right = a.T @ measurement.y.flatten() / level**2 + x.flatten() / tau**2
     want = torch.linalg.solve(a.T @ a / level**2 + eye / tau**2, right)
     torch.testing.assert_close(got.flatten(), want, rtol=1e-7, atol=1e-7)
-    assert finish(x, measurement, replace(preset("flowdps"), polish=0.0)) is x
-    assert finish(x, measurement, replace(preset("flowdps"), step_size=0.0)) is x
+    assert data_consistency(x, measurement, replace(preset("flowdps"), pixel_error_std=0.0)) is x
+    assert data_consistency(x, measurement, replace(preset("flowdps"), step_size=0.0)) is x
 
 
 def test_without_renewal_no_noise_is_drawn():
@@ -351,7 +351,7 @@ def test_operators_are_applied_no_more_than_needed(recipe, settings, expected):
     prior, measurement = GaussianPrior(), problem(recipe)
     work = Work(prior, measurement)
     z = run("flowdps", work.measurement, settings, steps=2, prior=prior)
-    finish(z, work.measurement, settings)
+    data_consistency(z, work.measurement, settings)
     found = work.counted()
     decoder = both_ways(max(expected.get("A", 0), expected.get("normal", 0)), "decoder")
     wanted = {"transformer": 2, **decoder, **expected}
@@ -423,7 +423,7 @@ def test_what_is_not_linear_is_compared_as_it_is_and_not_polished():
     x = torch.linspace(-1, 1, measurement.y.numel(), dtype=torch.float64).view_as(measurement.y)
     want = (measurement.operator.A(x) - measurement.y).flatten(1).norm(dim=1)
     torch.testing.assert_close(DataLoss(CurvedPrior(), measurement, "norm").of_images(x), want)
-    assert finish(x, measurement, Settings(1.0, polish=0.1)) is x
+    assert data_consistency(x, measurement, Settings(1.0, pixel_error_std=0.1)) is x
 
 
 def test_psld_refuses_what_it_cannot_glue():

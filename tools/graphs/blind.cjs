@@ -40,7 +40,7 @@ const blinds = [
   blind('demo_blind_out_of_focus', {
     picture: 'bee', kernel: 'find', found: 'The blur',
     photo: [
-      ...chain([['DefocusBlur', { radius: 3.5, boundary: 'reflect' }, 82]], 20, 690),
+      ...chain([['DefocusBlur', { radius: 3.5, boundary: 'symmetric' }, 82]], 20, 690),
       damaged('operator1', 0.02, [20, 850, 280, 0]),
       ['find', 'FlowDPS_EstimateBlur', FIND, { set: ESTIMATE, from: { image: ['photo', 'image'] } }],
     ],
@@ -75,7 +75,7 @@ away. The JPEG itself has no grain, so that a residual far below 1 time the nois
   blind('demo_learn_from_example', {
     picture: 'truck', kernel: 'find', found: 'What was learnt', example: true,
     photo: [
-      ...chain([['MotionBlur', { size: 11, intensity: 0.5, seed: 4, boundary: 'reflect' }, 150]], 20, 690),
+      ...chain([['MotionBlur', { size: 11, intensity: 0.5, seed: 4, boundary: 'symmetric' }, 150]], 20, 690),
       ['chart', 'FlowDPS_ExamplePicture', [-340, 550, 280, 0], { set: { picture: 'butterfly' } }],
       damaged('operator1', 0.02, [-340, 700, 280, 0],
         { key: 'seen', picture: 'chart', title: 'The example, damaged' }),

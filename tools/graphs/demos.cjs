@@ -104,7 +104,7 @@ const demos = [
   }),
   demo('demo_fix_camera_shake', {
     picture: 'truck',
-    operators: [['MotionBlur', { size: 17, intensity: 0.5, seed: 5, boundary: 'reflect' }, 150]],
+    operators: [['MotionBlur', { size: 17, intensity: 0.5, seed: 5, boundary: 'symmetric' }, 150]],
     title: 'Undo a camera shake',
     what: 'The camera moved along a random path within 17 pixels.',
     change: '- *size*, *intensity* and *seed* of Motion Blur: another shake\n',
@@ -119,7 +119,7 @@ const demos = [
   demo('demo_blur_then_shrink', {
     picture: 'bee',
     operators: [
-      ['GaussianBlur', { sigma: 1.5, size: 9, boundary: 'reflect' }, 106],
+      ['GaussianBlur', { sigma: 1.5, size: 9, boundary: 'symmetric' }, 106],
       ['Bicubic', { scale: 2 }, 58],
     ],
     title: 'Two kinds of damage at once',
@@ -142,7 +142,7 @@ order in which things happened.`,
     noise: 0.06,
     scratches: SCRATCHES,
     operators: [
-      ['GaussianBlur', { sigma: 1.2, size: 9, boundary: 'reflect' }, 106],
+      ['GaussianBlur', { sigma: 1.2, size: 9, boundary: 'symmetric' }, 106],
       ['Mask', {}, 58, { mask: ['scratches', 'mask'] }],
     ],
     title: 'Mend an old photo',
@@ -151,7 +151,7 @@ order in which things happened.`,
   }),
   demo('demo_out_of_focus', {
     picture: 'truck',
-    operators: [['DefocusBlur', { radius: 4.0, boundary: 'reflect' }, 82]],
+    operators: [['DefocusBlur', { radius: 4.0, boundary: 'symmetric' }, 82]],
     title: 'A lens out of focus',
     what: 'Every point became a disk of 4 pixels radius, as behind a lens that is out of focus.',
     change: '- *radius*: how far out of focus it is\n',

@@ -28,7 +28,7 @@ function photo(name, {
     second: ['2 · Your photo, and how it was damaged', 850], measured: 'Your photo',
     title, what, change: yours + SAY + change,
     seen: SEE_SD3.replace('What was measured', 'Your photo')
-      .replace(/Choose a smaller.*/, size ? '$&' : 'Choose *memory* = tiled, or a smaller *tile_size*.'),
+      .replace(/Choose a smaller.*/, size ? '$&' : 'Choose *memory* = strips, or a smaller *tile_size*.'),
   });
 }
 
@@ -51,7 +51,7 @@ cropped; what is larger than 1.5 megapixels is restored in tiles.`,
   }),
   photo('sd3_mend_your_old_photo', {
     operators: [
-      ['GaussianBlur', { sigma: 1.2, size: 9, boundary: 'reflect' }, 106],
+      ['GaussianBlur', { sigma: 1.2, size: 9, boundary: 'symmetric' }, 106],
       ['Mask', {}, 58, { mask: ['photo', 'MASK'] }],
     ],
     find: ['EstimateNoise', {}], operator: 'operator2', noise: ['find', 'noise'], reports: 'find', painted: true,

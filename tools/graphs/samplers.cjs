@@ -125,7 +125,7 @@ ${LIMITS}`]],
 }
 
 const customs = [
-  custom('FlowDPS', 'penguin', ['GaussianBlur', { sigma: 2.0, size: 13, boundary: 'reflect' }, 106]),
+  custom('FlowDPS', 'penguin', ['GaussianBlur', { sigma: 2.0, size: 13, boundary: 'symmetric' }, 106]),
   custom('FlowChef', 'house', ['AveragePool', { scale: 4 }, 58], { guider: 'CFGGuider' }),
   custom('PSLD', 'truck', ['Identity', {}, 30], { noise: 0.2 }),
 ];

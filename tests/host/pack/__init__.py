@@ -525,8 +525,11 @@ class Gradient(_Fresh):
         protect: bool,
         name: str,
     ) -> dict[str, Any]:
-        library, prior_of = ours("samplers.base"), ours("priors.comfy").ComfyPrior
-        psld_loss, gradients = ours("samplers.psld").psld_loss, ours("priors.gradients")
+        library, prior_of = ours("samplers.data_step"), ours("priors.comfy").ComfyPrior
+        psld_loss, gradients = (
+            ours("samplers.psld").psld_loss,
+            ours("priors.gradients.inference_mode"),
+        )
         written: dict[str, Tensor] = {}
 
         def function(denoiser: Any, x: Tensor, sigmas: Tensor, **given: Any) -> Tensor:
@@ -558,7 +561,7 @@ class Gradient(_Fresh):
                     stack.callback(setattr, gradients, "_clone", clone)
                 loss = library.DataLoss(prior, there, "norm")
                 stack.enter_context(prior.session(x.shape, through_model=through == "model"))
-                if mode and prior.guidance.take(mode) != mode:
+                if mode and prior.decoder_gradient.take(mode) != mode:
                     raise ValueError(f"this decoder has no memory mode {mode}")
                 if through == "decoder":
                     value, gradient = loss.gradient(x)
@@ -626,7 +629,7 @@ class TilePass(_Fresh):
         alone: bool,
         name: str,
     ) -> dict[str, Any]:
-        place = ours("priors.tiles").Tile(*json.loads(tile), tuple(json.loads(whole)))
+        place = ours("priors.tiling").Tile(*json.loads(tile), tuple(json.loads(whole)))
         written: dict[str, Tensor] = {}
 
         def function(denoiser: Any, x: Tensor, sigmas: Tensor, **given: Any) -> Tensor:

@@ -1,0 +1,25 @@
+"""``flowdps bench``: the methods on the held-out pictures, beside classical baselines."""
+
+from .command import (
+    HELD_OUT,
+    add_arguments,
+    classical_measurement,
+    generators,
+    measure,
+    measurement_picture,
+    pictures,
+    run,
+)
+from .results import mean_psnr
+
+__all__ = [
+    "HELD_OUT",
+    "add_arguments",
+    "classical_measurement",
+    "generators",
+    "mean_psnr",
+    "measure",
+    "measurement_picture",
+    "pictures",
+    "run",
+]

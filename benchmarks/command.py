@@ -1,0 +1,294 @@
+"""``flowdps bench``: the methods on the held-out pictures, beside classical baselines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import samplers
+from ..operators import Identity, LinearOperator, Measurement, simulate
+from ..priors.base import FlowPrior
+from ..restoration import images
+from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
+from .results import BLIND, FIT, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
+from .tasks import PAPER, TASKS
+
+HELD_OUT = Path(__file__).resolve().parent / "pictures"
+STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
+WIENER_STRENGTHS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
+FIT_STEP, FIT_PULL = 0.2, 1.0
+"""Step size and pull towards zero of the latent fit: the best of seven pairs, with steps of 0.02 to
+0.2 and pulls of 0 to 1, on tuning pictures, for SR x4 and for the Gaussian blur."""
+
+
+def pictures(kind: str, count: int | None = None) -> Tensor:
+    """Held-out pictures of ``kind`` (``test`` or ``tune``), (N, 3, 128, 128) in [-1, 1]."""
+    files = sorted((HELD_OUT / kind).glob("*.png"))
+    if not files:
+        raise ValueError(
+            f"no pictures in {HELD_OUT / kind}; the benchmark needs a clone of the repository"
+        )
+    return torch.cat([images.read_image(file)[0] for file in files[:count]])
+
+
+def generators(seed: int, start: int, count: int) -> list[torch.Generator]:
+    """One generator per picture, the same whatever the batch size."""
+    return [torch.Generator().manual_seed(1_000_003 * seed + start + k) for k in range(count)]
+
+
+def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:
+    """Simulated measurement of the pictures ``x`` for a task of the benchmark."""
+    assumed = TASKS[task].assumed
+    operator = TASKS[task].recipe(seed).bind(tuple(x.shape[1:]))
+    if assumed is not None:
+        return Measurement(operator.A(x), operator, assumed)
+    return simulate(x, operator, noise, generators(seed, 0, len(x)))
+
+
+def measurement_picture(measurement: Measurement) -> tuple[str, Tensor]:
+    """The measurement as a picture of the image's size, (N, 3, H, W), and how it became one."""
+    operator = measurement.operator
+    seen, whole = operator.picture(measurement.y), operator.in_shape[1:]
+    sizes = list(zip(whole, seen.shape[2:], strict=True))
+    if all(w == n for w, n in sizes):
+        return "degraded", seen
+    if all(w % n == 0 for w, n in sizes):
+        return "bicubic", upsample_bicubic(replace(measurement, y=seen))
+    return "degraded", measurement.linear.pinv(measurement.y)
+
+
+def classical_measurement(measurement: Measurement) -> Measurement:
+    """What a classical method can work with: of an operator that is not linear, its picture."""
+    if isinstance(measurement.operator, LinearOperator):
+        return measurement
+    _, y = measurement_picture(measurement)
+    return Measurement(y, Identity().bind(tuple(y.shape[1:])), measurement.noise_level)
+
+
+class Bench:
+    """Runs every method on the same measurements; ``batch`` pictures at a time."""
+
+    def __init__(self, prior: FlowPrior, args: argparse.Namespace):
+        self.prior, self.args = prior, args
+        self.test, self.tune = pictures("test", args.images), pictures("tune", args.tune_images)
+        self.results: list[Result] = []
+        self.setting = json.dumps(
+            [len(self.test), args.steps, args.noise, args.seed, str(args.prior or "demo")]
+        )
+        self.known: list[Result] = []
+        if args.out and args.out.exists():
+            self.known = [Result(**row) for row in json.loads(args.out.read_text())]
+
+    def keep(self, result: Result) -> None:
+        """Take a result up, and write all of them where ``--out`` says."""
+        self.results.append(result)
+        others = [row for row in self.known if not any(row.same(r) for r in self.results)]
+        if self.args.out:
+            self.args.out.write_text(json.dumps([vars(r) for r in self.results + others], indent=1))
+        print(
+            f"{result.task}, {result.method}: {mean(result.psnr):.2f} dB",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def timed(self, task: str, method: str, measurement: Measurement, chosen: str, restore) -> None:
+        """Restore batch by batch and score, unless ``--out`` has that already."""
+        mould = Result(task, method, [], [], [], 0.0, 0, 0, chosen, self.setting)
+        if found := next((row for row in self.known if row.same(mould)), None):
+            self.keep(found)
+            return
+        before, began = dict(self.prior.passes), time.perf_counter()
+        parts, batches = [], 0
+        for start in range(0, len(self.test), self.args.batch):
+            rows = slice(start, start + self.args.batch)
+            part = Measurement(measurement.y[rows], measurement.operator, measurement.noise_level)
+            parts.append(restore(part, start).detach())
+            batches += 1
+        seconds = (time.perf_counter() - began) / len(self.test)
+        passes = {k: round((v - before[k]) / batches) for k, v in self.prior.passes.items()}
+        result = score(
+            task,
+            method,
+            self.test,
+            torch.cat(parts),
+            measurement,
+            seconds=seconds,
+            decoder=passes["decoder"],
+            transformer=passes["transformer"],
+            chosen=chosen,
+            setting=self.setting,
+        )
+        self.keep(result)
+
+    def tuned(
+        self,
+        task: str,
+        method: str,
+        measurement: Measurement,
+        practice: Measurement,
+        grid: dict[str, Callable[..., Tensor]],
+    ) -> None:
+        """A baseline with the entry of ``grid`` that serves the tuning pictures best."""
+        wanted = (task, method, self.setting)
+        known = (r.chosen for r in self.known if (r.task, r.method, r.setting) == wanted)
+        clean = self.tune[: len(practice.y)]
+        best = next((name for name in known if name in grid), None) or max(
+            grid,
+            key=lambda name: mean_psnr(
+                grid[name](measurement=classical_measurement(practice)), clean
+            ),
+        )
+        self.timed(
+            task,
+            method,
+            measurement,
+            best,
+            lambda m, _: grid[best](measurement=classical_measurement(m)),
+        )
+
+    def ceiling(self) -> None:
+        """What encoding and decoding the clean picture gives: no method can be expected above."""
+        operator = Identity().bind(tuple(self.test.shape[1:]))
+        clean = Measurement(self.test, operator, self.args.noise)
+        self.timed(
+            "any",
+            "autoencoder ceiling",
+            clean,
+            "",
+            lambda m, _: self.prior.decode(self.prior.encode(m.y)),
+        )
+
+    def task(self, task: str) -> None:
+        """All baselines and methods on one task."""
+        args, prior = self.args, self.prior
+        measurement = measure(self.test, task, args.noise, args.seed)
+        practice = measure(self.tune, task, args.noise, args.seed + 1)
+        name, _ = measurement_picture(measurement)
+        self.timed(task, name, measurement, "", lambda m, _: measurement_picture(m)[1])
+        for method, restorer, grid in (
+            ("Wiener", wiener, WIENER_STRENGTHS),
+            ("total variation", total_variation, STRENGTHS),
+        ):
+            self.tuned(
+                task,
+                method,
+                measurement,
+                practice,
+                {f"strength {s}": partial(restorer, strength=s) for s in grid},
+            )
+        passes = args.steps * samplers.preset("flowdps", "tuned").inner_steps
+        if task in PAPER:
+            self.timed(
+                task,
+                FIT,
+                measurement,
+                f"{passes} steps of {FIT_STEP}, pull {FIT_PULL}",
+                lambda m, _: latent_fit(prior, m, passes, FIT_STEP, FIT_PULL),
+            )
+        for method in args.methods:
+            settings = samplers.preset(method, args.preset)
+            decoded: dict[int, Tensor] = {}
+
+            def restore(
+                m: Measurement, start: int, method=method, settings=settings, decoded=decoded
+            ) -> Tensor:
+                decoded[start] = self.decoded(method, m, start, settings)
+                return samplers.data_consistency(decoded[start], m, settings)
+
+            self.timed(task, method, measurement, str(settings), restore)
+            if method != "flowdps":
+                continue
+            if settings.pixel_error_std:
+                self.timed(
+                    task,
+                    UNPOLISHED,
+                    measurement,
+                    str(settings),
+                    lambda _, start, decoded=decoded: decoded[start],
+                )
+            if TASKS[task].estimate is not None:
+                blind = partial(self.blind, task, settings)
+                self.timed(task, BLIND, measurement, str(settings), blind)
+
+    @torch.no_grad()
+    def decoded(
+        self, method: str, measurement: Measurement, start: int, settings: samplers.Settings
+    ) -> Tensor:
+        """Restorations of the pictures from the number ``start`` on, not yet polished."""
+        z = samplers.sample(
+            method,
+            self.prior,
+            measurement,
+            sigmas=samplers.published_sigmas(self.args.steps),
+            settings=settings,
+            generators=generators(self.args.seed + 2, start, len(measurement.y)),
+        )
+        return self.prior.decode(z)
+
+    def blind(
+        self, task: str, settings: samplers.Settings, measurement: Measurement, start: int
+    ) -> Tensor:
+        """FlowDPS with the degradation and the noise that each measurement tells by itself."""
+        estimate, shape = TASKS[task].estimate, measurement.operator.in_shape
+        assert estimate is not None
+        restored = []
+        for k, y in enumerate(measurement.y.split(1)):
+            recipe, level = estimate(y)
+            guess = Measurement(y, recipe.bind(shape), level)
+            x = self.decoded("flowdps", guess, start + k, settings)
+            restored.append(samplers.data_consistency(x, guess, settings))
+        return torch.cat(restored)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``flowdps bench``."""
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        choices=["paper", "all", *TASKS],
+        default=["paper"],
+        metavar="TASK",
+        help="paper, the four of the paper; all; or some by name: "
+        + "; ".join(TASKS).replace("%", "%%"),
+    )
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
+    )
+    parser.add_argument("--preset", choices=list(samplers.PRESETS), default="tuned")
+    parser.add_argument("--images", type=int, default=32, help="held-out test pictures to use")
+    parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--noise", type=float, default=0.03)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--prior", default=None)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="also write every number of every image as JSON; what the file has is not done again",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table."""
+    from ..priors.diffusers import load_prior
+
+    bench = Bench(load_prior(args.prior, device=args.device, dtype=args.dtype), args)
+    bench.ceiling()
+    groups = {"paper": list(PAPER), "all": list(TASKS)}
+    for task in dict.fromkeys(t for name in args.tasks for t in groups.get(name, [name])):
+        bench.task(task)
+    print(table(bench.results))
+    print(f"\n{summary(bench.results)}")
+    return 0

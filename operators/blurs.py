@@ -1,0 +1,157 @@
+"""Blurs whose kernel a few numbers define: box, Gaussian, oblique Gaussian and disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .linear.convolution import EvenConvolution, convolution
+from .linear.linear_operator import LinearOperator
+from .linear.separable import Separable, banded
+from .operator import Shape
+from .recipe import Recipe, check_boundary, positive_integer
+
+
+def _check_positive(value: float, what: str) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{what} is {value}; expected a positive number of pixels")
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxBlur(Recipe):
+    """Mean over ``size`` x ``size`` pixels. An even size has no middle pixel: the box then reaches
+    one pixel further to the top and left. ValueError for a size below 1.
+    """
+
+    size: int = 9
+    boundary: str = "symmetric"
+    name: ClassVar[str] = "deblur_uni"
+
+    def __post_init__(self) -> None:
+        size = positive_integer(self.size, "the kernel size of deblur_uni")
+        check_boundary(self.boundary)
+        object.__setattr__(self, "size", size)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        taps = torch.full((self.size,), 1 / self.size, dtype=torch.float64)
+        matrices = [
+            banded(taps, torch.arange(n) - self.size // 2, n, self.boundary) for n in shape[1:]
+        ]
+        return Separable(shape[0], matrices[0], matrices[1], device, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianBlur(Recipe):
+    """Centred Gaussian of ``size`` x ``size`` taps (odd) and standard deviation ``sigma`` pixels,
+    sum 1. ValueError for an even size or a sigma that is not positive.
+    """
+
+    size: int = 61
+    sigma: float = 3.0
+    boundary: str = "symmetric"
+    name: ClassVar[str] = "deblur_gauss"
+
+    def __post_init__(self) -> None:
+        size = positive_integer(self.size, "the kernel size of deblur_gauss")
+        if size % 2 == 0:
+            raise ValueError(
+                f"the kernel size of deblur_gauss is {size}; expected an odd number, such as"
+                f" {size + 1}, so that the kernel has a centre"
+            )
+        if not (math.isfinite(self.sigma) and self.sigma > 0):
+            raise ValueError(f"sigma is {self.sigma}; expected a positive number of pixels")
+        check_boundary(self.boundary)
+        object.__setattr__(self, "size", size)
+
+    def taps(self) -> Tensor:
+        """The 1-D kernel, float64 (size,), sum 1."""
+        t = torch.arange(self.size, dtype=torch.float64) - self.size // 2
+        weights = torch.exp(-(t**2) / (2 * self.sigma**2))
+        return weights / weights.sum()
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        taps = self.taps()
+        return EvenConvolution(shape, taps, taps, self.boundary, device, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnisotropicBlur(Recipe):
+    """Gaussian of two standard deviations in pixels: ``along`` a direction and ``across`` it.
+
+    ``angle`` turns the direction counter-clockwise from horizontal, in degrees; ``size`` x ``size``
+    taps (odd), sum 1. ValueError for an even size or a deviation that is not positive.
+    """
+
+    size: int = 61
+    along: float = 20.0
+    across: float = 1.0
+    angle: float = 30.0
+    boundary: str = "symmetric"
+    name: ClassVar[str] = "deblur_aniso"
+
+    def __post_init__(self) -> None:
+        size = positive_integer(self.size, "the kernel size of deblur_aniso")
+        if size % 2 == 0:
+            raise ValueError(
+                f"the kernel size of deblur_aniso is {size}; expected an odd number, such as"
+                f" {size + 1}, so that the kernel has a centre"
+            )
+        _check_positive(self.along, "the deviation along")
+        _check_positive(self.across, "the deviation across")
+        if not math.isfinite(self.angle):
+            raise ValueError(f"the angle is {self.angle}; expected a number of degrees")
+        check_boundary(self.boundary)
+        object.__setattr__(self, "size", size)
+
+    def kernel(self) -> Tensor:
+        """The kernel, float64 (size, size)."""
+        t = torch.arange(self.size, dtype=torch.float64) - self.size // 2
+        turn = math.radians(self.angle)
+        # Rows count downwards, so that up is −y.
+        y, x = -t[:, None], t
+        u = math.cos(turn) * x + math.sin(turn) * y
+        v = math.cos(turn) * y - math.sin(turn) * x
+        kernel = torch.exp(-((u / self.along) ** 2 + (v / self.across) ** 2) / 2)
+        return kernel / kernel.sum()
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        return convolution(shape, self.kernel(), self.boundary, device, dtype)
+
+
+def disk(radius: float) -> Tensor:
+    """Kernel (odd, odd), float64, sum 1: a disk of ``radius`` pixels about the middle pixel.
+
+    Its edge falls from 1 to 0 over one pixel, so that the kernel depends smoothly on the radius.
+    """
+    reach = math.ceil(radius)
+    t = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    kernel = (radius + 0.5 - torch.hypot(t[:, None], t)).clamp(0, 1)
+    return kernel / kernel.sum()
+
+
+@dataclasses.dataclass(frozen=True)
+class DefocusBlur(Recipe):
+    """A lens out of focus: every point becomes a disk of ``radius`` pixels; see ``disk``.
+
+    0 is no blur. ValueError for a radius below 0.
+    """
+
+    radius: float = 8.0
+    boundary: str = "symmetric"
+    name: ClassVar[str] = "deblur_defocus"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.radius) and self.radius >= 0):
+            raise ValueError(f"the radius is {self.radius}; expected a number of at least 0")
+        check_boundary(self.boundary)
+
+    def kernel(self) -> Tensor:
+        """The kernel, float64, odd sides."""
+        return disk(self.radius)
+
+    def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
+        return convolution(shape, self.kernel(), self.boundary, device, dtype)

@@ -1,0 +1,1 @@
+"""Linear operators: the algebra, iterative solvers and closed forms."""

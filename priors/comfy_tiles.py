@@ -1,0 +1,135 @@
+"""What belongs to one tile of everything spatial that ComfyUI's conditioning holds.
+
+Works on the host's objects by their attributes; nothing here imports the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from .gradients.inference_mode import without_inference_mode
+from .tiling import Tile
+
+Resize = Callable[[Tensor, int, int, str], Tensor]
+"""Tensor, width, height and the name of the host's algorithm."""
+
+
+def _is_spatial(value: Any, tile: Tile) -> bool:
+    return isinstance(value, Tensor) and tuple(value.shape[-2:]) == tile.whole
+
+
+def cut_area(area: tuple[int, ...], tile: Tile) -> tuple[int, ...] | None:
+    """An area (..., h, w, ..., y, x) in cells as ``tile`` sees it; None if they share nothing."""
+    axes = len(area) // 2
+    cut = list(area)
+    for axis, first, length in ((-2, tile.top, tile.height), (-1, tile.left, tile.width)):
+        size, start = axes + axis, 2 * axes + axis
+        begin, end = area[start], area[start] + area[size]
+        begin, end = max(begin, first), min(end, first + length)
+        if end <= begin:
+            return None
+        cut[size], cut[start] = end - begin, begin - first
+    return tuple(cut)
+
+
+def cut_condition(condition: dict[str, Any], tile: Tile) -> dict[str, Any] | None:
+    """A condition as ``tile`` sees it; None where its area lies elsewhere.
+
+    What has the size of the latents is cut: masks, and what goes in beside the noise.
+    """
+    cut = dict(condition)
+    if "area" in cut:
+        cut["area"] = cut_area(cut["area"], tile)
+        if cut["area"] is None:
+            return None
+    if _is_spatial(cut.get("mask"), tile):
+        cut["mask"] = tile.of(cut["mask"])
+    if "model_conds" in cut:
+        cut["model_conds"] = {
+            name: each._copy_with(tile.of(each.cond))
+            if _is_spatial(getattr(each, "cond", None), tile) and each.cond.ndim >= 4
+            else each
+            for name, each in cut["model_conds"].items()
+        }
+    return cut
+
+
+def cut_conditions(groups: dict[str, Any], tile: Tile) -> dict[str, Any]:
+    """The conditions of a guider as ``tile`` sees them."""
+    return {
+        name: group
+        if group is None
+        else [cut for each in group if (cut := cut_condition(each, tile)) is not None]
+        for name, group in groups.items()
+    }
+
+
+def controls_of(groups: dict[str, Any]) -> list[Any]:
+    """Every control network of a guider's conditions, once, with those chained before it."""
+    found: dict[int, Any] = {}
+    for condition in (each for group in groups.values() for each in group or ()):
+        control = condition.get("control")
+        while control is not None and id(control) not in found:
+            found[id(control)] = control
+            control = control.previous_controlnet
+    return list(found.values())
+
+
+class Hints:
+    """The pictures of control networks, a tile at a time.
+
+    What a network makes of its picture with an autoencoder is kept for the next pass of that tile.
+    """
+
+    def __init__(self, resize: Resize):
+        self._resize = resize
+        self._whole: dict[tuple[int, int], Tensor] = {}
+        self._made: dict[tuple[int, Tile], Any] = {}
+
+    def _cut(self, control: Any, which: int, picture: Tensor, tile: Tile, unit: int) -> Tensor:
+        """The part of ``picture``, fitted to the whole image as the host would."""
+        height, width = (n * unit for n in tile.whole)
+        if tuple(picture.shape[-2:]) != (height, width):
+            key = (id(control), which)
+            if key not in self._whole:
+                algorithm = control.upscale_algorithm
+                self._whole[key] = self._resize(picture, width, height, algorithm)
+            picture = self._whole[key]
+        return tile.of(picture, unit)
+
+    @contextlib.contextmanager
+    def within(self, controls: Iterable[Any], tile: Tile) -> Iterator[None]:
+        """While this lasts, the ``controls`` have the pictures of ``tile`` alone."""
+        names = ("cond_hint_original", "cond_hint", "extra_concat_orig")
+        held: list[tuple[Any, dict[str, Any]]] = []
+        try:
+            for control in controls:
+                if getattr(control, "cond_hint_original", None) is None:
+                    continue
+                values = {name: getattr(control, name) for name in names if hasattr(control, name)}
+                held.append((control, values))
+                ratio = control.compression_ratio
+                vae = getattr(control, "vae", None)
+                unit = ratio * (1 if vae is None else int(vae.spacial_compression_encode()))
+                picture = control.cond_hint_original
+                control.cond_hint_original = self._cut(control, -1, picture, tile, unit)
+                control.cond_hint = self._made.get((id(control), tile))
+                more = getattr(control, "extra_concat_orig", None)
+                if more:
+                    control.extra_concat_orig = [
+                        self._cut(control, k, each, tile, ratio) for k, each in enumerate(more)
+                    ]
+            yield
+            for control, _ in held:
+                if getattr(control, "vae", None) is not None and control.cond_hint is not None:
+                    self._made.setdefault(
+                        (id(control), tile), without_inference_mode(control.cond_hint)
+                    )
+        finally:
+            for control, values in held:
+                for name, value in values.items():
+                    setattr(control, name, value)

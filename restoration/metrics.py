@@ -1,0 +1,65 @@
+"""How close a restoration comes to the clean image, and to the measurement."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..operators import Measurement
+
+
+def _eight_bit(x: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1], with the values that an 8-bit file of ``x`` in [-1, 1] would have."""
+    x = x.detach().reshape(x.shape[-3:]).double().cpu().clamp(-1, 1)
+    return ((x + 1) * 127.5).round().div(255).numpy()
+
+
+def _scikit_image() -> Any:
+    try:
+        import skimage.metrics
+    except ImportError as error:
+        raise ValueError(
+            f'PSNR and SSIM need the package {error.name!r}: pip install "flowdps[standalone]"'
+        ) from error
+    return skimage.metrics
+
+
+def psnr(x: Tensor, clean: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of one image (1, 3, H, W) in [-1, 1], as 8-bit files.
+
+    Infinite where both are the same. Computed by scikit-image.
+    """
+    a, b = _eight_bit(clean), _eight_bit(x)
+    if np.array_equal(a, b):
+        return math.inf
+    return float(_scikit_image().peak_signal_noise_ratio(a, b, data_range=1.0))
+
+
+def ssim(x: Tensor, clean: Tensor) -> float:
+    """Structural similarity (at most 1) of one image (1, 3, H, W) in [-1, 1], as 8-bit files.
+
+    Computed by scikit-image with its 7 x 7 window; both sides must have at least 7 pixels.
+    """
+    ratio = _scikit_image().structural_similarity(
+        _eight_bit(clean), _eight_bit(x), data_range=1.0, channel_axis=0
+    )
+    return float(ratio)
+
+
+@torch.no_grad()
+def residual_ratio(x: Tensor, measurement: Measurement) -> float | None:
+    """Root mean square of ``A x − y``, where it was measured, over the noise level; None without
+    noise.
+
+    About 1 is what the noise explains; below, the noise was fitted; above, the measurement was
+    not. x is (N, 3, H, W) in [-1, 1], taken as it is.
+    """
+    if not measurement.noise_level:
+        return None
+    spread = measurement.residual_rms(measurement.operator.A(x.to(measurement.y)))
+    return float(spread.square().mean().sqrt()) / measurement.noise_level

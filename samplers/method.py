@@ -1,0 +1,26 @@
+"""What a sampler reports to its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback sees after step ``i`` of ``total``.
+
+    ``denoised`` (N, C, h, w) is the estimate of the clean latents at noise level ``sigma``,
+    ``loss`` (N,) the data loss of every sample.
+    """
+
+    i: int
+    total: int
+    sigma: float
+    denoised: Tensor
+    loss: Tensor
+
+
+Callback = Callable[[Step], None]
