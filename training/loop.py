@@ -62,10 +62,10 @@ def optimisers(
     decay: float = 0.01,
 ) -> list[torch.optim.Optimizer]:
     """Muon for the inner matrices, AdamW for what is left; ``peak`` keeps the full rate."""
-    result: list[torch.optim.Optimizer] = [
-        Muon(matrices, lr=lr_muon, weight_decay=decay),
-        torch.optim.AdamW(rest, lr=lr_adam, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+    result: list[torch.optim.Optimizer] = []
+    if matrices:
+        result.append(Muon(matrices, lr=lr_muon, weight_decay=decay))
+    result.append(torch.optim.AdamW(rest, lr=lr_adam, betas=(0.9, 0.98), weight_decay=0.0))
     for optimiser in result:
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]
