@@ -16,8 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file, safe_open
 
 DEMO_PRIOR = Path(__file__).parents[1] / "priors" / "demo_prior.safetensors"
-TINY = {(4, 4): 0.5, (4, 8): 0.5}
-"""Shapes of training crops in cells: 32 x 32 and 32 x 64 pixels."""
+TINY = 4
+"""Side of training crops in cells: 32 pixels."""
 
 
 def photograph(path: Path, seed: int, height: int = 96, width: int = 128) -> Path:
@@ -226,7 +226,7 @@ def test_the_gain_over_wiener_of_wiener_itself_is_nothing():
 
 def plan(**changes) -> flow.Plan:
     small = {"steps": 6, "layers": 1, "cells": 64, "windows": 6, "first_shards": 1, "shards": 3}
-    often = {"shard_every": 2, "log_every": 1, "held_out": 4, "shapes": TINY}
+    often = {"shard_every": 2, "log_every": 1, "held_out": 4, "side": TINY}
     return flow.Plan(**{**small, **often, **changes})  # type: ignore[arg-type]
 
 
@@ -235,7 +235,7 @@ def test_windows_hold_crops_of_every_shape(album, tmp_path):
     shards = latents.Shards(tmp_path, tiny_autoencoder(), train, 8, TINY)
     shards.grow(2)
     generator = torch.Generator().manual_seed(1)
-    for shape in TINY:
+    for shape in shards.shapes:
         assert shards.draw(3, shape, generator).shape == (3, 16, *shape)
     assert shards.batch(64, generator).shape[1] == 16
     again = latents.Shards(tmp_path / "again", tiny_autoencoder(), train, 8, TINY)
@@ -280,18 +280,19 @@ def test_a_folder_of_pictures_becomes_a_prior(tmp_path, capsys):
     pytest.importorskip("diffusers")
     album, teacher = tmp_path / "album", tmp_path / "teacher"
     for k in range(4):
-        photograph(album / f"{k}.png", k, 136, 160)
+        photograph(album / f"{k}.png", k)
     prior.write_autoencoder(teacher, tiny_autoencoder(taesd.WIDTH))
     out, work = tmp_path / "mine.safetensors", tmp_path / "work"
-    common = ["--images", str(album), "--work", str(work), "--batch", "2"]
+    tiny = ["--side", "32", "--measure", "2"]
+    common = ["--images", str(album), "--work", str(work), "--batch", "2", *tiny]
     small = ["--layers", "1", "--windows", "2", "--shards", "1"]
     first = ["--start", str(teacher), "--out", str(out), "--steps", "14"]
     assert main([*common, *small, *first]) == 0
     assert "14 steps of" in capsys.readouterr().out
     file = Checkpoint(out)
-    transformer, tiny = load_transformer(file), load_autoencoder(file)
-    assert tiny is not None
-    assert (tiny.factor, tiny.offset) == (1, 0)
+    transformer, known = load_transformer(file), load_autoencoder(file)
+    assert known is not None
+    assert (known.factor, known.offset) == pytest.approx((1, 0), abs=1e-6)
     trained = flow.read(work)
     z, sigma = torch.randn(1, 16, 16, 24), torch.tensor([0.4])
     wanted = flow.velocity(trained.half().float(), z, sigma)
@@ -299,11 +300,11 @@ def test_a_folder_of_pictures_becomes_a_prior(tmp_path, capsys):
     torch.testing.assert_close(flow.velocity(transformer.float(), z, sigma), wanted)
     x = torch.rand(1, 3, 128, 136)
     read = prior.read_autoencoder(out)
-    torch.testing.assert_close(tiny.module.float().encoder(x * 2 - 1), read.encode(x))
+    torch.testing.assert_close(known.module.float().encoder(x * 2 - 1), read.encode(x))
     # A prior can be trained further on other pictures.
     second = tmp_path / "second.safetensors"
     more = ["--start", str(out), "--out", str(second), "--steps", "1", "--windows", "2"]
-    arguments = ["--images", str(album), "--work", str(tmp_path / "more"), "--batch", "2", *more]
+    arguments = ["--images", str(album), "--work", str(tmp_path / "more"), *tiny, *more]
     assert main([*arguments, "--shards", "1"]) == 0
     assert load_file(second).keys() == load_file(out).keys()
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from . import flow, photos, prior
+from .taesd import STRIDE
 
 SHIPPED = Path(__file__).resolve().parent.parent / "priors" / "photo_prior.safetensors"
 
@@ -39,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     add("--held-out", nargs="*", default=(), help="patterns of pictures to measure on, not train")
     add("--exclude", nargs="*", default=(), help="patterns of pictures to leave out")
     add("--layers", type=int, default=4, help="of a flow from scratch: 4 make a file of 23 MB")
-    add("--batch", type=int, default=64, help="crops of 128 x 128 pixels per step (64)")
+    add("--side", type=int, default=128, help="pixels a side of most crops (128)")
+    add("--batch", type=int, default=64, help="such crops per step (64)")
+    add("--measure", type=int, default=128, help="held-out crops to measure on (128)")
     add("--windows", type=int, default=100, help="pictures that are encoded at a time (100)")
     add("--shards", type=int, default=60, help="how many times, at most, while it trains (60)")
     add("--write-only", action="store_true", help="write the file of a run as it is now")
@@ -52,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         steps=args.steps,
         minutes=args.minutes if args.steps is None else None,
         layers=args.layers,
-        cells=args.batch * 256,
+        side=args.side // STRIDE,
+        cells=args.batch * (args.side // STRIDE) ** 2,
+        held_out=args.measure,
         windows=args.windows,
         first_shards=min(4, args.shards),
         shards=args.shards,

@@ -34,7 +34,8 @@ FINE_TUNING = 0.25
 class Plan:
     """What is trained, for how long, and how often it is looked at.
 
-    ``cells`` is the size of a batch in latent cells: 16,384 are 64 crops of 128 x 128 pixels.
+    ``side`` is that of most training crops and ``cells`` the size of a batch, in latent cells:
+    16,384 are 64 crops of 128 x 128 pixels.
     The first ``first_shards`` shards of ``windows`` windows are made before the first step, and
     one more every ``shard_every`` steps until there are ``shards``.
     """
@@ -42,6 +43,7 @@ class Plan:
     steps: int | None = None
     minutes: float | None = None
     layers: int = 4
+    side: int = 16
     cells: int = 16_384
     windows: int = 100
     first_shards: int = 4
@@ -53,7 +55,6 @@ class Plan:
     adam: float = 1e-3
     ema: float = 0.9995
     cooldown: float = 0.3
-    shapes: Mapping[tuple[int, int], float] | None = None
 
 
 def network(layers: int) -> nn.Module:
@@ -80,6 +81,11 @@ def network(layers: int) -> nn.Module:
             nn.init.normal_(module.weight, std=0.0 if name.endswith(zero) else 0.02)
             nn.init.zeros_(module.bias)
     return model
+
+
+def depth(state: Mapping[str, Tensor]) -> int:
+    """Number of layers of a network, from its state."""
+    return 1 + max(int(k.split(".")[1]) for k in state if k.startswith("transformer_blocks."))
 
 
 def velocity(model: nn.Module, x: Tensor, sigma: Tensor) -> Tensor:
@@ -129,7 +135,7 @@ def flow_loss(model: nn.Module, z0: Tensor, generator: torch.Generator) -> Tenso
 
 
 class HeldOut:
-    """Crops (N, 16, 16, 16) that do not train, and the squared errors of the Wiener filter there.
+    """Crops (N, 16, h, w) that do not train, and the squared errors of the Wiener filter there.
 
     ``gains`` tells by how many dB a flow denoises them better. Noise is the same every time.
     """
@@ -168,12 +174,12 @@ class HeldOut:
         return {"loss": loss, "gain": gain}
 
 
-def baseline(path: Path, shards: Shards, shape: tuple[int, int], count: int) -> Wiener:
+def baseline(path: Path, shards: Shards, count: int) -> Wiener:
     """The Wiener filter of ``count`` training crops, kept in ``path``: it takes a minute or so."""
     if path.exists():
         saved = torch.load(path, weights_only=True)
         return Wiener(saved["mean"], saved["values"], saved["vectors"])
-    crops = shards.draw(count, shape, torch.Generator().manual_seed(3))
+    crops = shards.draw(count, (shards.side, shards.side), torch.Generator().manual_seed(3))
     wiener = Wiener.fit(crops)
     torch.save({"mean": wiener.mean, "values": wiener.values, "vectors": wiener.vectors}, path)
     return wiener
@@ -197,15 +203,14 @@ def train(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     autoencoder = autoencoder.requires_grad_(False).to(device)
-    shards = Shards(folder / "latents", autoencoder, photos, plan.windows, plan.shapes)
+    shards = Shards(folder / "latents", autoencoder, photos, plan.windows, plan.side)
     print(f"encoding {plan.first_shards * plan.windows} windows of photographs ...", flush=True)
     shards.grow(plan.first_shards)
-    shape = min(shards.shapes)
-    crops = fixed_crops(held_out, shape[0] * STRIDE, plan.held_out)
+    crops = fixed_crops(held_out, plan.side * STRIDE, plan.held_out)
     crops = torch.stack([encode(autoencoder, crop) for crop in crops]).float()
-    wiener = baseline(folder / "wiener.pt", shards, shape, 16 * len(shards.latents))
+    wiener = baseline(folder / "wiener.pt", shards, 16 * len(shards.latents))
     held = HeldOut(crops, wiener)
-    layers = plan.layers if start is None else len(start.transformer_blocks)  # type: ignore[arg-type]
+    layers = plan.layers if start is None else depth(start.state_dict())
     model = network(layers).to(device)
     factor = 1.0
     if start is not None:
@@ -249,6 +254,6 @@ def read(folder: Path) -> nn.Module:
     if not path.exists():
         raise ValueError(f"no training has been saved in {folder}")
     state = torch.load(path, weights_only=True, map_location="cpu")["ema"]
-    model = network(1 + max(int(k.split(".")[1]) for k in state if "transformer_blocks." in k))
+    model = network(depth(state))
     model.load_state_dict(state)
     return model

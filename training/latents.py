@@ -21,27 +21,40 @@ WINDOW = 48
 """Largest side of a window, in latent cells (384 pixels)."""
 EXACT = 0.25
 """Part of the windows that are exactly as large as a training crop, with its borders."""
-SHAPES = {(16, 16): 0.75, (32, 32): 0.13, (16, 32): 0.04, (32, 16): 0.04, (24, 24): 0.04}
-"""Height and width of training crops in cells, and how often they are drawn."""
+
+
+def shapes(side: int) -> dict[tuple[int, int], float]:
+    """Height and width of training crops in cells, and how often they are drawn.
+
+    Most are square with the given side; some are twice as large, or in between.
+    """
+    large, middle = 2 * side, 3 * side // 2 // 2 * 2
+    return {
+        (side, side): 0.75,
+        (large, large): 0.13,
+        (side, large): 0.04,
+        (large, side): 0.04,
+        (middle, middle): 0.04,
+    }
 
 
 def draw_window(
-    photos: Sequence[Photo], weights: Tensor, smallest: int, generator: torch.Generator
+    photos: Sequence[Photo], weights: Tensor, side: int, generator: torch.Generator
 ) -> Tensor:
     """A uint8 (3, H, W) window: full resolution half of the time, or shrunk; flipped or not.
 
-    Both sides are multiples of 8, at least ``smallest`` and at most ``WINDOW`` cells.
+    Both sides are multiples of 8, at least ``side`` and at most ``WINDOW`` cells.
     """
     photo = photos[int(torch.multinomial(weights, 1, generator=generator))]
     draw = torch.rand(5, generator=generator).tolist()
-    most = photo.short_side / (smallest * STRIDE)
+    most = photo.short_side / (side * STRIDE)
     scale = 1.0 if draw[0] < 0.5 else math.exp(draw[1] * math.log(most))
     height, width = (
-        min(WINDOW, int(side / scale / STRIDE)) * STRIDE for side in photo.pixels.shape[1:]
+        min(WINDOW, int(full / scale / STRIDE)) * STRIDE for full in photo.pixels.shape[1:]
     )
     if draw[2] < EXACT:
-        side = (32 if min(height, width) >= 32 * STRIDE and draw[3] < 0.5 else smallest) * STRIDE
-        height = width = side
+        double = min(height, width) >= 2 * side * STRIDE and draw[3] < 0.5
+        height = width = (2 if double else 1) * side * STRIDE
     window = crop(photo.pixels, height, width, scale, generator)
     return window.flip(-1) if draw[4] < 0.5 else window
 
@@ -66,14 +79,13 @@ class Shards:
         autoencoder: Autoencoder,
         photos: Sequence[Photo],
         windows: int,
-        shapes: dict[tuple[int, int], float] | None = None,
+        side: int = 16,
     ):
         self.folder, self.autoencoder, self.windows = folder, autoencoder, windows
-        self.shapes = shapes or SHAPES
-        self.smallest = min(min(shape) for shape in self.shapes)
-        self.photos = [p for p in photos if p.short_side >= self.smallest * STRIDE]
+        self.side, self.shapes = side, shapes(side)
+        self.photos = [p for p in photos if p.short_side >= side * STRIDE]
         if not self.photos:
-            raise ValueError(f"no picture is {self.smallest * STRIDE} pixels high and wide")
+            raise ValueError(f"no picture is {side * STRIDE} pixels high and wide")
         self.weights = torch.tensor([float(p.pixels.numel()) for p in self.photos])
         self.latents: list[Tensor] = []
         self.count = 0
@@ -93,9 +105,7 @@ class Shards:
     def _make(self, number: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(1000 + number)
         return [
-            encode(
-                self.autoencoder, draw_window(self.photos, self.weights, self.smallest, generator)
-            )
+            encode(self.autoencoder, draw_window(self.photos, self.weights, self.side, generator))
             for _ in range(self.windows)
         ]
 

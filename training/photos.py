@@ -149,15 +149,15 @@ class Crops:
 def fixed_crops(photos: Sequence[Photo], side: int, count: int) -> Tensor:
     """uint8 (count, 3, side, side): the same crops every time, for measuring.
 
-    The photos are gone through in turn; every second crop is at full resolution, the others
-    show the photo shrunk by two where it is large enough.
+    They are spread evenly over the photos; every second crop is at full resolution, the others
+    show a photo shrunk by two where it is large enough.
     """
     fitting = [p for p in photos if p.short_side >= side]
     if not fitting:
         raise ValueError(f"no held-out picture is {side} pixels high and wide")
     result = []
     for k in range(count):
-        photo = fitting[k % len(fitting)]
+        photo = fitting[k * max(1, len(fitting) // count) % len(fitting)]
         scale = 2.0 if k % 2 and photo.short_side >= 2 * side else 1.0
         generator = torch.Generator().manual_seed(k)
         result.append(crop(photo.pixels, side, side, scale, generator))
