@@ -270,7 +270,7 @@ def test_noise_levels_are_mostly_below_a_half():
     sigma = flow.times(20_000, torch.Generator().manual_seed(1))
     assert 0 < float(sigma.min()) < float(sigma.max()) < 1
     # 65 % of P(-0.9 + 0.9 n < 0) = 0.841, and 35 % of a half.
-    assert float((sigma < 0.5).float().mean()) == pytest.approx(0.722, abs=0.01)
+    assert float((sigma < 0.5).float().mean()) == pytest.approx(0.722, abs=0.001)
 
 
 # The command
@@ -296,7 +296,7 @@ def test_a_folder_of_pictures_becomes_a_prior(tmp_path, capsys):
     trained = flow.read(work)
     z, sigma = torch.randn(1, 16, 16, 24), torch.tensor([0.4])
     wanted = flow.velocity(trained.half().float(), z, sigma)
-    assert float(wanted.std()) > 0
+    assert float(wanted.detach().std()) > 0
     torch.testing.assert_close(flow.velocity(transformer.float(), z, sigma), wanted)
     x = torch.rand(1, 3, 128, 136)
     read = prior.read_autoencoder(out)

@@ -159,7 +159,7 @@ class Run:
                 group["lr"] = group["peak"] * factor
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        decay = min(self.ema_decay, (self.step + 1) / (self.step + 20))
+        decay = min(self.ema_decay, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for key, value in self.model.state_dict().items():
                 self.ema[key].lerp_(value, 1 - decay)
