@@ -123,7 +123,7 @@ class Plan:
     sides: tuple[int, int] = (64, 96)
     pixels: int = 8 * 64**2
     held_out: int = 31
-    log_every: int = 50
+    log_every: int = 100
     muon: float = 0.0007
     adam: float = 1e-4
     ema: float = 0.997
