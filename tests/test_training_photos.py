@@ -226,7 +226,7 @@ def test_the_gain_over_wiener_of_wiener_itself_is_nothing():
 
 def plan(**changes) -> flow.Plan:
     small = {"steps": 6, "layers": 1, "cells": 64, "windows": 6, "first_shards": 1, "shards": 3}
-    often = {"shard_every": 2, "log_every": 1, "held_out": 4, "side": TINY}
+    often = {"shard_every": 2, "save_every": 1, "log_every": 1, "held_out": 4, "side": TINY}
     return flow.Plan(**{**small, **often, **changes})  # type: ignore[arg-type]
 
 

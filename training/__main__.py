@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--work", type=Path, default=Path("runs"), help="folder of latents, state and log (runs)")
     add("--held-out", nargs="*", default=(), help="patterns of pictures to measure on, not train")
     add("--exclude", nargs="*", default=(), help="patterns of pictures to leave out")
-    add("--layers", type=int, default=4, help="of a flow from scratch: 4 make a file of 23 MB")
+    add("--layers", type=int, default=4, help="of a flow from scratch: 4 make a file of 25 MB")
     add("--side", type=int, default=128, help="pixels a side of most crops (128)")
     add("--batch", type=int, default=64, help="such crops per step (64)")
     add("--measure", type=int, default=128, help="held-out crops to measure on (128)")

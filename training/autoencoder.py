@@ -34,8 +34,12 @@ NOISE = 0.1
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio (N,) in dB of images (N, 3, H, W) in [0, 1], after clipping."""
-    return -10 * torch.log10((a.clamp(0, 1) - b.clamp(0, 1)).square().mean((1, 2, 3)))
+    """Peak signal-to-noise ratio (N,) in dB of images (N, 3, H, W) in [0, 1], after clipping.
+
+    At most 100: equal images would have no finite one.
+    """
+    error = (a.clamp(0, 1) - b.clamp(0, 1)).square().mean((1, 2, 3))
+    return -10 * torch.log10(error.clamp(min=1e-10))
 
 
 def loss(

@@ -35,9 +35,10 @@ class Plan:
     """What is trained, for how long, and how often it is looked at.
 
     ``side`` is that of most training crops and ``cells`` the size of a batch, in latent cells:
-    16,384 are 64 crops of 128 x 128 pixels.
-    The first ``first_shards`` shards of ``windows`` windows are made before the first step, and
-    one more every ``shard_every`` steps until there are ``shards``.
+    16,384 are 64 crops of 128 x 128 pixels. The first ``first_shards`` shards of ``windows``
+    windows are made before the first step, and one more every ``shard_every`` steps until there
+    are ``shards``. ``log_every`` is a multiple of ``save_every``; an interruption costs no more
+    than the steps since the last save.
     """
 
     steps: int | None = None
@@ -49,6 +50,7 @@ class Plan:
     first_shards: int = 4
     shards: int = 60
     shard_every: int = 200
+    save_every: int = 50
     log_every: int = 200
     held_out: int = 128
     muon: float = 0.02
@@ -229,7 +231,7 @@ def train(
         cooldown=plan.cooldown,
     )
     average = network(layers).to(device).eval()
-    total = 0.0
+    losses: list[float] = []
     run.pause()
     while not run.finished:
         wanted = min(plan.shards, plan.first_shards + run.step // plan.shard_every)
@@ -239,11 +241,12 @@ def train(
         value = flow_loss(model, z0, run.generator)
         value.backward()
         run.update()
-        total += value.item()
+        losses.append(value.item())
         if run.step % plan.log_every == 0 or run.finished:
             average.load_state_dict(run.ema)
-            run.log(train=total / plan.log_every, **held.report(average))
-            total = 0.0
+            run.log(train=sum(losses) / len(losses), **held.report(average))
+            losses.clear()
+        if run.step % plan.save_every == 0 or run.finished:
             run.save()
             run.pause()
     average.load_state_dict(run.ema)

@@ -52,7 +52,7 @@ def write_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
 
 
 def read_autoencoder(path: Path) -> Autoencoder:
-    """The autoencoder of a prior's file, or of a folder with TAESD's two files; float32.
+    """The autoencoder of a prior's file, or of a folder with TAESD3's two files; float32.
 
     Raises ValueError for one that does not use SD3's latents.
     """
