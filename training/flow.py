@@ -237,6 +237,7 @@ def train(
         wanted = min(plan.shards, plan.first_shards + run.step // plan.shard_every)
         if wanted > shards.count:
             shards.grow(wanted)
+            run.pause()
         z0 = shards.batch(plan.cells, run.generator).to(device)
         value = flow_loss(model, z0, run.generator)
         value.backward()
