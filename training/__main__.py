@@ -43,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add("--side", type=int, default=128, help="pixels a side of most crops (128)")
     add("--batch", type=int, default=64, help="such crops per step (64)")
     add("--measure", type=int, default=128, help="held-out crops to measure on (128)")
-    add("--windows", type=int, default=100, help="pictures that are encoded at a time (100)")
-    add("--shards", type=int, default=60, help="how many times, at most, while it trains (60)")
+    add("--windows", type=int, default=50, help="pictures that are encoded at a time (50)")
+    add("--shards", type=int, default=120, help="how many times, at most, while it trains (120)")
     add("--write-only", action="store_true", help="write the file of a run as it is now")
     return top
 

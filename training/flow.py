@@ -46,10 +46,10 @@ class Plan:
     layers: int = 4
     side: int = 16
     cells: int = 16_384
-    windows: int = 100
+    windows: int = 50
     first_shards: int = 4
-    shards: int = 60
-    shard_every: int = 200
+    shards: int = 120
+    shard_every: int = 100
     save_every: int = 50
     log_every: int = 200
     held_out: int = 128
