@@ -3,10 +3,31 @@
 Importing this package imports neither torch nor diffusers; inside ComfyUI it brings the nodes.
 """
 
+import re
 from importlib.util import find_spec
+from pathlib import Path
 
-__version__ = "0.1.0"
 WEB_DIRECTORY = "./web"
+
+
+def __getattr__(name: str) -> str:
+    """``__version__``, which stands in pyproject.toml alone and is read when it is asked for.
+
+    The file lies beside this one in a clone and among ComfyUI's custom nodes; of what pip installed
+    the metadata tell it.
+    """
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    project = Path(__file__).with_name("pyproject.toml")
+    if not project.exists():
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("flowdps")
+        except PackageNotFoundError:
+            return "unknown"
+    return re.findall(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.M)[0]
+
 
 if find_spec("comfy_api") is not None:
     from .nodes import Extension

@@ -2,7 +2,9 @@
 
 python3 standalone.py restore photo.png --out restored
 python3 standalone.py bench
-python3 standalone.py test
+python3 standalone.py test [ARGUMENTS OF PYTEST]
+
+``test`` is ``lint`` (ruff and pyright) and then ``pytest``; each of the two can be run alone.
 """
 
 from __future__ import annotations
@@ -22,12 +24,10 @@ SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
 STAMP = ENVIRONMENT / "flowdps-installed"
 TORCH_CPU = ["torch==2.13.0", "--extra-index-url", "https://download.pytorch.org/whl/cpu"]
-CHECKS = (
-    ["ruff", "check", "."],
-    ["ruff", "format", "--check", "."],
-    ["pyright"],
-    ["pytest"],
-)
+LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
+TESTS = (["pytest"],)
+CHECKS = {"test": LINT + TESTS, "lint": LINT, "pytest": TESTS}
+"""What the verbs for developers run; all other verbs are those of the command ``flowdps``."""
 
 
 def wants_cpu_build() -> bool:
@@ -55,14 +55,17 @@ def main() -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - this file runs on whatever Python is there
         print(f"Python {platform.python_version()} is too old; 3.10 or newer is needed.")
         return 2
+    if not (ROOT / "pyproject.toml").exists():
+        print("standalone.py sets up a clone of the repository; where pip installed it: flowdps")
+        return 2
     try:
         install()
     except subprocess.CalledProcessError as error:
         print(f"The set-up failed (exit code {error.returncode}); see above.", file=sys.stderr)
         return 1
-    if sys.argv[1:2] == ["test"]:
+    if (verb := "".join(sys.argv[1:2])) in CHECKS:
         path = os.pathsep.join([str(SCRIPTS), os.environ.get("PATH", "")])
-        for check in CHECKS:
+        for check in CHECKS[verb]:
             print("$", *check, flush=True)
             command = [str(PYTHON), "-m", *check, *(sys.argv[2:] if check[0] == "pytest" else [])]
             code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}).returncode

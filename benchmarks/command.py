@@ -16,11 +16,12 @@ from torch import Tensor
 
 from .. import samplers
 from ..operators import Identity, LinearOperator, Measurement, simulate
+from ..operators.randomness import generators
 from ..priors.base import FlowPrior
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
 from .results import BLIND, FIT, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
-from .tasks import PAPER, TASKS
+from .tasks import PAPER, TASKS, found_in
 
 HELD_OUT = Path(__file__).resolve().parent / "pictures"
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
@@ -35,23 +36,19 @@ def pictures(kind: str, count: int | None = None) -> Tensor:
     files = sorted((HELD_OUT / kind).glob("*.png"))
     if not files:
         raise ValueError(
-            f"no pictures in {HELD_OUT / kind}; the benchmark needs a clone of the repository"
+            f"no pictures in {HELD_OUT / kind}; they come with a clone of the repository and with"
+            " the wheel"
         )
     return torch.cat([images.read_image(file)[0] for file in files[:count]])
 
 
-def generators(seed: int, start: int, count: int) -> list[torch.Generator]:
-    """One generator per picture, the same whatever the batch size."""
-    return [torch.Generator().manual_seed(1_000_003 * seed + start + k) for k in range(count)]
-
-
 def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:
     """Simulated measurement of the pictures ``x`` for a task of the benchmark."""
-    assumed = TASKS[task].assumed
-    operator = TASKS[task].recipe(seed).bind(tuple(x.shape[1:]))
-    if assumed is not None:
-        return Measurement(operator.A(x), operator, assumed)
-    return simulate(x, operator, noise, generators(seed, 0, len(x)))
+    case = TASKS[task]
+    operator = case.make(seed).bind(tuple(x.shape[1:]))
+    if case.assumed_noise is not None:
+        return Measurement(operator.A(x), operator, case.assumed_noise)
+    return simulate(x, operator, noise, generators(seed, "noise", range(len(x))))
 
 
 def measurement_picture(measurement: Measurement) -> tuple[str, Tensor]:
@@ -185,7 +182,7 @@ class Bench:
                 practice,
                 {f"strength {s}": partial(restorer, strength=s) for s in grid},
             )
-        passes = args.steps * samplers.preset("flowdps", "tuned").inner_steps
+        passes = args.steps * samplers.preset("flowdps").data_step.inner_steps
         if task in PAPER:
             self.timed(
                 task,
@@ -207,7 +204,7 @@ class Bench:
             self.timed(task, method, measurement, str(settings), restore)
             if method != "flowdps":
                 continue
-            if settings.pixel_error_std:
+            if settings.finish.pixel_error_std:
                 self.timed(
                     task,
                     UNPOLISHED,
@@ -215,13 +212,13 @@ class Bench:
                     str(settings),
                     lambda _, start, decoded=decoded: decoded[start],
                 )
-            if TASKS[task].estimate is not None:
+            if TASKS[task].blind:
                 blind = partial(self.blind, task, settings)
                 self.timed(task, BLIND, measurement, str(settings), blind)
 
     @torch.no_grad()
     def decoded(
-        self, method: str, measurement: Measurement, start: int, settings: samplers.Settings
+        self, method: str, measurement: Measurement, start: int, settings: samplers.MethodSettings
     ) -> Tensor:
         """Restorations of the pictures from the number ``start`` on, not yet polished."""
         z = samplers.sample(
@@ -230,19 +227,20 @@ class Bench:
             measurement,
             sigmas=samplers.published_sigmas(self.args.steps),
             settings=settings,
-            generators=generators(self.args.seed + 2, start, len(measurement.y)),
+            generators=generators(
+                self.args.seed, "sampling", range(start, start + len(measurement.y))
+            ),
         )
         return self.prior.decode(z)
 
     def blind(
-        self, task: str, settings: samplers.Settings, measurement: Measurement, start: int
+        self, task: str, settings: samplers.MethodSettings, measurement: Measurement, start: int
     ) -> Tensor:
         """FlowDPS with the degradation and the noise that each measurement tells by itself."""
-        estimate, shape = TASKS[task].estimate, measurement.operator.in_shape
-        assert estimate is not None
+        case, shape = TASKS[task], measurement.operator.in_shape
         restored = []
         for k, y in enumerate(measurement.y.split(1)):
-            recipe, level = estimate(y)
+            recipe, level = found_in(y, case, self.args.seed)
             guess = Measurement(y, recipe.bind(shape), level)
             x = self.decoded("flowdps", guess, start + k, settings)
             restored.append(samplers.data_consistency(x, guess, settings))
@@ -263,7 +261,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
     )
-    parser.add_argument("--preset", choices=list(samplers.PRESETS), default="tuned")
+    parser.add_argument("--preset", choices=list(samplers.PRESETS), default=samplers.PRESETS[0])
     parser.add_argument("--images", type=int, default=32, help="held-out test pictures to use")
     parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
     parser.add_argument("--steps", type=int, default=28)
@@ -286,7 +284,7 @@ def run(args: argparse.Namespace) -> int:
 
     bench = Bench(load_prior(args.prior, device=args.device, dtype=args.dtype), args)
     bench.ceiling()
-    groups = {"paper": list(PAPER), "all": list(TASKS)}
+    groups = {"paper": PAPER, "all": list(TASKS)}
     for task in dict.fromkeys(t for name in args.tasks for t in groups.get(name, [name])):
         bench.task(task)
     print(table(bench.results))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,15 +21,15 @@ from torch import Tensor
 from .. import benchmarks, samplers
 from ..estimation.blur import SURE, estimate_blur
 from ..estimation.example import operator_from_example
-from ..estimation.families import line
 from ..estimation.free import estimate_free_kernel
 from ..estimation.jpeg import read_jpeg
 from ..estimation.noise import estimate_noise, overall_noise
 from ..operators import DefocusBlur, GaussianBlur, Identity, Kernel, Measurement, MotionBlur, Recipe
+from ..operators.blurs import line
+from ..operators.randomness import generators
 from ..priors.diffusers import load_prior
-from ..restoration import metrics
 from ..restoration.images import find_images, read_image
-from ..tests.estimation.scenes import dead_leaves, noisy, texture
+from .scenes import dead_leaves, noisy, texture
 
 LEVELS = (0.0, 0.01, 0.03, 0.1, 0.2)
 Scene = Callable[[int, int], Tensor]
@@ -211,14 +210,14 @@ def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tu
     """Restoration by FlowDPS, and its residual over the true noise."""
     settings = settings or samplers.preset("flowdps")
     problem = Measurement(y, recipe.bind(tuple(y.shape[1:])), level)
-    gens = benchmarks.generators(2, 0, len(y))
+    gens = generators(0, "sampling", range(len(y)))
     sigmas = samplers.published_sigmas(28)
     z = samplers.sample(
         "flowdps", prior, problem, sigmas=sigmas, settings=settings, generators=gens
     )
     with torch.no_grad():
         x = samplers.data_consistency(prior.decode(z), problem, settings).clamp(-1, 1)
-    return x, metrics.residual_ratio(x, problem) or 0.0
+    return x, float(problem.residual_ratio(x))
 
 
 def restore(count: int) -> None:
@@ -252,7 +251,7 @@ def stop(count: int) -> None:
         y = torch.cat([noisy(applied(recipe, each), level, k) for k, each in enumerate(x.split(1))])
         cells = []
         for ratio in (0.0, 1.0, 1.2):
-            settings = replace(samplers.preset("flowdps"), stop=ratio)
+            settings = samplers.override(samplers.preset("flowdps"), stop=ratio)
             found, left = sampled(prior, y, recipe, level, settings)
             cells.append(f"{benchmarks.mean_psnr(found, x):.2f} dB, residual {left:.2f}")
         row(name, *cells)

@@ -29,15 +29,17 @@ def autoencoder() -> Any:
     """SD3's autoencoder with random weights."""
     from diffusers import AutoencoderKL
 
-    model = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=16,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
+    # Diffusers declares tuples of one where it takes tuples of any length.
+    settings: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "latent_channels": 16,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+    }
+    model = AutoencoderKL(**settings)
     return model.eval().requires_grad_(False)
 
 

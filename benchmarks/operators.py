@@ -81,7 +81,12 @@ def cases(steps: int) -> list[Case]:
         Case(f"motion {TAPS}, periodic", MotionBlur(TAPS, boundary="periodic")),
     ]
     try:
-        from deepinv.physics import Blur, BlurFFT, Downsampling
+        # Not among our requirements.
+        from deepinv.physics import (  # pyright: ignore[reportMissingImports]
+            Blur,
+            BlurFFT,
+            Downsampling,
+        )
     except ImportError:
         return listed
     solver: dict[str, Any] = {"max_iter": steps, "tol": 0.0, "implicit_backward_solver": False}
@@ -294,7 +299,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     listed = cases(args.steps)
     if any(case.rival for case in listed):
-        import deepinv
+        import deepinv  # pyright: ignore[reportMissingImports]
 
         print(f"deepinv {deepinv.__version__}, ", end="")
     else:

@@ -10,53 +10,69 @@ adds.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from typing import Any
 
 import torch
 
 from .. import benchmarks, samplers
+from ..operators.randomness import generators
 from ..priors.diffusers import load_prior
-from ..samplers import PRESETS, Settings
+from ..samplers import FlowChefSettings, GradientStep, MethodSettings, PSLDSettings
 from .tasks import PAPER, TASKS
 
-NORM = Settings(15.0)
-ADAM = Settings(0.1, loss="squared", rule="adam", decay=0.0)
-DPS = replace(PRESETS["tuned"]["flowdps"], pixel_error_std=0.0)
-CANDIDATES: dict[str, dict[str, Settings]] = {
+DPS = samplers.with_values(samplers.preset("flowdps"), pixel_error_std=0.0)
+
+
+def dps(**changes: Any) -> MethodSettings:
+    """FlowDPS's tuned settings, not corrected in pixels, with other values."""
+    return samplers.with_values(DPS, **changes)
+
+
+def chef(step_size: float, **values: Any) -> MethodSettings:
+    """FlowChef with this gradient step."""
+    return FlowChefSettings(data_step=GradientStep(step_size, **values))
+
+
+def psld(step_size: float, **values: Any) -> MethodSettings:
+    """PSLD with this gradient step."""
+    return PSLDSettings(data_step=GradientStep(step_size, **values))
+
+
+CANDIDATES: dict[str, dict[str, MethodSettings]] = {
     "flowdps": {
-        "published: norm, step 15": NORM,
+        "published: norm, step 15": samplers.preset("flowdps", "published"),
         "**tuned**: Adam 0.2, 8 inner, proximal_weight 2, renew 1": DPS,
-        "step 0.1": replace(DPS, step_size=0.1),
-        "step 0.3": replace(DPS, step_size=0.3),
-        "proximal_weight 4": replace(DPS, proximal_weight=4.0),
-        "16 inner, step 0.1": replace(DPS, inner_steps=16, step_size=0.1),
-        "renew 0.5": replace(DPS, renew=0.5),
-        "renew 0": replace(DPS, renew=0.0),
-        "renew 0, step 0.1": replace(DPS, renew=0.0, step_size=0.1),
-        "renew 0, step 0.05": replace(DPS, renew=0.0, step_size=0.05),
-        "renew 0, proximal_weight 4": replace(DPS, renew=0.0, proximal_weight=4.0),
+        "step 0.1": dps(step_size=0.1),
+        "step 0.3": dps(step_size=0.3),
+        "proximal_weight 4": dps(proximal_weight=4.0),
+        "16 inner, step 0.1": dps(inner_steps=16, step_size=0.1),
+        "renew 0.5": dps(renew=0.5),
+        "renew 0": dps(renew=0.0),
+        "renew 0, step 0.1": dps(renew=0.0, step_size=0.1),
+        "renew 0, step 0.05": dps(renew=0.0, step_size=0.05),
+        "renew 0, proximal_weight 4": dps(renew=0.0, proximal_weight=4.0),
     },
     "flowchef": {
-        "published: norm, step 15": NORM,
-        "norm, step 1": replace(NORM, step_size=1.0),
-        "norm, step 2": replace(NORM, step_size=2.0),
-        "norm, step 4": replace(NORM, step_size=4.0),
-        "**tuned**: residual, step 2": Settings(2.0, loss="residual"),
-        "residual, step 3": Settings(3.0, loss="residual"),
-        "squared, Adam 0.1": ADAM,
+        "published: norm, step 15": chef(15.0),
+        "norm, step 1": chef(1.0),
+        "norm, step 2": chef(2.0),
+        "norm, step 4": chef(4.0),
+        "**tuned**: residual, step 2": chef(2.0, loss="residual"),
+        "residual, step 3": chef(3.0, loss="residual"),
+        "squared, Adam 0.1": chef(0.1, loss="squared", rule="adam"),
     },
     "psld": {
-        "published: norm, step 15": NORM,
-        "norm, step 1": replace(NORM, step_size=1.0),
-        "**tuned**: norm, step 3": replace(NORM, step_size=3.0),
-        "norm, step 6": replace(NORM, step_size=6.0),
-        "squared, Adam 0.1": ADAM,
+        "published: norm, step 15": psld(15.0),
+        "norm, step 1": psld(1.0),
+        "**tuned**: norm, step 3": psld(3.0),
+        "norm, step 6": psld(6.0),
+        "squared, Adam 0.1": psld(0.1, loss="squared", rule="adam"),
     },
 }
 POLISH = (0.0, 0.01, 0.02, 0.03, 0.04, 0.06)
 
 
-def restored(prior, method: str, problem, settings: Settings, count: int) -> torch.Tensor:
+def restored(prior, method: str, problem, settings: MethodSettings, count: int) -> torch.Tensor:
     """Decoded samples (N, 3, H, W), without the correction in pixels."""
     z = samplers.sample(
         method,
@@ -64,7 +80,7 @@ def restored(prior, method: str, problem, settings: Settings, count: int) -> tor
         problem,
         sigmas=samplers.published_sigmas(28),
         settings=settings,
-        generators=benchmarks.generators(2, 0, count),
+        generators=generators(0, "sampling", range(count)),
     )
     with torch.no_grad():
         return prior.decode(z)
@@ -77,7 +93,7 @@ def row(*cells: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="*", choices=list(CANDIDATES), default=list(CANDIDATES))
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(PAPER))
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=PAPER)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--pixel-error", action="store_true")
     args = parser.parse_args()
@@ -96,10 +112,8 @@ def main() -> None:
         for task, problem in zip(args.tasks, problems, strict=True):
             settings = samplers.preset("flowdps")
             image = restored(prior, "flowdps", problem, settings, len(x))
-            polished = (
-                samplers.data_consistency(image, problem, replace(settings, pixel_error_std=p))
-                for p in POLISH
-            )
+            errors = (samplers.with_values(settings, pixel_error_std=p) for p in POLISH)
+            polished = (samplers.data_consistency(image, problem, each) for each in errors)
             row(task, *(benchmarks.mean_psnr(p, x) for p in polished))
 
 

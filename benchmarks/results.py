@@ -43,16 +43,12 @@ def score(
 ) -> Result:
     """Measure every picture of ``restored`` (N, 3, H, W) against the clean ``x``."""
     rows = range(len(x))
-    single = [
-        Measurement(measurement.y[k : k + 1], measurement.operator, measurement.noise_level)
-        for k in rows
-    ]
     return Result(
         task,
         method,
         [metrics.psnr(restored[k : k + 1], x[k : k + 1]) for k in rows],
         [metrics.ssim(restored[k : k + 1], x[k : k + 1]) for k in rows],
-        [metrics.residual_ratio(restored[k : k + 1], single[k]) or 0.0 for k in rows],
+        measurement.residual_ratio(restored).tolist(),
         **work,
     )
 

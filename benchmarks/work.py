@@ -112,8 +112,8 @@ def main() -> None:
     columns = ("full", "checkpointed", "strips", "tiny")
     print(f"\n| {args.steps} levels | calls, gradients of them | {' | '.join(columns)}, TFLOP |")
     print("|---|---|---|---|---|---|")
-    for preset, methods in samplers.PRESETS.items():
-        for method in methods:
+    for preset in samplers.PRESETS:
+        for method in samplers.METHODS:
             calls = counted(method, preset, args.steps)
             cells = []
             for mode in columns:

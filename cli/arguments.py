@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .. import benchmarks
-from ..operators import TASKS
+from .. import __version__
+from ..estimation.registry import ESTIMATORS, KERNEL_SIZE
+from ..operators import REGISTRY
+from ..operators.degradation import Degradation
 from ..priors.gradients.modes import MODES
 from ..restoration.degradation import ESTIMATES, NOISE
 from ..samplers import METHODS, PRESETS
-from .request import FROM_FILES
+
+
+class Retired(argparse.Action):
+    """An option that has another name now, which its ``metavar`` says in a sentence."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        parser.error(str(self.metavar))
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,28 +42,47 @@ def size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def parser() -> Parser:
-    """The command line of ``flowdps``."""
-    top = Parser(prog="flowdps", description="Restore photos with a flow model, without training.")
-    commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
-    r = commands.add_parser(
-        "restore",
-        help="restore photos",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = r.add_argument
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, and keeps the lines of the list of tasks."""
+
+
+def tasks() -> str:
+    """The list of tasks, for ``restore --help``."""
+    lines = [
+        "tasks, with the meaning of --deg-scale and its default for the demo prior and others:"
+    ]
+    for row in REGISTRY.values():
+        lines.append(f"  {row.name:<18}{row.description}")
+        if own := own_option(row):
+            lines.append(f"  {'':<18}{own}")
+    return "\n".join(lines)
+
+
+def own_option(row: Degradation) -> str:
+    """What a task takes beside its name, in words; empty where that is nothing."""
+    if row.file:
+        return f"--{row.file} FILE"
+    if row.number is None:
+        return ""
+    return f"--deg-scale: {row.number.meaning} ({row.number.small:g}; {row.number.large:g})"
+
+
+def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``flowdps restore``."""
+    parser.epilog = tasks()
+    add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add(
         "--task",
-        help=f"one of {', '.join((*TASKS, *FROM_FILES))}; without it, what --kernel, --mask or"
-        " --estimate says, else sr_bicubic",
+        help="what happened to the photos, one of the tasks listed below; without it, what"
+        " --kernel, --mask or --estimate says, else sr_bicubic",
     )
     add(
         "--deg-scale",
         type=float,
-        help="scale factor, size of the blur kernel in pixels, or the task's own number: see"
-        " docs/operators.md",
+        help="the task's own number, such as a scale factor or the width of a blur: see the list of"
+        " tasks below",
     )
     add(
         "--mask",
@@ -77,9 +106,16 @@ def parser() -> Parser:
         "--estimate",
         action="append",
         choices=ESTIMATES,
-        help="what each observed photo tells by itself: noise; blur (soft, out of focus or moved in"
-        " a straight line) with its noise, before the task; jpeg, by its file, after the task; may"
-        " be given several times",
+        metavar="WHAT",
+        help="what each observed photo tells by itself; may be given several times: "
+        + "; ".join(f"{name}, {ESTIMATORS[name].about}" for name in ESTIMATES),
+    )
+    add(
+        "--kernel-size",
+        type=int,
+        default=KERNEL_SIZE,
+        metavar="PIXELS",
+        help="width, odd, of the kernel that --estimate free finds",
     )
     add(
         "--noise",
@@ -87,15 +123,34 @@ def parser() -> Parser:
         help="standard deviation of the noise, images being in [-1, 1]; without it, what --estimate"
         f" finds, else {NOISE}",
     )
-    add("--method", default="flowdps", choices=list(METHODS), help="sampler")
-    add("--preset", default="tuned", choices=list(PRESETS), help="the sampler's settings")
-    add("--step-size", type=float, help="instead of the preset's")
+    about = "; ".join(f"{name}: {row.about.rstrip('.')}" for name, row in METHODS.items())
+    add("--method", default="flowdps", choices=list(METHODS), help=about.replace("%", "%%"))
+    add("--preset", default=PRESETS[0], choices=list(PRESETS), help="the method's settings")
+    add(
+        "--step-scale",
+        type=float,
+        default=1.0,
+        help="multiplies the preset's step towards the photo; 0 ignores the photo",
+    )
+    add(
+        "--step-size",
+        nargs="?",
+        action=Retired,
+        help=argparse.SUPPRESS,
+        metavar="--step-size is now --step-scale, which multiplies the preset's step: 1 keeps it",
+    )
+    add(
+        "--inner-steps",
+        type=int,
+        help="steps towards the photo per noise level, for methods that take several; 0 or"
+        " nothing: the preset's",
+    )
     add(
         "--stop",
         type=float,
         metavar="RATIO",
         help="pull no further once the residual is down to this many times the noise, 1 for what"
-        " the noise explains; 0: never; instead of the preset's",
+        " the noise explains; 0: never; -1 or nothing: the preset's",
     )
     add("--steps", type=int, default=28, help="noise levels")
     add("--prior", help="safetensors file, model folder or hub id; default: the demo prior")
@@ -123,10 +178,33 @@ def parser() -> Parser:
         " takes the gradient of a small decoder instead",
     )
     add("--tiny-vae", metavar="MODEL", help="folder or hub id of the small autoencoder of tiny")
-    b = commands.add_parser(
-        "bench",
-        help="measure all methods on the held-out pictures",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    benchmarks.add_arguments(b)
-    return top
+
+
+def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``flowdps bench``; only this verb imports the benchmark."""
+    from .. import benchmarks
+
+    benchmarks.add_arguments(parser)
+
+
+VERBS = {
+    "restore": ("restore photos", add_restore_arguments),
+    "bench": ("measure all methods on the held-out pictures", add_bench_arguments),
+}
+"""What ``flowdps`` can do: a verb, what its help says, and what adds its arguments."""
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The parsed command line of ``flowdps``, by default that of this process.
+
+    Only the verb that is asked for gets its arguments, so that no verb pays for another's imports.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    top = Parser(prog="flowdps", description="Restore photos with a flow model, without training.")
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, parser_class=Parser)
+    for name, (summary, add_arguments) in VERBS.items():
+        verb = verbs.add_parser(name, help=summary, formatter_class=Formatter)
+        if name in words[:1]:
+            add_arguments(verb)
+    return top.parse_args(words)

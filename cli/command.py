@@ -7,19 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import benchmarks
 from ..priors.base import is_out_of_memory
 from ..restoration import images
-from .arguments import parser
-from .request import request_of, task_of
+from .arguments import parse
+from .request import run_of
 from .runs import Restoring
 
 
 def run_restore(args: argparse.Namespace) -> int:
     """``flowdps restore``."""
-    if args.batch < 1:
-        raise ValueError(f"--batch is {args.batch}; expected at least 1")
-    request, damage = request_of(args)
+    run = run_of(args)
     files = images.find_images(args.inputs)
     missing = [file for file in files if not file.exists()]
     if missing:
@@ -31,14 +28,21 @@ def run_restore(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out is {args.out}, a file; expected a folder")
     args.out.mkdir(parents=True, exist_ok=True)
-    return Restoring(args, request, damage, task_of(args)).run(files)
+    return Restoring(run).run(files)
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """``flowdps bench``."""
+    from .. import benchmarks
+
+    return benchmarks.run(args)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; 0 when all went well, 2 for bad input, 130 when interrupted."""
-    args = parser().parse_args(arguments)
+    args = parse(arguments)
     try:
-        return run_restore(args) if args.command == "restore" else benchmarks.run(args)
+        return run_restore(args) if args.verb == "restore" else run_bench(args)
     except (ValueError, OSError) as error:
         print(f"flowdps: {error}", file=sys.stderr)
         return 2

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,57 +72,36 @@ class Log:
         self.cut = False
 
 
-class Restoring:
-    """Works through a list of files; the model is loaded when the first photo can be read."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a command line asks for.
 
-    def __init__(self, args: argparse.Namespace, request: Request, damage: Damage, task: str):
-        self.args, self.request, self.damage = args, request, damage
-        self.settings = {
-            "task": task,
-            "operator": request.recipe.to_dict(),
-            "mask": None if args.mask is None else str(args.mask),
-            "kernel": None if args.kernel is None else str(args.kernel),
-            "observed": request.observed,
-            "estimate": list(damage.estimate),
-            "noise": request.noise,
-            "method": request.method,
-            "preset": args.preset,
-            **dataclasses.asdict(request.settings),
-            "steps": request.steps,
-            "prior": args.prior or "demo",
-            "config": args.config,
-            "prompt": args.prompt,
-            "negative": args.negative,
-            "cfg": args.cfg,
-            "size": args.size,
-            "tile": args.tile,
-            "seed": request.seed,
-            "dtype": args.dtype,
-            # Only these change the picture beyond rounding.
-            "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
-        }
-        self.prior: FlowPrior | None = None
-        self.log = Log(args.out)
+    request: what to do with every photo; damage: what each photo changes of it.
+    load: loads the model; called once, when the first photo can be read.
+    record: what the log says of the run, and what its identity depends on.
+    out: folder of the results. batch: photos to restore at once.
+    """
+
+    request: Request
+    damage: Damage
+    load: Callable[[], FlowPrior]
+    record: dict[str, Any]
+    out: Path
+    batch: int = 1
+
+
+class Restoring:
+    """Restores a list of files, one after the other."""
+
+    def __init__(self, run: Run):
+        self.asked, self.request, self.damage = run, run.request, run.damage
+        self.log = Log(run.out)
         self.failed = self.done = self.skipped = 0
 
-    def load(self) -> FlowPrior:
-        """The prior; ValueError for one that does not serve."""
-        if self.prior is None:
-            from ..priors.diffusers import load_prior
-
-            args = self.args
-            self.prior = load_prior(
-                args.prior,
-                device=args.device,
-                dtype=args.dtype,
-                prompt=args.prompt,
-                negative=args.negative,
-                cfg=args.cfg,
-                config=args.config,
-                memory=args.memory,
-                tiny=args.tiny_vae,
-            )
-        return self.prior
+    @cached_property
+    def prior(self) -> FlowPrior:
+        """The model; ValueError for one that cannot be loaded."""
+        return self.asked.load()
 
     def say(self, text: str, *, error: bool = False) -> None:
         """One line, above the progress bar."""
@@ -135,7 +114,7 @@ class Restoring:
 
     def run(self, files: Sequence[Path]) -> int:
         """Restore all files; the exit code."""
-        places = outputs(self.args.out, files)
+        places = outputs(self.asked.out, files)
         waiting: dict[tuple[object, ...], list[Waiting]] = {}
         total = len(files) * self.request.steps
         with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
@@ -145,13 +124,13 @@ class Restoring:
                 except ValueError as error:
                     self.refuse(error)
                     continue
-                key = json.dumps([self.settings, str(file)]).encode() + file.read_bytes()
+                key = json.dumps([self.asked.record, str(file)]).encode() + file.read_bytes()
                 run = hashlib.sha256(key).hexdigest()[:16]
                 if run in self.log.finished and all(p.exists() for p in place.values()):
                     self.skipped += 1
                     self.bar.update(self.request.steps)
                     continue
-                prior = self.load()
+                prior = self.prior  # Outside of what is caught: no photo could be restored.
                 try:
                     request, told = self.request_for(file, pixels)
                     photo = prepare(pixels, file.name, request, prior)
@@ -159,17 +138,17 @@ class Restoring:
                     self.refuse(error)
                     continue
                 photo.notes[:0] = notes + told
-                alike = (photo.size, tuple(photo.padded.shape), photo.recipe, request)
+                alike = (photo.observation.image_size, request)
                 group = waiting.setdefault(alike, [])
                 group.append(Waiting(photo, request, file, place, run))
-                if len(group) == self.args.batch:
+                if len(group) == self.asked.batch:
                     self.finish(waiting.pop(alike))
             for group in waiting.values():
                 self.finish(group)
         if self.skipped:
             self.say(f"{self.skipped} finished before, with the same settings; skipped")
         if self.done:
-            self.say(f"{self.done} restored: {self.args.out}")
+            self.say(f"{self.done} restored: {self.asked.out}")
         return 2 if self.failed else 0
 
     def request_for(self, file: Path, pixels: Tensor) -> tuple[Request, list[str]]:
@@ -190,7 +169,7 @@ class Restoring:
             self.bar.update(len(photos))
 
         try:
-            results = restore(photos, group[0].request, self.load(), advance)
+            results = restore(photos, group[0].request, self.prior, advance)
         except ValueError as error:
             names = ", ".join(photo.name for photo in photos)
             self.refuse(ValueError(f"{names}: {error}"))
@@ -215,11 +194,11 @@ class Restoring:
                 "height": result.restored.shape[2],
                 "width": result.restored.shape[3],
                 **scores,
-                **self.settings,
+                **self.asked.record,
                 "operator": request.recipe.to_dict(),
                 "noise": request.noise,
-                "device": str(self.load().device),
-                "batch": self.args.batch,
+                "device": str(self.prior.device),
+                "batch": self.asked.batch,
                 "work": result.work,
                 "notes": photo.notes,
                 "run": each.run,

@@ -1,1 +1,1 @@
-"""What damaged a photo, found in the photo itself: noise, blur, compression."""
+"""Find out from a photo how it was degraded: its noise, its blur, its compression."""

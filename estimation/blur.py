@@ -1,4 +1,4 @@
-"""Which blur a photo has: Gaussian, defocus, straight motion, or none that can be seen."""
+"""Estimate the blur of a photo: Gaussian, defocus, straight motion, or none."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from torch import Tensor
 
 from ..operators import Identity, Recipe
 from .families import FAMILIES, Values
-from .noise import estimate_noise
+from .noise import estimate_noise, overall_noise
 from .spectrum import Spectrum
 
 LEAST = 32
-"""Pixels a side that a photo needs."""
+"""Shortest side of a photo, in pixels."""
 FOUND, SURE = 0.06, 0.01
-"""Gain in log-likelihood per frequency from which a blur is believed, and its family."""
+"""Smallest gain in log-likelihood per frequency for which a blur, and its family, is accepted."""
 CLEAR = 0.1
-"""The same per frequency that stands out of the noise, which also suffices: photos of mostly sky
-have few of these. Sharp ones came to 0.085 at most, but for one picture with 0.114, which was taken
-to have moved by two pixels."""
+"""Smallest gain per frequency that exceeds the noise. It suffices as well, since few frequencies of
+a photo that is mostly sky do. Sharp test photos reached 0.085, but for one with 0.114."""
 SEVERAL = 4
 BATCH = 48
 
 
 @dataclass(frozen=True)
 class Blur:
-    """What was found. ``family`` is none, gaussian, defocus or motion, with its ``parameters``.
+    """The blur that was found.
 
-    ``kernel`` (odd, odd) is float64, of sum 1. ``score`` is the gain in log-likelihood per
-    frequency over no blur; ``margin`` is that over the best kernel of any other family: below
-    ``SURE`` the family is a guess, and kernels of both are alike. ``seen`` is the part of the
-    frequencies that stands out of the noise.
+    family: none, gaussian, defocus or motion, with its ``parameters``.
+    kernel: float64 (h, w), odd sides, sum 1.
+    score: gain in log-likelihood per frequency over no blur.
+    margin: gain over the best kernel of any other family; below ``SURE`` the family is uncertain.
+    noise_level: standard deviation of the noise, for images in [-1, 1].
+    candidates: parameters and score of the best kernel of every family.
+    seen: fraction of the frequencies whose power exceeds the noise.
     """
 
     family: str
@@ -72,8 +74,10 @@ def _losses(spectrum: Spectrum, family: str, tried: Sequence[Values]) -> Tensor:
 
 
 def _search(spectrum: Spectrum, family: str) -> tuple[Values, float]:
-    """The best values of a family and their loss: a grid, then finer ones about its best values,
-    several, since the zeros of a kernel nearly fit those of kernels a few times as wide.
+    """The best parameters of a family and their loss, by a grid and two finer ones.
+
+    The finer grids surround several of the best parameters, since the zeros in the spectrum of a
+    kernel nearly coincide with those of kernels a few times as wide.
     """
     kind = FAMILIES[family]
     tried = kind.start(spectrum.side)
@@ -89,12 +93,12 @@ def _search(spectrum: Spectrum, family: str) -> tuple[Values, float]:
 def estimate_blur(
     x: Tensor, noise_level: float | None = None, families: Sequence[str] = tuple(FAMILIES)
 ) -> Blur:
-    """The blur of one photo x (1, C, H, W) in [-1, 1], the same everywhere in it.
+    """Estimate the blur of one photo x (1, C, H, W) in [-1, 1], which is the same everywhere in it.
 
-    Of the kernels of each of the ``families`` the one is taken under which the photo's spectrum is
-    most likely, if natural scenes fall off as they do; see ``Spectrum``. ``noise_level`` is that of
-    the single channels; None: measured, where the photo is flattest. ValueError for more than one
-    photo, sides below 32, an unknown family, or a photo of a single colour.
+    Returns the kernel, among those of the ``families``, that makes the photo's power spectrum most
+    likely under a model of natural scenes; see ``Spectrum``. ``noise_level`` is the standard
+    deviation of the noise of a single channel; None: it is measured. ValueError for more than one
+    photo, sides below 32 pixels, an unknown family, or a photo of a single colour.
     """
     if x.ndim != 4 or len(x) != 1 or min(x.shape[2:]) < LEAST:
         raise ValueError(
@@ -120,7 +124,7 @@ def estimate_blur(
         best, least = _search(spectrum, family)
         found[family] = best
         candidates[family] = dict(zip(kind.names, best, strict=True)), none - least
-    own = noise_level if noise_level is not None else float(estimate_noise(x).mean())
+    own = noise_level if noise_level is not None else overall_noise(x)
     order = sorted(candidates, key=lambda family: -candidates[family][1])
     parameters, score = candidates[order[0]]
     seen = spectrum.seen

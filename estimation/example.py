@@ -11,10 +11,10 @@ from torch import Tensor
 from ..operators import Chain, Kernel, NearestDownsample, Recipe
 
 ROWS = 40_000
-"""Values of the degraded picture that are looked at, evenly spread."""
+"""Largest number of pixels of the degraded picture that are used, evenly spread."""
 CHUNK = 4096
 LARGEST = 41
-"""Taps a side of the kernel: its square is the side of a matrix."""
+"""Largest width of the kernel, in pixels: its square is the side of a dense matrix."""
 ROUNDS = 20
 
 

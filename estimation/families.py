@@ -1,8 +1,7 @@
-"""Kernels of a few numbers, and where to look for them."""
+"""Families of blur kernels with few parameters, and the parameters to try."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,31 +10,13 @@ import torch
 from torch import Tensor
 
 from ..operators import DefocusBlur, GaussianBlur, Kernel, Recipe
-from ..operators.blurs import disk
+from ..operators.blurs import disk, line
 
 Values = tuple[float, ...]
 
 
-def line(length: float, angle: float) -> Tensor:
-    """Kernel (odd, odd), float64, sum 1: a straight motion over ``length`` pixels through the
-    middle, ``angle`` degrees counter-clockwise from horizontal, drawn anti-aliased.
-    """
-    reach = math.ceil(length / 2) + 1
-    along = length * torch.linspace(-0.5, 0.5, 2 * math.ceil(8 * length) + 1, dtype=torch.float64)
-    turn = math.radians(angle)
-    # Rows count downwards, so that up is −y.
-    place = torch.stack([-math.sin(turn) * along, math.cos(turn) * along], -1) + reach
-    kernel = torch.zeros(2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
-    for corner in itertools.product((0, 1), repeat=2):
-        cell = place.floor() + torch.tensor(corner)
-        weight = (1 - (place - cell).abs()).clamp(0).prod(1)
-        rows, columns = cell.long().clamp(0, 2 * reach).unbind(1)
-        kernel.index_put_((rows, columns), weight, accumulate=True)
-    return kernel / kernel.sum()
-
-
 def gaussian(sigma: float) -> GaussianBlur:
-    """The recipe with room for four deviations."""
+    """A Gaussian blur whose kernel reaches four standard deviations."""
     return GaussianBlur(2 * math.ceil(4 * sigma) + 1, round(sigma, 4))
 
 
@@ -46,10 +27,13 @@ def _gaussian_kernel(sigma: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Family:
-    """Kernels by some numbers: ``names`` of these, kernel and recipe for them, values to try on
-    tiles of n pixels, and values about the best of those.
+    """Kernels that a few numbers define.
+
+    about: the family in plain words. names: of the numbers. kernel, recipe: for given numbers.
+    start: the numbers to try on tiles of n pixels. near: numbers around the best of those.
     """
 
+    about: str
     names: tuple[str, ...]
     kernel: Callable[..., Tensor]
     recipe: Callable[..., Recipe]
@@ -63,7 +47,7 @@ def _steps(low: float, high: float, ratio: float) -> list[float]:
 
 
 RATIO = 1.15
-"""Between neighbouring widths that are tried first."""
+"""Ratio of neighbouring widths on the first grid."""
 
 
 def _around(values: Values, part: float) -> list[Values]:
@@ -90,6 +74,7 @@ def _lines_around(values: Values, part: float) -> list[Values]:
 
 FAMILIES: dict[str, Family] = {
     "gaussian": Family(
+        "soft (Gaussian)",
         ("sigma",),
         _gaussian_kernel,
         gaussian,
@@ -97,6 +82,7 @@ FAMILIES: dict[str, Family] = {
         _around,
     ),
     "defocus": Family(
+        "a lens out of focus (a disk)",
         ("radius",),
         disk,
         lambda radius: DefocusBlur(round(radius, 4)),
@@ -104,6 +90,7 @@ FAMILIES: dict[str, Family] = {
         _around,
     ),
     "motion": Family(
+        "a straight motion",
         ("length", "angle"),
         line,
         lambda length, angle: Kernel.from_tensor(line(length, angle)),
@@ -111,4 +98,4 @@ FAMILIES: dict[str, Family] = {
         _lines_around,
     ),
 }
-"""The kinds of blur that are looked for, by name."""
+"""The families, by name."""

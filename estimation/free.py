@@ -15,24 +15,24 @@ from .noise import estimate_noise, overall_noise
 from .spectrum import Spectrum
 
 SMALLEST = 32
-"""Pixels a side that a photo needs."""
+"""Shortest side of a photo, in pixels."""
 LARGEST = 61
-"""Taps a side of the kernel."""
+"""Largest width of the kernel, in pixels."""
 EDGES, FALL, LEAST = 0.02, 0.8, 0.001
-"""Weight of an edge in the sharp image at first, how it falls, and where it stays."""
+"""Penalty of an edge in the sharp image: at first, its factor per round, and its lower limit."""
 RIDGE = 0.1
-"""Weight of the kernel's own energy, as a part of the mean power of the gradients; the power of the
-noise in the gradients comes on top."""
+"""Tikhonov weight of the kernel, relative to the mean power of the gradients; the noise power in
+the gradients is added."""
 ROUNDS = 6
 NEAR = 9
-"""Frequencies a side over which the photo's power is averaged, to see where it exceeds noise."""
+"""Width, in frequencies, of the average of the photo's power that is compared with the noise."""
 CUT = 0.1
-"""Taps below this part of the largest are noise."""
+"""Taps below this fraction of the largest count as noise."""
 TRUSTED = 0.3
-"""Score from which a kernel is believed. Of 165 such in tests on blurred scenes, correlations with
-the true kernel were at least 0.79; no sharp scene or noise came above 0.1."""
+"""Smallest score of a kernel that is trusted. On blurred test scenes, 165 such kernels had a
+correlation of at least 0.79 with the true one; no sharp scene, and no noise, scored above 0.1."""
 NOTHING = 0.1
-"""Below it the photo may as well have no blur."""
+"""Below this score the photo may have no blur at all."""
 
 
 def _response(kernel: Tensor, size: tuple[int, int]) -> Tensor:
@@ -42,7 +42,7 @@ def _response(kernel: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _wrapped(y: Tensor, reach: int) -> Tensor:
-    """y (H, W) continued so that it may be repeated: each side fades into the opposite one."""
+    """Extend y (H, W) so that it can be repeated: each side fades into the opposite one."""
     for dim in (0, 1):
         n = y.shape[dim]
         extra = fast_length(n + 2 * reach) - n
@@ -56,7 +56,7 @@ def _wrapped(y: Tensor, reach: int) -> Tensor:
 
 
 def _above_noise(y: Tensor, variance: float) -> Tensor:
-    """How much of the power of y (H, W) is not noise, from 0 to 1, at the frequencies of rfft2."""
+    """Fraction of the power of y (H, W) that is not noise, at the frequencies of rfft2."""
     power = torch.fft.fft2(y - y.mean()).abs().square()[None, None] / y.numel()
     near = F.avg_pool2d(F.pad(power, [NEAR // 2] * 4, mode="circular"), NEAR, 1)[0, 0]
     trust = (1 - variance / near.clamp(min=1e-30)).clamp(min=0)[:, : y.shape[1] // 2 + 1]
@@ -123,13 +123,13 @@ def free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> 
     """Kernel (size, size), float64, at least 0, of sum 1, centred, of the blur of one photo x.
 
     x is (1, C, H, W) in [-1, 1]; ``size`` is odd, from 3 to ``LARGEST``; ``noise_level`` is that of
-    the single channels, None: measured.
+    a single channel, None: it is measured.
 
-    Coarse to fine, a picture of few edges that explains the photo and the kernel between both are
-    found in turns (after Pan, Hu, Su and Yang 2014), where frequencies weigh as much as they stand
-    out of the noise. It needs strong edges in several directions and fails without a sign:
-    ``estimate_free_kernel`` tells. ValueError for another size, for a photo of a single colour, and
-    for one whose sides are not at least three times as large, and ``SMALLEST``.
+    From coarse to fine, a sharp image with few edges and the kernel are estimated alternately
+    (after Pan, Hu, Su and Yang 2014), every frequency weighted by how much of it is not noise. This
+    needs strong edges in several directions, and its failure does not show:
+    ``estimate_free_kernel`` says whether to trust it. ValueError for another size, a photo of a
+    single colour, or a photo with a side shorter than ``SMALLEST`` or three kernels.
     """
     if size % 2 == 0 or not 3 <= size <= LARGEST:
         raise ValueError(f"the kernel size is {size}; expected an odd number from 3 to {LARGEST}")
@@ -174,11 +174,12 @@ def free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> 
 
 @dataclass(frozen=True)
 class FreeKernel:
-    """``kernel`` (size, size) is float64, of sum 1, and centred.
+    """A kernel of any shape that was found.
 
-    ``score`` is the gain in log-likelihood over no blur, per frequency that stands out of the
-    noise: how much of the photo's spectrum the kernel explains. It is ``trusted`` from ``TRUSTED``
-    on. ``noise_level`` is the standard deviation of the noise in the single channels.
+    kernel: float64 (size, size), sum 1, its centre of mass in the middle.
+    score: gain in log-likelihood over no blur, per frequency that exceeds the noise: how well the
+        kernel explains the photo's spectrum. At least ``TRUSTED`` for a trusted kernel.
+    noise_level: standard deviation of the noise, for images in [-1, 1].
     """
 
     recipe: Recipe
@@ -188,7 +189,7 @@ class FreeKernel:
 
     @property
     def trusted(self) -> bool:
-        """Whether the kernel is likely to resemble the true one."""
+        """Whether the kernel probably resembles the true one."""
         return self.score >= TRUSTED
 
     def __str__(self) -> str:
@@ -207,11 +208,12 @@ class FreeKernel:
 
 @torch.no_grad()
 def estimate_free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> FreeKernel:
-    """``free_kernel`` of one photo x (1, C, H, W) in [-1, 1], and whether to believe it.
+    """``free_kernel`` of one photo x (1, C, H, W) in [-1, 1], and whether to trust it.
 
-    The photo's spectrum is asked, as in ``estimate_blur``: under the right kernel it is far more
-    likely than without blur. Kernels of parts of the photo are no help: wrong ones agree as well.
-    ``noise_level`` is that of the single channels; None: measured. ValueError as ``free_kernel``.
+    As in ``estimate_blur``, the photo's spectrum is far more likely under the right kernel than
+    without blur. (Comparing kernels of parts of the photo does not help: wrong ones agree as well.)
+    ``noise_level`` is that of a single channel; None: it is measured. ValueError as
+    ``free_kernel``.
     """
     kernel = free_kernel(x, size, noise_level)
     grey = x.detach().double().cpu().mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""How noisy a photo is, from the photo alone."""
+"""Estimate the noise level of a photo."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from ..operators.hadamard import cosine
 
 SIDE = 8
-"""Of the blocks in pixels."""
+"""Side of the blocks, in pixels."""
 MOST = 40_000
-"""Blocks that are looked at in one channel."""
+"""Largest number of blocks that are used of one channel."""
 SATURATED = 0.02
-"""A block with more than this part of its pixels at black or white says too little."""
+"""Blocks with a larger fraction of pixels at black or white are left out."""
 
 
 def _blocks(plane: Tensor) -> Tensor:
@@ -33,12 +33,11 @@ def _blocks(plane: Tensor) -> Tensor:
 def estimate_noise(x: Tensor, part: float = 0.05) -> Tensor:
     """Standard deviation of the noise of every image and channel, float32 (N, C), on the CPU.
 
-    x is (N, C, H, W) in [-1, 1], and so is the unit. Of its 8 x 8 blocks the ``part`` with the
-    least energy in low frequencies is taken, where the picture is flat, and the noise is read off
-    their high frequencies, which took no part in the choice (after Ponomarenko et al. 2007). The
-    noise is taken to be white: what JPEG left of it is less than there was. Texture without a flat
-    spot anywhere counts as noise. ValueError for sides below 16 pixels or values that are not
-    finite.
+    x is (N, C, H, W) in [-1, 1]. The fraction ``part`` of its 8 x 8 blocks with the least energy in
+    low frequencies, where the picture is flat, gives the noise by their high frequencies, which
+    the selection did not look at (after Ponomarenko et al. 2007). The noise is assumed to be white;
+    JPEG compression makes it look weaker, and texture without any flat area counts as noise.
+    ValueError for sides below 16 pixels or values that are not finite.
     """
     if x.ndim != 4 or min(x.shape[2:]) < 16:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The kernel of a blur from the picture that it made of a point of light."""
+"""The kernel of a blur, read off the blurred picture of a point of light."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 from ..operators import Kernel, Recipe
 
 SATURATED = 1 - 2.5 / 127.5
-"""Values from here on may have been cut off at white."""
+"""Pixels from this value on may have been clipped at white."""
 ABOVE = 3.0
-"""How many deviations of the background a tap must stand out."""
+"""Smallest height of a tap above the background, in standard deviations of the background."""
 
 
 @dataclass(frozen=True)
 class PointLight:
     """``kernel`` (size, size), float64, sum 1, its centre of mass at the middle pixel.
 
-    ``saturated`` is the part of the light, by its area, that was cut off at white: there the kernel
-    is too flat. ``centre`` is (row, column) in the photo.
+    ``saturated`` is the fraction of the light's area that was clipped at white, where the kernel is
+    too flat. ``centre`` is (row, column) in the photo.
     """
 
     recipe: Recipe

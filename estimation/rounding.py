@@ -1,4 +1,4 @@
-"""How much compression took from a JPEG, from what it left."""
+"""Estimate how much a JPEG's compression removed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 from ..operators.jpeg import Jpeg
 
 CLEAREST = 0.004
-"""Half a step of 8 bits: no JPEG took less."""
+"""Half a step of 8 bits; no JPEG loses less."""
 
 
 @torch.no_grad()
 def rounded_away(recipe: Jpeg, y: Tensor) -> float:
-    """Root mean square of what compression by ``recipe`` took from images, whose remains are y
-    (N, C, H, W) in [-1, 1]: in the same unit.
+    """Root mean square of what compression by ``recipe`` removed from images that became y
+    (N, C, H, W), in [-1, 1] as y.
 
-    Compressed again with its blocks moved by half their width, a JPEG loses about as much as the
-    original lost (after Nosratinia 2001). ValueError for sides below 16 pixels.
+    Compressed again with its blocks shifted by half their width, a JPEG loses about as much as the
+    original did (after Nosratinia 2001). ValueError for sides below 16 pixels.
     """
     if y.ndim != 4 or min(y.shape[2:]) < 16:
         raise ValueError(

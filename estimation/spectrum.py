@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 TILE = 256
-"""Side of the tiles whose spectra are averaged."""
+"""Side in pixels of the tiles whose spectra are averaged."""
 MOST = 6000
-"""Frequencies that are looked at."""
+"""Largest number of frequencies that are used."""
 SMALLEST_NOISE = 0.0015
-"""Noise level that a photo has at least, by 8-bit rounding."""
+"""Smallest noise level of a photo, from rounding to 8 bits."""
 POWER, SPREAD = 2.8, 0.03
-"""With which sharp pictures fall off, and how far that is trusted."""
+"""Exponent of the power law of sharp pictures, and its prior standard deviation."""
 TURN = 0.1
-"""Spread of what depends on the direction."""
+"""Prior standard deviation of the terms that depend on the direction."""
 TAILS = 2.0
-"""Of a gamma distribution: how much single frequencies differ from the law."""
+"""Shape of the gamma distribution by which single frequencies deviate from the power law."""
 STEPS = 25
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -18,14 +17,17 @@ from ..operators import (
     Recipe,
 )
 from ..operators.kernel import trimmed
-from .inputs import SEED, before, boundary, kernel_output, kernel_picture, output
-from .kit import chained, only, schema
+from .degradation import BlurNode, BorderNode, degradation
+from .inputs import SEED, boundary
+from .kit import only
 
 
-class GaussianBlurNode(io.ComfyNode):
+class GaussianBlurNode(BorderNode):
+    kind = GaussianBlur
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "GaussianBlur",
             display_name="Gaussian Blur (Degradation)",
             description="Softly out of focus.",
@@ -50,22 +52,16 @@ class GaussianBlurNode(io.ComfyNode):
                     " the blur's tails off; larger only costs time.",
                 ),
                 boundary(),
-                before(),
             ],
-            outputs=[output()],
         )
 
-    @classmethod
-    def execute(
-        cls, sigma: float, size: int, boundary: str, operator: Recipe | None = None
-    ) -> io.NodeOutput:
-        return io.NodeOutput(chained(GaussianBlur(size, sigma, boundary), operator))
 
+class MotionBlurNode(BlurNode):
+    kind = MotionBlur
 
-class MotionBlurNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "MotionBlur",
             display_name="Motion Blur (Degradation)",
             description="The camera shook along a random path, drawn from the seed.",
@@ -94,23 +90,17 @@ class MotionBlurNode(io.ComfyNode):
                     **SEED,
                 ),
                 boundary(),
-                before(),
             ],
-            outputs=[output(), kernel_output("The path as a picture, brightest tap white.")],
+            kernel="The path as a picture, brightest tap white.",
         )
 
-    @classmethod
-    def execute(
-        cls, size: int, intensity: float, seed: int, boundary: str, operator: Recipe | None = None
-    ) -> io.NodeOutput:
-        recipe = MotionBlur(size, intensity, seed, boundary)
-        return io.NodeOutput(chained(recipe, operator), kernel_picture(recipe.kernel()))
 
+class DefocusBlurNode(BlurNode):
+    kind = DefocusBlur
 
-class DefocusBlurNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "DefocusBlur",
             display_name="Out of Focus (Lens Blur)",
             description="The lens was focused on something else: every point became a disk.",
@@ -126,21 +116,17 @@ class DefocusBlurNode(io.ComfyNode):
                     " 0 is no blur, 2 a slight softness; above 10 only shapes remain.",
                 ),
                 boundary(),
-                before(),
             ],
-            outputs=[output(), kernel_output("The disk as a picture, brightest tap white.")],
+            kernel="The disk as a picture, brightest tap white.",
         )
 
-    @classmethod
-    def execute(cls, radius: float, boundary: str, operator: Recipe | None = None) -> io.NodeOutput:
-        recipe = DefocusBlur(radius, boundary)
-        return io.NodeOutput(chained(recipe, operator), kernel_picture(recipe.kernel()))
 
+class BoxBlurNode(BlurNode):
+    kind = BoxBlur
 
-class BoxBlurNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "BoxBlur",
             display_name="Box Blur (Degradation)",
             description="Every pixel became the mean of a square around it, as by a cheap blur"
@@ -156,21 +142,17 @@ class BoxBlurNode(io.ComfyNode):
                     " 30 only shapes remain.",
                 ),
                 boundary(),
-                before(),
             ],
-            outputs=[output(), kernel_output("The square, all white.")],
+            kernel="The square, all white.",
         )
 
-    @classmethod
-    def execute(cls, size: int, boundary: str, operator: Recipe | None = None) -> io.NodeOutput:
-        recipe = BoxBlur(size, boundary)
-        return io.NodeOutput(chained(recipe, operator), kernel_picture(torch.ones(size, size)))
 
+class AnisotropicBlurNode(BlurNode):
+    kind = AnisotropicBlur
 
-class AnisotropicBlurNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "AnisotropicBlur",
             display_name="Directional Blur (Degradation)",
             description="Smeared along a straight line, as by a steady pan or a passing car.",
@@ -213,29 +195,17 @@ class AnisotropicBlurNode(io.ComfyNode):
                     " the smear's tails off; larger only costs time.",
                 ),
                 boundary(),
-                before(),
             ],
-            outputs=[output(), kernel_output("The smear as a picture, brightest tap white.")],
+            kernel="The smear as a picture, brightest tap white.",
         )
 
-    @classmethod
-    def execute(
-        cls,
-        along: float,
-        across: float,
-        angle: float,
-        size: int,
-        boundary: str,
-        operator: Recipe | None = None,
-    ) -> io.NodeOutput:
-        recipe = AnisotropicBlur(size, along, across, angle, boundary)
-        return io.NodeOutput(chained(recipe, operator), kernel_picture(recipe.kernel()))
 
+class NonuniformBlurNode(BlurNode):
+    kind = NonuniformBlur
 
-class NonuniformBlurNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "NonuniformBlur",
             display_name="Soft Corners (Uneven Blur)",
             description="The blur differs from place to place: sharp in the middle and soft in the"
@@ -272,32 +242,17 @@ class NonuniformBlurNode(io.ComfyNode):
                     **SEED,
                 ),
                 boundary(),
-                before(),
             ],
-            outputs=[
-                output(),
-                kernel_output("The kernels as a batch of pictures, brightest tap white."),
-            ],
+            kernel="The kernels as a batch of pictures, brightest tap white.",
         )
 
-    @classmethod
-    def execute(
-        cls,
-        kind: str,
-        size: int,
-        count: int,
-        seed: int,
-        boundary: str,
-        operator: Recipe | None = None,
-    ) -> io.NodeOutput:
-        recipe = NonuniformBlur(kind, size, count, seed, boundary)
-        return io.NodeOutput(chained(recipe, operator), kernel_picture(*recipe.kernels()))
 
+class KernelNode(BlurNode):
+    kind = Kernel
 
-class KernelNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Kernel",
             display_name="Blur by a Picture (Kernel)",
             description="Blurred by a kernel that you give: what one point of light became, white"
@@ -316,22 +271,14 @@ class KernelNode(io.ComfyNode):
                     " picture does not shift. Off: the middle of the kernel's picture does.",
                 ),
                 boundary(),
-                before(),
             ],
-            outputs=[
-                output(),
-                kernel_output("The kernel as it is used: grey, cropped, brightest tap white."),
-            ],
+            kernel="The kernel as it is used: grey, cropped, brightest tap white.",
         )
 
     @classmethod
-    def execute(
-        cls, image: Tensor, centre: bool, boundary: str, operator: Recipe | None = None
-    ) -> io.NodeOutput:
+    def recipe(cls, image: Tensor, centre: bool, boundary: str) -> Recipe:
         picture = only(image, "kernel picture")[..., :3].float().mean(-1)
-        kernel = trimmed(picture, centre=centre)
-        recipe = Kernel.from_tensor(kernel, boundary=boundary)
-        return io.NodeOutput(chained(recipe, operator), kernel_picture(kernel))
+        return Kernel.from_tensor(trimmed(picture, centre=centre), boundary=boundary)
 
 
 NODES: list[type[io.ComfyNode]] = [

@@ -8,16 +8,17 @@ from comfy_api.latest import io
 from ..operators import Bayer, Clip, Colorization, Interlace, Recipe
 from ..operators.grey import EQUAL, REC601
 from ..operators.sensor import FIELDS, PATTERNS
-from .inputs import before, output
-from .kit import chained, schema
+from .degradation import DegradationNode, degradation
 
 WEIGHTS = {"luma": REC601, "equal": EQUAL}
 
 
-class ColorizationNode(io.ComfyNode):
+class ColorizationNode(DegradationNode):
+    kind = Colorization
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Colorization",
             display_name="Black-and-White (Degradation)",
             description="Only the brightness was recorded: with this, sampling colours the photo.",
@@ -30,22 +31,22 @@ class ColorizationNode(io.ComfyNode):
                     tooltip="How colours became grey. luma: as television, JPEG and most programs"
                     " do, green counts most. equal: red, green and blue count the same.",
                 ),
-                before(),
             ],
-            outputs=[output()],
         )
 
     @classmethod
-    def execute(cls, weights: str, operator: Recipe | None = None) -> io.NodeOutput:
+    def recipe(cls, weights: str) -> Recipe:
         if weights not in WEIGHTS:
             raise ValueError(f"unknown weights {weights!r}; expected {' or '.join(WEIGHTS)}")
-        return io.NodeOutput(chained(Colorization(WEIGHTS[weights]), operator))
+        return Colorization(WEIGHTS[weights])
 
 
-class InterlaceNode(io.ComfyNode):
+class InterlaceNode(DegradationNode):
+    kind = Interlace
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Interlace",
             display_name="Interlaced Frame (Degradation)",
             description="Only every other row counts, as in a frame of old video; the rows between"
@@ -59,20 +60,16 @@ class InterlaceNode(io.ComfyNode):
                     tooltip="Which rows count. top: the first, third, fifth, ...; bottom: the"
                     " others. Try the other one for the frame's other moment.",
                 ),
-                before(),
             ],
-            outputs=[output()],
         )
 
-    @classmethod
-    def execute(cls, field: str, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(Interlace(field), operator))
 
+class BayerNode(DegradationNode):
+    kind = Bayer
 
-class BayerNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Bayer",
             display_name="Camera Raw Mosaic (Bayer)",
             description="A camera's sensor sees one of three colours at every pixel: with this,"
@@ -86,20 +83,16 @@ class BayerNode(io.ComfyNode):
                     tooltip="Colours of the first two pixels of the first row, then of the second."
                     " The wrong one turns colours into others, such as red into blue.",
                 ),
-                before(),
             ],
-            outputs=[output()],
         )
 
-    @classmethod
-    def execute(cls, pattern: str, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(Bayer(pattern), operator))
 
+class ClipNode(DegradationNode):
+    kind = Clip
 
-class ClipNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Clip",
             display_name="Over- and Underexposed (Degradation)",
             description="Everything brighter or darker than the limits was lost.",
@@ -123,21 +116,17 @@ class ClipNode(io.ComfyNode):
                     tooltip="What is brighter than this was lost. 1 (white) loses nothing; 0.5"
                     " loses the brighter half. Must be above shadows.",
                 ),
-                before(),
             ],
-            outputs=[output()],
         )
 
     @classmethod
-    def execute(
-        cls, shadows: float, highlights: float, operator: Recipe | None = None
-    ) -> io.NodeOutput:
+    def recipe(cls, shadows: float, highlights: float) -> Recipe:
         if not shadows < highlights:
             raise ValueError(
                 f"shadows is {shadows:g} and highlights {highlights:g}; expected shadows below"
                 " highlights"
             )
-        return io.NodeOutput(chained(Clip(2 * shadows - 1, 2 * highlights - 1), operator))
+        return Clip(2 * shadows - 1, 2 * highlights - 1)
 
 
 NODES: list[type[io.ComfyNode]] = [ColorizationNode, InterlaceNode, BayerNode, ClipNode]

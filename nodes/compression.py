@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..operators import Jpeg, Quantise, Recipe
+from ..operators import Jpeg, Quantise
 from ..operators.jpeg import SUBSAMPLING
-from .inputs import before, output
-from .kit import chained, schema
+from .degradation import DegradationNode, degradation
 
 
-class JpegNode(io.ComfyNode):
+class JpegNode(DegradationNode):
+    kind = Jpeg
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Jpeg",
             display_name="JPEG Damage (Degradation)",
             description="Saved as a JPEG of low quality: blocks, ringing and washed-out colour.",
@@ -35,22 +36,16 @@ class JpegNode(io.ComfyNode):
                     tooltip="Resolution of the colours. 4:2:0: half in both directions, as most"
                     " files have it; 4:2:2: half across; 4:4:4: full.",
                 ),
-                before(),
             ],
-            outputs=[output()],
         )
 
-    @classmethod
-    def execute(
-        cls, quality: int, subsampling: str, operator: Recipe | None = None
-    ) -> io.NodeOutput:
-        return io.NodeOutput(chained(Jpeg(quality, subsampling), operator))
 
+class QuantiseNode(DegradationNode):
+    kind = Quantise
 
-class QuantiseNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Quantise",
             display_name="Few Colours (Posterised)",
             description="Every colour channel has few levels left, as in an old GIF: smooth skies"
@@ -65,14 +60,8 @@ class QuantiseNode(io.ComfyNode):
                     tooltip="Levels of red, green and blue each. 2 is on or off; 8 shows clear"
                     " bands; 256 is an ordinary picture.",
                 ),
-                before(),
             ],
-            outputs=[output()],
         )
-
-    @classmethod
-    def execute(cls, levels: int, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(Quantise(levels), operator))
 
 
 NODES: list[type[io.ComfyNode]] = [JpegNode, QuantiseNode]

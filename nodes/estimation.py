@@ -13,23 +13,18 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..estimation.blur import estimate_blur
 from ..estimation.example import LARGEST, operator_from_example
 from ..estimation.families import FAMILIES
-from ..estimation.free import estimate_free_kernel
-from ..estimation.jpeg import read_jpeg
-from ..estimation.noise import estimate_noise, overall_noise
-from ..estimation.point import kernel_from_point
-from ..estimation.rounding import rounded_away
+from ..estimation.registry import KERNEL_SIZE, Photo, estimate
 from ..operators import Recipe
 from ..restoration.images import read_image
 from .example import FOLDER
-from .inputs import before
+from .inputs import before, kernel_picture
 from .kit import Operator, chained, from_images, schema, to_images
 
 log = logging.getLogger(__name__)
 
-AUTOMATIC, FREE = "automatic", "free"
+AUTOMATIC = "automatic"
 EXAMPLE = "FlowDPS example.jpg [temp]"
 """A JPEG of quality 10 that comes with the pack, so that a workflow runs before one is chosen."""
 
@@ -58,12 +53,6 @@ def _noise() -> io.Output:
     )
 
 
-def _picture(kernel: Tensor) -> Tensor:
-    """A kernel (h, w) as an IMAGE."""
-    shown = (kernel / kernel.max()).float().clamp(0, 1)
-    return shown[None, ..., None].repeat(1, 1, 1, 3)
-
-
 class EstimateNoise(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -84,11 +73,8 @@ class EstimateNoise(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor) -> io.NodeOutput:
-        found = estimate_noise(to_images(image))
-        level = float(found.square().mean().sqrt())
-        colours = zip(("red", "green", "blue"), found.square().mean(0).sqrt().tolist(), strict=True)
-        parts = ", ".join(f"{name} {value:.4f}" for name, value in colours)
-        return io.NodeOutput(level, f"noise {level:.4f} ({level * 127.5:.1f} of 255; {parts})")
+        found = estimate("noise", Photo(to_images(image)))
+        return io.NodeOutput(found.noise_level, found.report)
 
 
 class EstimateBlur(io.ComfyNode):
@@ -106,7 +92,7 @@ class EstimateBlur(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "family",
-                    options=[AUTOMATIC, *FAMILIES, FREE],
+                    options=[AUTOMATIC, *FAMILIES, "free"],
                     default=AUTOMATIC,
                     tooltip="automatic: whichever explains the photo best. gaussian: soft."
                     " defocus: a disk, by a lens. motion: a straight line. free: any shape, for"
@@ -124,7 +110,7 @@ class EstimateBlur(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "size",
-                    default=31,
+                    default=KERNEL_SIZE,
                     min=3,
                     max=255,
                     step=2,
@@ -146,19 +132,14 @@ class EstimateBlur(io.ComfyNode):
     def execute(
         cls, image: Tensor, family: str, noise: float, size: int, mask: Tensor | None = None
     ) -> io.NodeOutput:
-        x = to_images(image)
-        if mask is not None:
-            light = kernel_from_point(x, mask.reshape(-1, *mask.shape[-2:])[0], size)
-            level = noise or overall_noise(x)
-            return io.NodeOutput(light.recipe, _picture(light.kernel), str(light), level)
-        if family == FREE:
-            free = estimate_free_kernel(x, size, noise or None)
-            if not free.trusted:
-                log.warning("Estimate Blur Kernel: %s", free)
-            return io.NodeOutput(free.recipe, _picture(free.kernel), str(free), free.noise_level)
-        families = list(FAMILIES) if family == AUTOMATIC else [family]
-        blur = estimate_blur(x, noise or None, families)
-        return io.NodeOutput(blur.recipe, _picture(blur.kernel), str(blur), blur.noise_level)
+        light = None if mask is None else mask.reshape(-1, *mask.shape[-2:])[0]
+        name = family if light is None else "point"
+        photo = Photo(to_images(image), None, light, noise or None, size)
+        found = estimate("blur" if name == AUTOMATIC else name, photo)
+        if not found.trusted:
+            log.warning("Estimate Blur Kernel: %s", found.report)
+        picture = kernel_picture(found.kernel)
+        return io.NodeOutput(found.recipe, picture, found.report, found.noise_level)
 
 
 def _files() -> list[str]:
@@ -224,13 +205,11 @@ class ReadJpeg(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, operator: Recipe | None = None) -> io.NodeOutput:
         path = _path(file)
-        found = read_jpeg(path)
         image, notes = read_image(path)
-        lost = rounded_away(found.recipe, image)
-        report = "; ".join([str(found), f"it took about {lost:.4f}", *notes])
-        return io.NodeOutput(
-            from_images(image), chained(found.recipe, operator), found.quality, report, lost
-        )
+        found = estimate("jpeg", Photo(image, path))
+        report = "; ".join([found.report, *notes])
+        recipe = chained(found.recipe, operator)
+        return io.NodeOutput(from_images(image), recipe, found.quality, report, found.noise_level)
 
     @classmethod
     def fingerprint_inputs(cls, file: str, operator: Recipe | None = None) -> str:
@@ -277,7 +256,9 @@ class OperatorFromExample(io.ComfyNode):
     def execute(cls, clean: Tensor, degraded: Tensor, size: int) -> io.NodeOutput:
         pair = to_images(clean, "clean picture"), to_images(degraded, "degraded picture")
         found = operator_from_example(*pair, size)
-        return io.NodeOutput(found.recipe, _picture(found.kernel), found.noise_level, str(found))
+        return io.NodeOutput(
+            found.recipe, kernel_picture(found.kernel), found.noise_level, str(found)
+        )
 
 
 NODES: list[type[io.ComfyNode]] = [EstimateNoise, EstimateBlur, ReadJpeg, OperatorFromExample]

@@ -68,5 +68,6 @@ def _padded(kernel: Tensor, kernels: Sequence[Tensor]) -> Tensor:
     height, width = (max(each.shape[axis] for each in kernels) for axis in (0, 1))
     picture = torch.zeros(height, width)
     top, left = height // 2 - kernel.shape[0] // 2, width // 2 - kernel.shape[1] // 2
-    picture[top : top + kernel.shape[0], left : left + kernel.shape[1]] = kernel / kernel.max()
+    kernel = (kernel / kernel.max()).clamp(0, 1)
+    picture[top : top + kernel.shape[0], left : left + kernel.shape[1]] = kernel
     return picture[None, ..., None].repeat(1, 1, 1, 3)

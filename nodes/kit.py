@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -28,6 +28,19 @@ def schema(node_id: str, **values: Any) -> io.Schema:
     return io.Schema(
         node_id=f"FlowDPS_{node_id}", **{k: v for k, v in values.items() if k in _KNOWN}
     )
+
+
+def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
+    """What a node answers at validation: True, or what ``check`` says of ``value``.
+
+    None, which stands for a value that another node will give, is left to the node itself.
+    """
+    try:
+        if value is not None:
+            check(value)
+    except ValueError as error:
+        return str(error)
+    return True
 
 
 def to_images(image: Tensor, what: str = "image") -> Tensor:
@@ -65,12 +78,3 @@ def from_images(x: Tensor) -> Tensor:
 def chained(recipe: Recipe, before: Recipe | None) -> Recipe:
     """``before`` first, then ``recipe``."""
     return recipe if before is None else Chain((before, recipe))
-
-
-def generators(seed: int, count: int) -> list[torch.Generator]:
-    """One CPU generator per image, for the noise of measurements.
-
-    Away from the numbers that samplers and the host seed with, so that equal seeds share no noise.
-    """
-    first = 1_000_003 * seed + 104_729 + (1 << 40)
-    return [torch.Generator().manual_seed((first + k) % (1 << 62)) for k in range(count)]

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..operators import Mask, Outpainting, Recipe
 from ..operators.scratches import scratches
-from .inputs import SEED, before, output
-from .kit import chained, only, schema
+from .degradation import DegradationNode, degradation
+from .inputs import SEED
+from .kit import only, schema
 
 
 def _margin(side: str) -> io.Input:
@@ -23,10 +24,12 @@ def _margin(side: str) -> io.Input:
     )
 
 
-class MaskNode(io.ComfyNode):
+class MaskNode(DegradationNode):
+    kind = Mask
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Mask",
             display_name="Scratches and Holes (Mask)",
             description="What you painted over is unknown and is made anew; the rest of the photo"
@@ -47,37 +50,28 @@ class MaskNode(io.ComfyNode):
                     tooltip="How strongly a pixel must be painted to count as unknown. 0.01: every"
                     " trace, soft edges included; 1: only what is painted fully.",
                 ),
-                before(),
             ],
-            outputs=[output()],
         )
 
     @classmethod
-    def execute(
-        cls, mask: Tensor, threshold: float, operator: Recipe | None = None
-    ) -> io.NodeOutput:
+    def recipe(cls, mask: Tensor, threshold: float) -> Recipe:
         painted = only(mask.reshape(-1, *mask.shape[-2:]), "mask")
-        return io.NodeOutput(chained(Mask.from_painted(painted, threshold), operator))
+        return Mask.from_painted(painted, threshold)
 
 
-class OutpaintingNode(io.ComfyNode):
+class OutpaintingNode(DegradationNode):
+    kind = Outpainting
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Outpainting",
             display_name="Beyond the Edges (Outpainting)",
             description="The picture went on beyond the photo's edges: what lies there is invented"
             " to go with the photo.",
             search_aliases=["outpaint", "uncrop", "extend", "expand canvas"],
-            inputs=[*(_margin(side) for side in ("left", "top", "right", "bottom")), before()],
-            outputs=[output()],
+            inputs=[*(_margin(side) for side in ("left", "top", "right", "bottom"))],
         )
-
-    @classmethod
-    def execute(
-        cls, left: int, top: int, right: int, bottom: int, operator: Recipe | None = None
-    ) -> io.NodeOutput:
-        return io.NodeOutput(chained(Outpainting(left, top, right, bottom), operator))
 
 
 class ScratchesNode(io.ComfyNode):

@@ -10,8 +10,10 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..operators import Recipe
-from ..operators.observation import Observation, degraded, observed, pad_to
-from .kit import MeasurementSocket, Operator, from_images, generators, schema, to_images
+from ..operators.measurement import rms
+from ..operators.observation import Observation, pad_to
+from ..operators.randomness import generators
+from .kit import MeasurementSocket, Operator, from_images, schema, to_images
 
 SIMULATE, OBSERVED = "simulate", "observed"
 MULTIPLE = 16
@@ -107,13 +109,15 @@ class EncodeMeasurement(io.ComfyNode):
             raise ValueError(f"unknown mode {mode!r}; expected {SIMULATE} or {OBSERVED}")
         stride = MULTIPLE if vae is None else int(vae.spacial_compression_decode())
         if mode == OBSERVED:
-            seen = observed(x, operator, noise, stride)
+            observation = Observation.from_photo(x, operator, noise, stride)
         else:
-            seen = degraded(x, operator, noise, stride, generators(seed, len(x)))
+            draws = generators(seed, "noise", range(len(x)))
+            observation = Observation.from_clean(x, operator, noise, stride, draws)
         channels = 16 if vae is None else vae.latent_channels
-        cells = (n // (8 if vae is None else stride) for n in seen.size)
+        cells = (n // (8 if vae is None else stride) for n in observation.padded_size)
         latent = {"samples": torch.zeros(max(len(x), batch_size), channels, *cells)}
-        return io.NodeOutput(seen, from_images(seen.seen), latent)
+        picture = from_images(observation.measurement_picture)
+        return io.NodeOutput(observation, picture, latent)
 
 
 class MeasurementCheck(io.ComfyNode):
@@ -159,15 +163,16 @@ class MeasurementCheck(io.ComfyNode):
     def execute(cls, image: Tensor, measurement: Observation, tolerance: float) -> io.NodeOutput:
         x = to_images(image, "restoration")
         size = tuple(x.shape[2:])
-        if size not in (measurement.wanted, measurement.size):
+        height, width = measurement.image_size
+        if size not in (measurement.image_size, measurement.padded_size):
             raise ValueError(
                 f"the image is {size[1]}x{size[0]} and the measurement belongs to an image of"
-                f" {measurement.wanted[1]}x{measurement.wanted[0]}: connect the sampler's image"
+                f" {width}x{height}: connect the sampler's image"
             )
-        x = pad_to(x, *measurement.size)
-        picture, spread = measurement.residual(x)
-        level = measurement.floored_noise_level
-        ratio = spread / level
+        there = measurement.bind(count=len(x))
+        x, level = pad_to(x, *measurement.padded_size), there.floored_noise_level
+        picture = measurement.picture(there.operator.A(x) - there.y)
+        ratio = rms(there.residual_ratio(x))
         passed = ratio <= tolerance
         verdict = "passed" if passed else "failed"
         hint = "the noise explains the difference"

@@ -5,54 +5,42 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..operators import TASKS, Identity, Recipe, recipe_for_task
+from ..operators import REGISTRY, TASKS, Identity, Recipe, recipe_for_task
+from ..operators.registry import meanings
 from . import blurs, camera, compression, masks, resampling, sensing
-from .inputs import SEED, before, output
+from .degradation import DegradationNode, degradation
+from .inputs import SEED, output
 from .kit import chained, schema
+
+
+def _tasks() -> str:
+    return "\n".join(f"{name}: {REGISTRY[name].description}." for name in TASKS)
+
+
+def _numbers() -> str:
+    lines = [f"- {meaning}: {', '.join(tasks)}." for meaning, tasks in meanings().items()]
+    unused = ", ".join(name for name in TASKS if REGISTRY[name].number is None)
+    return "\n".join(["The task's own number:", *lines, f"- not used: {unused}."])
+
+
+def _seeds() -> str:
+    seeded = ", ".join(name for name in TASKS if REGISTRY[name].seeded)
+    return f"Draws what is random in {seeded}; each seed is another draw. Other tasks ignore it."
 
 
 class DegradationOperator(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "DegradationOperator",
             display_name="Degradation Operator",
             description="How the image was damaged, by name: the FlowDPS paper's tasks and others.",
             search_aliases=["super resolution", "deblur", "upscale", "flowdps task"],
             inputs=[
-                io.Combo.Input(
-                    "task",
-                    options=list(TASKS),
-                    default="sr_bicubic",
-                    tooltip="sr_...: it was shrunk. deblur_...: it is out of focus (gauss,"
-                    " defocus), shaken (motion), smeared (uni, aniso), or soft in the corners"
-                    " (nonuniform)."
-                    " outpainting: continue it beyond its edges. colorization: it is grey."
-                    " interlace: every other row is missing. bayer: a camera's raw mosaic. cs_...:"
-                    " few random numbers of it are known. jpeg: strongly compressed. quantise: few"
-                    " levels. clip: overexposed. identity: it is only noisy.",
-                ),
-                io.Int.Input(
-                    "deg_scale",
-                    default=4,
-                    min=1,
-                    max=255,
-                    tooltip="Super-resolution: how many times smaller (paper: 12). Blur: width of"
-                    " the kernel in pixels (paper: 61; odd for gauss and aniso), or radius"
-                    " (defocus). Small is mild, large is severe. outpainting: pixels on each side."
-                    " cs: how many times fewer numbers. jpeg: quality, 1 (bad) to 100. quantise:"
-                    " levels, from 2. Not used for colorization, interlace, bayer, clip, identity.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    tooltip="Draws the motion blur's path, each number another shake, and what the"
-                    " cs tasks measure. Other tasks do not use it.",
-                    **SEED,
-                ),
-                before(),
+                io.Combo.Input("task", options=list(TASKS), default="sr_bicubic", tooltip=_tasks()),
+                io.Int.Input("deg_scale", default=4, min=1, max=255, tooltip=_numbers()),
+                io.Int.Input("seed", default=0, tooltip=_seeds(), **SEED),
             ],
-            outputs=[output()],
         )
 
     @classmethod
@@ -62,7 +50,9 @@ class DegradationOperator(io.ComfyNode):
         return io.NodeOutput(chained(recipe_for_task(task, deg_scale, seed=seed), operator))
 
 
-class NoDegradation(io.ComfyNode):
+class NoDegradation(DegradationNode):
+    kind = Identity
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -73,10 +63,6 @@ class NoDegradation(io.ComfyNode):
             inputs=[],
             outputs=[output()],
         )
-
-    @classmethod
-    def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(Identity())
 
 
 NODES: list[type[io.ComfyNode]] = [

@@ -12,10 +12,9 @@ from ..operators import (
     BilinearDownsample,
     LanczosDownsample,
     NearestDownsample,
-    Recipe,
 )
-from .inputs import before, output, scale
-from .kit import chained, schema
+from .degradation import DegradationNode, degradation
+from .inputs import scale
 
 
 def _antialias() -> io.Input:
@@ -27,107 +26,89 @@ def _antialias() -> io.Input:
     )
 
 
-class AveragePoolNode(io.ComfyNode):
+class AveragePoolNode(DegradationNode):
+    kind = AveragePool
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "AveragePool",
             display_name="Downscale (Average)",
             description="Every block of pixels became their mean, as in a mosaic or a thumbnail.",
             search_aliases=["pixelate", "mosaic", "super resolution"],
-            inputs=[scale(), before()],
-            outputs=[output()],
+            inputs=[scale()],
         )
 
-    @classmethod
-    def execute(cls, scale: int, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(AveragePool(scale), operator))
 
+class BicubicNode(DegradationNode):
+    kind = BicubicDownsample
 
-class BicubicNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Bicubic",
             display_name="Downscale (Bicubic)",
             description="Shrunk with a bicubic filter, as most image programs do.",
             search_aliases=["resize", "super resolution"],
-            inputs=[scale(), before()],
-            outputs=[output()],
+            inputs=[scale()],
         )
 
-    @classmethod
-    def execute(cls, scale: int, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(BicubicDownsample(scale), operator))
 
+class LanczosNode(DegradationNode):
+    kind = LanczosDownsample
 
-class LanczosNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Lanczos",
             display_name="Downscale (Lanczos)",
             description="Shrunk with Lanczos' filter, the sharpest of the usual ones.",
             search_aliases=["resize", "super resolution", "pillow"],
-            inputs=[scale(), _antialias(), before()],
-            outputs=[output()],
+            inputs=[scale(), _antialias()],
         )
 
-    @classmethod
-    def execute(cls, scale: int, antialias: bool, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(LanczosDownsample(scale, antialias), operator))
 
+class BilinearNode(DegradationNode):
+    kind = BilinearDownsample
 
-class BilinearNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Bilinear",
             display_name="Downscale (Bilinear)",
             description="Shrunk with a soft filter, as browsers and graphics cards do.",
             search_aliases=["resize", "super resolution", "linear"],
-            inputs=[scale(), _antialias(), before()],
-            outputs=[output()],
+            inputs=[scale(), _antialias()],
         )
 
-    @classmethod
-    def execute(cls, scale: int, antialias: bool, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(BilinearDownsample(scale, antialias), operator))
 
+class AreaNode(DegradationNode):
+    kind = AreaDownsample
 
-class AreaNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Area",
             display_name="Downscale (Area)",
             description="Shrunk by the method that image programs call area or box. It gives the"
             " same as Downscale (Average).",
             search_aliases=["resize", "super resolution", "box"],
-            inputs=[scale(), before()],
-            outputs=[output()],
+            inputs=[scale()],
         )
 
-    @classmethod
-    def execute(cls, scale: int, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(AreaDownsample(scale), operator))
 
+class NearestNode(DegradationNode):
+    kind = NearestDownsample
 
-class NearestNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "Nearest",
             display_name="Downscale (Nearest Pixel)",
             description="One pixel of every block was kept and the others thrown away.",
             search_aliases=["resize", "super resolution", "pixel art", "decimate"],
-            inputs=[scale(), before()],
-            outputs=[output()],
+            inputs=[scale()],
         )
-
-    @classmethod
-    def execute(cls, scale: int, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(NearestDownsample(scale), operator))
 
 
 NODES: list[type[io.ComfyNode]] = [

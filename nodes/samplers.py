@@ -9,43 +9,43 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..operators.observation import Observation
-from ..priors.gradients.modes import MODES
-from ..samplers import PRESETS, published_sigmas
-from .kit import MeasurementSocket, schema
-from .sampling import Limits, restore, sampler_object, settings_of
+from ..priors.gradients.modes import MODES, check_mode
+from ..samplers import METHODS, PRESETS, Method, published_sigmas
+from .kit import MeasurementSocket, complaint, schema
+from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
 SHIFT = 4.0
 """Of the published schedule."""
 
 
-def _pull_inputs(inner: bool) -> list[io.Input]:
+def _pull_inputs(method: Method) -> list[io.Input]:
     inputs: list[io.Input] = [
         io.Combo.Input(
             "preset",
-            options=[*reversed(PRESETS)],
-            default="tuned",
+            options=list(PRESETS),
+            default=PRESETS[0],
             tooltip="tuned: settings chosen by measurement. fast: a sixth less work for FlowDPS,"
             " at most a tenth of a decibel worse. published: exactly the paper's update.",
         ),
         io.Float.Input(
-            "step_size",
+            "step_scale",
             default=1.0,
             min=0.0,
             max=20.0,
             step=0.05,
-            tooltip="Multiplies the preset's step towards the measurement. 0 ignores your photo and"
-            " invents a picture; 1 is the preset; far above 1 over-fits the noise or breaks up.",
+            tooltip="Multiplies the preset's step towards the photo. 0 ignores your photo and"
+            " invents a picture; 1 is the preset; far above 1 fits the noise or breaks up.",
         ),
     ]
-    if inner:
+    if method.inner_steps:
         inputs.append(
             io.Int.Input(
                 "inner_steps",
                 default=0,
                 min=0,
                 max=64,
-                tooltip="Steps towards the measurement per noise level. 0 is the preset's own"
-                " number; 1 is fast and loose; 16 is slow and close to the measurement.",
+                tooltip="Steps towards the photo per noise level. 0 is the preset's own number;"
+                " 1 is fast and loose; 16 is slow and close to the photo.",
             )
         )
     return inputs
@@ -98,31 +98,36 @@ def _memory() -> list[io.Input]:
 def _stop() -> io.Input:
     return io.Float.Input(
         "stop_at",
-        default=0.0,
-        min=0.0,
+        default=-1.0,
+        min=-1.0,
         max=10.0,
         step=0.05,
         optional=True,
-        tooltip="Residual, in units of the noise, at which the pull towards the photo ends: 1 fits"
-        " the photo as closely as its noise allows; 3 leaves much to the model. 0 never ends it."
-        " The noise of Encode Measurement must be right.",
+        tooltip="Residual, in units of the noise, at which the pull towards the photo ends. 1 fits"
+        " the photo as closely as its noise allows; 3 leaves much to the model; 0 never ends it;"
+        " -1 is the preset's own. The noise of Encode Measurement must be right.",
     )
 
 
-class _Restore(io.ComfyNode):
-    """The all-in-one node of one method."""
+class _Sampler(io.ComfyNode):
+    """A node of one method."""
 
-    method: ClassVar[str]
-    title: ClassVar[str]
-    about: ClassVar[str]
-    inner: ClassVar[bool] = False
+    method: ClassVar[Method]
+
+    @classmethod
+    def validate_inputs(cls, memory: str | None = None) -> bool | str:
+        return complaint(check_mode, memory)
+
+
+class _Restore(_Sampler):
+    """The all-in-one node of one method."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            f"{cls.title}Sampler",
-            display_name=f"{cls.title} Sampler",
-            description=cls.about,
+            f"{cls.method.title}Sampler",
+            display_name=f"{cls.method.title} Sampler",
+            description=f"Restores a photo. {cls.method.about}",
             search_aliases=["restore", "posterior sampling", "inverse problem", "flowdps"],
             inputs=[
                 io.Model.Input(
@@ -154,7 +159,7 @@ class _Restore(io.ComfyNode):
                     " 2 as in the paper; above 5 the prompt wins over the photo's own look. Without"
                     " a negative it is 1.",
                 ),
-                *_pull_inputs(cls.inner),
+                *_pull_inputs(cls.method),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
@@ -198,7 +203,7 @@ class _Restore(io.ComfyNode):
         steps: int,
         cfg: float,
         preset: str,
-        step_size: float,
+        step_scale: float,
         inner_steps: int = 0,
         negative: Any = None,
         latent: dict[str, Any] | None = None,
@@ -206,47 +211,37 @@ class _Restore(io.ComfyNode):
         tile_size: int = 0,
         memory: str = "auto",
         tiny_vae: Any = None,
-        stop_at: float = 0.0,
+        stop_at: float = -1.0,
     ) -> io.NodeOutput:
-        settings = settings_of(cls.method, preset, step_size, inner_steps, stop_at)
         levels = published_sigmas(steps, SHIFT).float() if sigmas is None else sigmas
         return io.NodeOutput(
             *restore(
-                cls.method,
-                settings,
+                chosen(cls.method, preset, step_scale, inner_steps, stop_at),
                 model,
                 vae,
-                positive,
-                negative,
+                Prompt(positive, negative, cfg),
                 measurement,
-                seed,
-                levels,
-                cfg,
-                latent,
+                Walk(seed, levels, latent),
                 Limits(tile_size, memory, tiny_vae),
             )
         )
 
 
-class _Object(io.ComfyNode):
+class _Object(_Sampler):
     """The SAMPLER of one method."""
-
-    method: ClassVar[str]
-    title: ClassVar[str]
-    inner: ClassVar[bool] = False
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            f"{cls.title}SamplerObject",
-            display_name=f"{cls.title} (SAMPLER)",
-            description=f"{cls.title} for SamplerCustom and SamplerCustomAdvanced: any guider, any"
-            " sigmas, any noise.",
+            f"{cls.method.title}SamplerObject",
+            display_name=f"{cls.method.title} (SAMPLER)",
+            description=f"{cls.method.title} for SamplerCustom and SamplerCustomAdvanced: any"
+            " guider, any sigmas, any noise.",
             search_aliases=["posterior sampling", "inverse problem", "flowdps"],
             inputs=[
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
                 io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
-                *_pull_inputs(cls.inner),
+                *_pull_inputs(cls.method),
                 _tile_size(),
                 *_memory(),
                 _stop(),
@@ -264,45 +259,16 @@ class _Object(io.ComfyNode):
         measurement: Observation,
         vae: Any,
         preset: str,
-        step_size: float,
+        step_scale: float,
         inner_steps: int = 0,
         tile_size: int = 0,
         memory: str = "auto",
         tiny_vae: Any = None,
-        stop_at: float = 0.0,
+        stop_at: float = -1.0,
     ) -> io.NodeOutput:
-        settings = settings_of(cls.method, preset, step_size, inner_steps, stop_at)
+        how = chosen(cls.method, preset, step_scale, inner_steps, stop_at)
         limits = Limits(tile_size, memory, tiny_vae)
-        return io.NodeOutput(sampler_object(cls.method, settings, measurement, vae, limits))
-
-
-class FlowDPSSampler(_Restore):
-    method, title, inner = "flowdps", "FlowDPS", True
-    about = "Restores a photo: every step pulls the picture towards it and renews some noise."
-
-
-class FlowChefSampler(_Restore):
-    method, title = "flowchef", "FlowChef"
-    about = "Restores a photo with one cheap pull per step and no renewed noise: fast, less exact."
-
-
-class PSLDSampler(_Restore):
-    method, title = "psld", "PSLD"
-    about = (
-        "Restores a photo with gradients through the model itself: slow, and needs the most memory."
-    )
-
-
-class FlowDPSObject(_Object):
-    method, title, inner = "flowdps", "FlowDPS", True
-
-
-class FlowChefObject(_Object):
-    method, title = "flowchef", "FlowChef"
-
-
-class PSLDObject(_Object):
-    method, title = "psld", "PSLD"
+        return io.NodeOutput(sampler_object(how, measurement, vae, limits))
 
 
 class FlowDPSSigmas(io.ComfyNode):
@@ -333,12 +299,15 @@ class FlowDPSSigmas(io.ComfyNode):
         return io.NodeOutput(published_sigmas(steps, shift).float())
 
 
+def _nodes(kind: type[io.ComfyNode], suffix: str) -> list[type[io.ComfyNode]]:
+    """One node class of this kind for every method of the registry."""
+    return [
+        type(f"{method.title}{suffix}", (kind,), {"method": method}) for method in METHODS.values()
+    ]
+
+
 NODES: list[type[io.ComfyNode]] = [
-    FlowDPSSampler,
-    FlowChefSampler,
-    PSLDSampler,
-    FlowDPSObject,
-    FlowChefObject,
-    PSLDObject,
+    *_nodes(_Restore, "Sampler"),
+    *_nodes(_Object, "SamplerObject"),
     FlowDPSSigmas,
 ]

@@ -1,4 +1,4 @@
-"""What the sampler nodes share: settings, checks, and the host's SAMPLER object."""
+"""What the sampler nodes share: a run of a method on the host's models, and the host's SAMPLER."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -18,47 +18,37 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..operators import Measurement
+from ..operators.measurement import rms
 from ..operators.observation import Observation
+from ..operators.randomness import generators
 from ..priors.base import FlowPrior, is_out_of_memory
-from ..priors.comfy import (
-    ComfyPrior,
-    check_memory,
-    check_pair,
-    latent_shape,
-    sampler_generators,
-    stride_of,
-    tile_of,
-)
+from ..priors.comfy import ComfyPrior, check_memory, check_pair, tile_of
 from ..priors.tiling import TiledPrior
-from ..samplers import METHODS, Settings, Step, Work, check_sigmas, data_consistency, preset
+from ..samplers import Method, MethodSettings, Step, Work, check_sigmas, data_consistency, override
+from .checks import check_conditioning, check_latent, start_of
 from .kit import from_images, to_images
 
 log = logging.getLogger(__name__)
 
 
-def settings_of(
-    method: str, name: str, step_size: float, inner_steps: int = 0, stop: float = 0.0
-) -> Settings:
-    """The preset ``name`` with its step size multiplied, and its inner steps and the ratio at which
-    it stops replaced unless 0.
-    """
-    settings = preset(method, name)
-    changes: dict[str, Any] = {"step_size": settings.step_size * step_size}
-    if inner_steps:
-        changes["inner_steps"] = inner_steps
-    if stop:
-        changes["stop"] = stop
-    return dataclasses.replace(settings, **changes)
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A method with its settings."""
+
+    method: Method
+    settings: MethodSettings
 
 
-def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> None:
-    """ValueError unless latents of ``shape`` are those of the measurement's images."""
-    height, width = (n * stride_of(vae) for n in shape[-2:])
-    if (height, width) != observation.size:
-        raise ValueError(
-            f"the latent is {width}x{height} pixels and the measurement belongs to an image of"
-            f" {observation.size[1]}x{observation.size[0]}: use the latent of Encode Measurement"
-        )
+def chosen(
+    method: Method, preset: str, step_scale: float, inner_steps: int = 0, stop_at: float = -1.0
+) -> Chosen:
+    """The preset of that name with what the user changed, as :func:`override` means it."""
+    return Chosen(
+        method,
+        override(
+            method.preset(preset), step_scale=step_scale, inner_steps=inner_steps, stop=stop_at
+        ),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,19 +64,58 @@ class Limits:
     tiny_vae: Any = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """Conditionings and the weight ``cfg`` of guidance; without a negative there is none."""
+
+    positive: Any
+    negative: Any = None
+    cfg: float = 1.0
+
+    def guider(self, model: Any) -> comfy.samplers.CFGGuider:
+        """The host's guider; ValueError where MODEL cannot use a conditioning."""
+        for name in ("positive", "negative"):
+            check_conditioning(model, getattr(self, name) or [], name)
+        guider = comfy.samplers.CFGGuider(model)
+        if self.negative is None:
+            guider.inner_set_conds({"positive": self.positive})
+        else:
+            guider.set_conds(self.positive, self.negative)
+        guider.set_cfg(1.0 if self.negative is None else self.cfg)
+        return guider
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """From where and how a sampler walks: the noise's seed, the noise levels, and a LATENT or None
+    for an empty one."""
+
+    seed: int
+    sigmas: Tensor
+    latent: dict[str, Any] | None = None
+
+
+def bound(observation: Observation, device: torch.device, count: int) -> Measurement:
+    """The measurement on ``device`` for ``count`` samples, with tensors that autograd may save."""
+    with torch.inference_mode(False), torch.no_grad():
+        return observation.bind(device, count)
+
+
 def sampler_object(
-    method: str,
-    settings: Settings,
+    how: Chosen,
     observation: Observation,
     vae: Any,
     limits: Limits = Limits(),
+    *,
+    measurement: Measurement | None = None,
     reports: bool = True,
     places: Sequence[int] | None = None,
 ) -> comfy.samplers.KSAMPLER:
     """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas.
 
-    It ``reports`` to the log how far the restoration is from the measurement. ``places`` of the
-    samples in their batch choose their noise.
+    ``measurement`` is the observation bound to the device of the run, None where that is not known
+    yet. The sampler ``reports`` to the log how far the restoration is from the measurement.
+    ``places`` of the samples in their batch choose their noise.
     """
     check_memory(limits.memory, vae, limits.tiny_vae)
 
@@ -99,46 +128,37 @@ def sampler_object(
         disable: bool | None = None,
     ) -> Tensor:
         extra = extra_args or {}
-        check_pair(model.inner_model.model_patcher, vae)
+        patcher = model.inner_model.model_patcher
+        check_pair(patcher, vae)
         check_latent(observation, vae, tuple(x.shape))
-        tile = tile_of(model.inner_model.model_patcher, vae, x.shape, limits.tile_size)
+        tile = tile_of(patcher, vae, x.shape, limits.tile_size)
         if len(sigmas) < 2:
             return x
         check_sigmas(sigmas)
         # Outside inference mode: the data step needs gradients.
         with torch.inference_mode(False), torch.no_grad():
             x, levels = x.clone(), sigmas.detach().double().cpu().clone()
-            measurement = observation.bind(x.device, len(x))
+            problem = measurement or bound(observation, x.device, len(x))
             prior = ComfyPrior(model, vae, extra, x, limits.memory, limits.tiny_vae)
-            work = Work(prior, measurement)
-            tiled = TiledPrior(prior, tile) if tile else prior
+            seen = TiledPrior(prior, tile) if tile else prior
+            drawn = generators(extra.get("seed") or 0, "sampling", places or range(len(x)))
             with (
-                prior.session(x.shape, method == "psld", tile),
+                prior.session(x.shape, how.method.through_model, tile),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
             ):
 
                 def show(step: Step) -> None:
                     bar.update()
                     if callback is not None:
-                        seen = {"i": step.i, "sigma": step.sigma, "sigma_hat": step.sigma}
-                        callback({**seen, "x": step.denoised, "denoised": step.denoised})
+                        values = {"i": step.i, "sigma": step.sigma, "sigma_hat": step.sigma}
+                        callback({**values, "x": step.denoised, "denoised": step.denoised})
 
-                z = METHODS[method](
-                    tiled,
-                    x,
-                    levels,
-                    work.measurement,
-                    settings,
-                    sampler_generators(extra.get("seed"), len(x), places),
-                    show,
-                )
-                counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
-                log.info("%s: %s; gradient %s", method, counts, prior.decoder_gradient.mode)
+                z = _walk(how, seen, x, levels, problem, drawn, show)
                 if reports:
-                    log.info("%s: %s", method, left_over(tiled, z, measurement))
+                    log.info("%s: %s", how.method.name, left_over(seen, z, problem))
         if not math.isfinite(float(z.sum())):
             raise ValueError(
-                "the restoration is not finite: choose a smaller step size, or run the model in"
+                "the restoration is not finite: choose a smaller step_scale, or run the model in"
                 " bfloat16 or float32"
             )
         return z
@@ -146,125 +166,84 @@ def sampler_object(
     return comfy.samplers.KSAMPLER(run)
 
 
+def _walk(
+    how: Chosen,
+    prior: FlowPrior,
+    x: Tensor,
+    levels: Tensor,
+    measurement: Measurement,
+    generators: Sequence[torch.Generator],
+    show: Any,
+) -> Tensor:
+    """The method itself; what it took goes to the log."""
+    work = Work(prior, measurement)
+    function = how.method.function
+    z = function(prior, x, levels, work.measurement, how.settings, generators, show)
+    counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
+    log.info("%s: %s; gradient %s", how.method.name, counts, prior.memory_mode)
+    return z
+
+
 def left_over(prior: FlowPrior, z: Tensor, measurement: Measurement) -> str:
     """What is left between latents z (N, C, h, w) and the measurement, as a line for the log."""
     try:
-        seen = measurement.operator.A(prior.decode(z).clamp(-1, 1))
+        ratio = rms(measurement.residual_ratio(prior.decode(z).clamp(-1, 1)))
     except (RuntimeError, MemoryError) as error:
         # The restoration is done: it shall not be lost for this.
         if not is_out_of_memory(error):
             raise
         return "the residual is not known: no memory is left for it"
-    ratio = float((measurement.residual_rms(seen) / measurement.floored_noise_level).mean())
     return f"residual is {ratio:.2f} times the noise"
 
 
-def check_conditioning(model: Any, conditioning: Any, name: str) -> None:
-    """ValueError where MODEL needs a pooled text vector and ``conditioning`` has none."""
-    for _, values in conditioning:
-        try:
-            model.model.encode_adm(**values)
-        except KeyError as error:
-            if error.args[0] == "pooled_output":
-                raise ValueError(
-                    f"the {name} conditioning has no pooled output, which this MODEL needs: encode"
-                    " the prompt with the CLIP of the same checkpoint, or use Empty Flow"
-                    " Conditioning"
-                ) from error
-        except Exception:  # It may need what only a run knows; the host will say.
-            continue
-
-
-def check_mask(mask: Tensor, observation: Observation, shape: tuple[int, ...]) -> Tensor:
-    """The noise mask (N, 1, H, W) at the size of the padded image; ValueError for another size."""
-    mask = mask.reshape(-1, 1, *mask.shape[-2:])
-    size = tuple(mask.shape[-2:])
-    if size == observation.wanted and observation.padded:
-        bottom, right = (a - b for a, b in zip(observation.size, size, strict=True))
-        return torch.nn.functional.pad(mask, (0, right, 0, bottom), mode="replicate")
-    if size not in (observation.size, shape[-2:]):
-        raise ValueError(
-            f"the mask is {size[1]}x{size[0]} and the restoration {observation.wanted[1]}x"
-            f"{observation.wanted[0]}; expected a mask of that size"
-        )
-    return mask
-
-
-def residual_ratio(x: Tensor, observation: Observation) -> float:
-    """Root mean square of A x − y over the noise level, of images (N, 3, *size) in [-1, 1]."""
-    return observation.residual(x)[1] / observation.floored_noise_level
-
-
 def restore(
-    method: str,
-    settings: Settings,
+    how: Chosen,
     model: Any,
     vae: Any,
-    positive: Any,
-    negative: Any,
+    prompt: Prompt,
     observation: Observation,
-    seed: int,
-    sigmas: Tensor,
-    cfg: float,
-    latent: dict[str, Any] | None = None,
+    walk: Walk,
     limits: Limits = Limits(),
 ) -> tuple[dict[str, Any], Tensor, float]:
     """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent, and the ratio of
     their residual to the noise.
 
-    Everything that can be wrong is found before the first pass. ``negative`` may be None: then
-    there is no guidance, whatever ``cfg`` is.
+    Everything that can be wrong is found before the first pass.
     """
     check_pair(model, vae)
-    height, width = observation.size
-    if height % stride_of(vae) or width % stride_of(vae):
-        raise ValueError(
-            f"the restoration is {width}x{height} and this VAE needs sides that are multiples of"
-            f" {stride_of(vae)}: connect the VAE to Encode Measurement"
-        )
-    shape = latent_shape(model, vae, len(observation.y), height, width)
-    latent = latent or {"samples": torch.zeros(shape)}
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-    if samples.shape[1] != shape[1]:
-        raise ValueError(
-            f"the latent has {samples.shape[1]} channels and the MODEL {shape[1]}: encode it with"
-            " the VAE of the same model family"
-        )
-    check_latent(observation, vae, tuple(samples.shape))
+    samples, mask = start_of(model, vae, observation, walk.latent)
     tile_of(model, vae, samples.shape, limits.tile_size)
-    observation.bind(count=len(samples))
-    mask = latent.get("noise_mask")
-    if mask is not None:
-        mask = check_mask(mask, observation, tuple(samples.shape))
-    for name, conditioning in (("positive", positive), ("negative", negative)):
-        check_conditioning(model, conditioning or [], name)
-    guider = comfy.samplers.CFGGuider(model)
-    if negative is None:
-        guider.inner_set_conds({"positive": positive})
-        cfg = 1.0
-    else:
-        guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
-    places = latent.get("batch_index")
-    noise = comfy.sample.prepare_noise(samples, seed, places)
-    restored = guider.sample(
-        noise,
-        samples,
-        sampler_object(method, settings, observation, vae, limits, False, places),
-        sigmas,
-        denoise_mask=mask,
-        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
-        disable_pbar=False,
-        seed=seed,
-    ).to(comfy.model_management.intermediate_device())
-    # Older hosts pass the time axis of a video model on to the VAE of a still one.
-    flat = restored[:, :, 0] if vae.latent_dim == 2 and restored.ndim == 5 else restored
-    image = vae.decode(flat)
-    image = image.reshape(-1, *image.shape[-3:])
+    measurement = bound(observation, model.load_device, len(samples))
+    places = (walk.latent or {}).get("batch_index")
+    restored = (
+        prompt.guider(model)
+        .sample(
+            comfy.sample.prepare_noise(samples, walk.seed, places),
+            samples,
+            sampler_object(
+                how, observation, vae, limits, measurement=measurement, reports=False, places=places
+            ),
+            walk.sigmas,
+            denoise_mask=mask,
+            callback=latent_preview.prepare_callback(model, len(walk.sigmas) - 1),
+            disable_pbar=False,
+            seed=walk.seed,
+        )
+        .to(comfy.model_management.intermediate_device())
+    )
+    image = _decoded(vae, restored)
     if mask is None:
-        polished = data_consistency(to_images(image), observation.bind(count=len(image)), settings)
-        image = from_images(polished).to(image.device)
-    ratio = residual_ratio(to_images(image), observation)
-    log.info("%s: residual is %.2f times the noise", method, ratio)
-    height, width = observation.wanted
-    return {**latent, "samples": restored}, image[:, :height, :width], ratio
+        x = data_consistency(to_images(image).to(measurement.y), measurement, how.settings)
+        image = from_images(x).to(image.device)
+    ratio = rms(measurement.residual_ratio(to_images(image)))
+    log.info("%s: residual is %.2f times the noise", how.method.name, ratio)
+    height, width = observation.image_size
+    return {**(walk.latent or {}), "samples": restored}, image[:, :height, :width], ratio
+
+
+def _decoded(vae: Any, z: Tensor) -> Tensor:
+    """IMAGE (N, H, W, 3) of latents, by the host."""
+    # Older hosts pass the time axis of a video model on to the VAE of a still one.
+    flat = z[:, :, 0] if vae.latent_dim == 2 and z.ndim == 5 else z
+    image = vae.decode(flat)
+    return image.reshape(-1, *image.shape[-3:])

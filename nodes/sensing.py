@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..operators import BlockSensing, Recipe, WalshHadamard
-from .inputs import SEED, before, output
-from .kit import chained, schema
+from ..operators import BlockSensing, WalshHadamard
+from .degradation import DegradationNode, degradation
+from .inputs import SEED
 
 
 def _ratio() -> io.Input:
@@ -28,28 +28,27 @@ def _seed() -> io.Input:
     )
 
 
-class WalshHadamardNode(io.ComfyNode):
+class WalshHadamardNode(DegradationNode):
+    kind = WalshHadamard
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "WalshHadamard",
             display_name="Single-Pixel Camera (Walsh-Hadamard)",
             description="Random patterns were laid over the whole picture and only the light behind"
             " each was measured. It can be simulated only.",
             search_aliases=["compressed sensing", "hadamard", "random projection"],
-            inputs=[_ratio(), _seed(), before()],
-            outputs=[output()],
+            inputs=[_ratio(), _seed()],
         )
 
-    @classmethod
-    def execute(cls, ratio: float, seed: int, operator: Recipe | None = None) -> io.NodeOutput:
-        return io.NodeOutput(chained(WalshHadamard(ratio, seed), operator))
 
+class BlockSensingNode(DegradationNode):
+    kind = BlockSensing
 
-class BlockSensingNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return degradation(
             "BlockSensing",
             display_name="Block Camera (Compressed Sensing)",
             description="Of every block of pixels a few random sums were measured. It can be"
@@ -66,16 +65,8 @@ class BlockSensingNode(io.ComfyNode):
                     " most, and takes longer.",
                 ),
                 _seed(),
-                before(),
             ],
-            outputs=[output()],
         )
-
-    @classmethod
-    def execute(
-        cls, ratio: float, block: int, seed: int, operator: Recipe | None = None
-    ) -> io.NodeOutput:
-        return io.NodeOutput(chained(BlockSensing(ratio, block, seed), operator))
 
 
 NODES: list[type[io.ComfyNode]] = [WalshHadamardNode, BlockSensingNode]

@@ -2,67 +2,24 @@
 
 from __future__ import annotations
 
-from .blocks import BlockSensing
-from .blurs import AnisotropicBlur, BoxBlur, DefocusBlur, GaussianBlur
+from .blocks import *
+from .blurs import *
 from .chain import Chain
-from .downsampling import (
-    AreaDownsample,
-    AveragePool,
-    BicubicDownsample,
-    BilinearDownsample,
-    LanczosDownsample,
-    NearestDownsample,
-)
-from .grey import Colorization
-from .hadamard import WalshHadamard
-from .identity import Identity
-from .jpeg import Jpeg
-from .kernel import Kernel
+from .degradation import Degradation
+from .downsampling import *
+from .grey import *
+from .hadamard import *
+from .identity import *
+from .jpeg import *
+from .kernel import *
 from .linear.linear_operator import LinearOperator
-from .mask import Mask
+from .mask import *
 from .measurement import Measurement, simulate
-from .motion import MotionBlur
-from .nonuniform import NonuniformBlur
+from .motion import *
+from .nonuniform import *
 from .operator import Operator
-from .outpainting import Outpainting
+from .outpainting import *
 from .recipe import Recipe
 from .registry import REGISTRY, TASKS, recipe_for_task, recipe_from_dict
-from .rounding import Clip, Quantise
-from .sensor import Bayer, Interlace
-
-__all__ = [
-    "REGISTRY",
-    "TASKS",
-    "AnisotropicBlur",
-    "AreaDownsample",
-    "AveragePool",
-    "Bayer",
-    "BicubicDownsample",
-    "BilinearDownsample",
-    "BlockSensing",
-    "BoxBlur",
-    "Chain",
-    "Clip",
-    "Colorization",
-    "DefocusBlur",
-    "GaussianBlur",
-    "Identity",
-    "Interlace",
-    "Jpeg",
-    "Kernel",
-    "LanczosDownsample",
-    "LinearOperator",
-    "Mask",
-    "Measurement",
-    "MotionBlur",
-    "NearestDownsample",
-    "NonuniformBlur",
-    "Operator",
-    "Outpainting",
-    "Quantise",
-    "Recipe",
-    "WalshHadamard",
-    "recipe_for_task",
-    "recipe_from_dict",
-    "simulate",
-]
+from .rounding import *
+from .sensor import *

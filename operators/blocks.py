@@ -15,6 +15,8 @@ from .linear.linear_operator import LinearOperator
 from .operator import Shape
 from .recipe import Recipe, positive_integer
 
+__all__ = ["BlockSensing"]
+
 
 @functools.lru_cache(maxsize=4)
 def random_orthonormal(size: int, seed: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from .linear.linear_operator import LinearOperator
 from .linear.separable import Separable, banded
 from .operator import Shape
 from .recipe import Recipe, check_boundary, positive_integer
+
+__all__ = ["AnisotropicBlur", "BoxBlur", "DefocusBlur", "GaussianBlur"]
 
 
 def _check_positive(value: float, what: str) -> None:
@@ -35,6 +38,10 @@ class BoxBlur(Recipe):
         size = positive_integer(self.size, "the kernel size of deblur_uni")
         check_boundary(self.boundary)
         object.__setattr__(self, "size", size)
+
+    def kernel(self) -> Tensor:
+        """The kernel, float64 (size, size)."""
+        return torch.full((self.size, self.size), 1 / self.size**2, dtype=torch.float64)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
         taps = torch.full((self.size,), 1 / self.size, dtype=torch.float64)
@@ -130,6 +137,24 @@ def disk(radius: float) -> Tensor:
     reach = math.ceil(radius)
     t = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = (radius + 0.5 - torch.hypot(t[:, None], t)).clamp(0, 1)
+    return kernel / kernel.sum()
+
+
+def line(length: float, angle: float) -> Tensor:
+    """Kernel (odd, odd), float64, sum 1: a straight motion over ``length`` pixels through the
+    middle, ``angle`` degrees counter-clockwise from horizontal, drawn anti-aliased.
+    """
+    reach = math.ceil(length / 2) + 1
+    along = length * torch.linspace(-0.5, 0.5, 2 * math.ceil(8 * length) + 1, dtype=torch.float64)
+    turn = math.radians(angle)
+    # Rows count downwards, so that up is −y.
+    place = torch.stack([-math.sin(turn) * along, math.cos(turn) * along], -1) + reach
+    kernel = torch.zeros(2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
+    for corner in itertools.product((0, 1), repeat=2):
+        cell = place.floor() + torch.tensor(corner)
+        weight = (1 - (place - cell).abs()).clamp(0).prod(1)
+        rows, columns = cell.long().clamp(0, 2 * reach).unbind(1)
+        kernel.index_put_((rows, columns), weight, accumulate=True)
     return kernel / kernel.sum()
 
 

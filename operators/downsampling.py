@@ -16,6 +16,15 @@ from .linear.separable import Separable, banded
 from .operator import Shape
 from .recipe import Recipe, positive_integer
 
+__all__ = [
+    "AreaDownsample",
+    "AveragePool",
+    "BicubicDownsample",
+    "BilinearDownsample",
+    "LanczosDownsample",
+    "NearestDownsample",
+]
+
 
 class BlockMean(LinearOperator):
     """Mean over blocks of ``scale`` x ``scale`` pixels, with A Aᵀ = I / scale²."""

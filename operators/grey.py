@@ -14,6 +14,8 @@ from .linear.linear_operator import LinearOperator
 from .operator import Shape
 from .recipe import Recipe
 
+__all__ = ["Colorization"]
+
 EQUAL = (1 / 3, 1 / 3, 1 / 3)
 REC601 = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of television and JPEG (ITU-R BT.601)."""

@@ -15,6 +15,8 @@ from .linear.linear_operator import LinearOperator
 from .operator import Shape
 from .recipe import Recipe
 
+__all__ = ["WalshHadamard"]
+
 LARGEST_FACTOR = 32
 """Sides are transformed by matrices of at most this size, as far as powers of two go."""
 

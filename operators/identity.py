@@ -12,6 +12,8 @@ from .linear.linear_operator import LinearOperator
 from .operator import Shape
 from .recipe import Recipe
 
+__all__ = ["Identity"]
+
 
 class _Identity(LinearOperator):
     def __init__(self, shape: Shape):

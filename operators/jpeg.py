@@ -12,6 +12,8 @@ from .jpeg_tables import CHROMA, LUMA, scaled
 from .operator import Operator, Shape
 from .recipe import Recipe
 
+__all__ = ["Jpeg"]
+
 SUBSAMPLING = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
 """How many rows and columns share one value of colour."""
 

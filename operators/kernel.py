@@ -15,6 +15,8 @@ from .operator import Shape
 from .packing import pack_floats, unpack_floats
 from .recipe import Recipe, check_boundary, positive_integer
 
+__all__ = ["Kernel"]
+
 LARGEST = 511
 """Most taps a side of a kernel from a picture: more is a photo, connected by mistake."""
 

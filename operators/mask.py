@@ -14,6 +14,8 @@ from .operator import Shape
 from .packing import pack, pack_bits, unpack, unpack_bits
 from .recipe import Recipe, positive_integer
 
+__all__ = ["Mask"]
+
 
 class _Masked(LinearOperator):
     def __init__(self, shape: Shape, weights: Tensor):

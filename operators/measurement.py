@@ -11,23 +11,10 @@ from torch import Tensor
 
 from .linear.linear_operator import LinearOperator
 from .operator import Operator
+from .randomness import standard_normal
 
 SMALLEST_NOISE = 0.005
-"""Noise level that a noise-free measurement is treated as having (8-bit rounding is 0.002)."""
-
-
-def floored(noise_level: float) -> float:
-    """The noise level to divide by."""
-    return max(noise_level, SMALLEST_NOISE)
-
-
-def masked_rms(residual: Tensor, measured: Tensor | None) -> Tensor:
-    """Root mean square of every sample of ``residual`` (N, C, h, w), (N,), where ``measured``."""
-    squared = residual.square()
-    if measured is None:
-        return squared.flatten(1).mean(1).sqrt()
-    measured = measured.to(squared).expand_as(squared)
-    return ((squared * measured).flatten(1).sum(1) / measured.flatten(1).sum(1).clamp(min=1)).sqrt()
+"""Least noise level that is divided by: rounding to 8 bits alone has 0.002."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +22,19 @@ class Measurement:
     """``y`` (N, *operator.out_shape) = A x + noise of standard deviation ``noise_level``, on the
     scale of images in [-1, 1]; ``simulated`` from a clean image, or observed.
 
-    Raises ValueError for a noise level that is negative or not finite, or a ``y`` of another shape.
+    ``valid``, bool (1, *out_shape), is False where ``y`` belongs to padding and says nothing of the
+    picture; None: it all counts. Raises ValueError for a noise level that is negative or not
+    finite, or a ``y`` of another shape.
     """
 
     y: Tensor
     operator: Operator
     noise_level: float
     simulated: bool = True
+    valid: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.noise_level) and self.noise_level >= 0):
-            raise ValueError(
-                f"the noise level is {self.noise_level}; expected a number of at least 0, such as"
-                " 0.03"
-            )
+        check_noise_level(self.noise_level)
         if tuple(self.y.shape[1:]) != tuple(self.operator.out_shape):
             raise ValueError(
                 f"the measurement has shape {tuple(self.y.shape)}; its operator gives"
@@ -57,12 +43,41 @@ class Measurement:
 
     @property
     def floored_noise_level(self) -> float:
-        """The noise level, and ``SMALLEST_NOISE`` where it is less: for dividing by."""
-        return floored(self.noise_level)
+        """The noise level, but at least ``SMALLEST_NOISE``: for dividing by."""
+        return max(self.noise_level, SMALLEST_NOISE)
+
+    @property
+    def measured(self) -> Tensor | None:
+        """Bool (1, *out_shape), False where ``y`` holds nothing: holes of a mask, and padding.
+
+        None: it holds something everywhere.
+        """
+        measured = self.operator.measured
+        if self.valid is None or measured is None:
+            return self.valid if measured is None else measured
+        return measured & self.valid
 
     def residual_rms(self, seen: Tensor) -> Tensor:
-        """Root mean square of ``seen`` − y, where something was measured, of every sample: (N,)."""
-        return masked_rms(seen - self.y.to(seen), self.operator.measured)
+        """Root mean square of ``seen`` − y over what was measured, for every sample: (N,).
+
+        ``seen`` (N, *out_shape) is A x for some images x.
+        """
+        squared = (seen - self.y.to(seen)).square()
+        if (measured := self.measured) is None:
+            return squared.flatten(1).mean(1).sqrt()
+        measured = measured.to(squared).expand_as(squared).flatten(1)
+        total = (squared.flatten(1) * measured).sum(1)
+        return (total / measured.sum(1).clamp(min=1)).sqrt()
+
+    @torch.no_grad()
+    def residual_ratio(self, x: Tensor) -> Tensor:
+        """Root mean square of A x − y over the noise level, for every sample: (N,).
+
+        x is (N, C, H, W) in [-1, 1]. About 1 is what the noise explains; below it noise was fitted
+        as if it were detail, above it the measurement was missed. Padding and the holes of masks
+        are left out, and the noise level counts as at least ``SMALLEST_NOISE``.
+        """
+        return self.residual_rms(self.operator.A(x.to(self.y))) / self.floored_noise_level
 
     @property
     def linear(self) -> LinearOperator:
@@ -75,6 +90,14 @@ class Measurement:
         return self.operator
 
 
+def check_noise_level(noise_level: float) -> None:
+    """ValueError unless the noise level is a finite number of at least 0."""
+    if not (math.isfinite(noise_level) and noise_level >= 0):
+        raise ValueError(
+            f"the noise level is {noise_level}; expected a number of at least 0, such as 0.03"
+        )
+
+
 def simulate(
     x: Tensor,
     operator: Operator,
@@ -82,11 +105,13 @@ def simulate(
     generators: Sequence[torch.Generator],
 ) -> Measurement:
     """Degrade images ``x`` (N, C, H, W); sample k draws noise from ``generators[k]`` (CPU)."""
-    if len(generators) != len(x):
-        raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
     clean = operator.A(x)
-    noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators])
-    noise = noise_level * noise.to(clean)
+    noise = noise_level * standard_normal(clean.shape, generators).to(clean)
     if (measured := operator.measured) is not None:
         noise = noise * measured
     return Measurement(clean + noise, operator, noise_level, True)
+
+
+def rms(values: Tensor) -> float:
+    """Root mean square of all ``values``: one ratio for the samples of a batch."""
+    return float(values.square().mean().sqrt())

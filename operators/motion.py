@@ -16,6 +16,8 @@ from .linear.linear_operator import LinearOperator
 from .operator import Shape
 from .recipe import Recipe, check_boundary, positive_integer
 
+__all__ = ["MotionBlur"]
+
 
 def _uniform(g: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
     return low + (high - low) * float(torch.rand((), generator=g, dtype=torch.float64))

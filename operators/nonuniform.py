@@ -16,6 +16,8 @@ from .motion import motion_kernel
 from .operator import Shape
 from .recipe import Recipe, check_boundary, positive_integer
 
+__all__ = ["NonuniformBlur"]
+
 KINDS = ("defocus", "motion")
 
 

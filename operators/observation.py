@@ -1,17 +1,18 @@
-"""A measurement before it has a device: padded to what model and operator divide."""
+"""How a photo becomes a measurement: padded to what model and operator need, read or simulated."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import Measurement, Recipe, simulate
-from .measurement import floored, masked_rms
+from .measurement import Measurement, check_noise_level, simulate
+from .operator import Operator
+from .recipe import Recipe
 
 CHANNELS = 3
 
@@ -23,7 +24,7 @@ def up_to(size: tuple[int, int], multiple: int) -> tuple[int, int]:
 
 
 def pad_to(x: Tensor, height: int, width: int) -> Tensor:
-    """Mirror ``x`` (N, C, H, W) at the bottom and right to at least ``height`` x ``width``."""
+    """Reflect ``x`` (N, C, H, W) at the bottom and right to at least ``height`` x ``width``."""
     for axis, length in ((2, height), (3, width)):
         while (missing := length - x.shape[axis]) > 0:
             # A reflection reaches one pixel less than there are; a single pixel is repeated.
@@ -34,64 +35,97 @@ def pad_to(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def pad(x: Tensor, multiple: int) -> Tensor:
-    """Mirror ``x`` (N, C, H, W) at the bottom and right until ``multiple`` divides both sides."""
+    """Reflect ``x`` (N, C, H, W) at the bottom and right until ``multiple`` divides both sides."""
     return pad_to(x, *up_to((x.shape[2], x.shape[3]), multiple))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observation:
-    """What was seen, and how: ``y`` (N, *operator's out_shape) on the CPU, with its padding.
+    """A measurement that has no device yet: ``y`` (N, *operator's out_shape) on the CPU.
 
-    ``wanted`` is (height, width) of the restoration without padding, which lies at the top left,
-    ``size`` with it; ``noise_level`` is the standard deviation of the noise for images in [-1, 1].
+    ``image_size`` is (height, width) of the restoration, which lies at the top left of the padded
+    image of ``padded_size``; ``noise_level`` is the standard deviation of the noise for images in
+    [-1, 1]. ``simulated``: from a clean picture, or the photo itself.
     """
 
     recipe: Recipe
     y: Tensor
     noise_level: float
-    wanted: tuple[int, int]
-    size: tuple[int, int]
+    image_size: tuple[int, int]
+    padded_size: tuple[int, int]
     simulated: bool
 
-    @property
-    def floored_noise_level(self) -> float:
-        """The noise level to divide by, as ``Measurement.level``."""
-        return floored(self.noise_level)
+    def __post_init__(self) -> None:
+        check_noise_level(self.noise_level)
+
+    @classmethod
+    def from_photo(
+        cls, photo: Tensor, recipe: Recipe, noise_level: float, multiple: int
+    ) -> Observation:
+        """The photos (N, 3, h, w) in [-1, 1] are pictures of the measurement itself.
+
+        ``multiple`` must divide both sides of the padded image, as must the recipe's stride.
+        ValueError for a recipe of which no photo can be a measurement.
+        """
+        image_size = recipe.image_size(photo.shape[2], photo.shape[3])
+        padded_size = up_to(image_size, math.lcm(multiple, recipe.stride))
+        fitted = recipe.for_padding(image_size, padded_size)
+        y = fitted.from_photo(pad_to(photo, *fitted.measured_size(*padded_size)))
+        return cls(recipe, y, noise_level, image_size, padded_size, simulated=False)
+
+    @classmethod
+    def from_clean(
+        cls,
+        clean: Tensor,
+        recipe: Recipe,
+        noise_level: float,
+        multiple: int,
+        generators: Sequence[torch.Generator],
+    ) -> Observation:
+        """Degrade the clean pictures (N, 3, H, W) in [-1, 1]; noise k from ``generators[k]``.
+
+        ``multiple`` must divide both sides of the padded image, as must the recipe's stride.
+        """
+        image_size = (clean.shape[2], clean.shape[3])
+        padded_size = up_to(image_size, math.lcm(multiple, recipe.stride))
+        operator = recipe.for_padding(image_size, padded_size).bind((CHANNELS, *padded_size))
+        y = simulate(pad_to(clean, *padded_size), operator, noise_level, generators).y
+        return cls(recipe, y, noise_level, image_size, padded_size, simulated=True)
+
+    @classmethod
+    def joined(cls, observations: Sequence[Observation]) -> Observation:
+        """One observation of all samples; they share recipe, sizes and noise level."""
+        return replace(observations[0], y=torch.cat([each.y for each in observations]))
 
     @property
     def padded(self) -> bool:
         """Whether there is anything to cut off."""
-        return self.size != self.wanted
+        return self.padded_size != self.image_size
 
     @property
-    def seen(self) -> Tensor:
+    def fitted(self) -> Recipe:
+        """The recipe for the padded image."""
+        return self.recipe.for_padding(self.image_size, self.padded_size)
+
+    @property
+    def measurement_picture(self) -> Tensor:
         """The picture (N, 3, h, w) of ``y``, without padding."""
         return self.picture(self.y)
 
     def picture(self, y: Tensor) -> Tensor:
-        """The picture (N, 3, h, w) of a measurement like ``y``, without padding."""
-        height, width = self.recipe.measured_size(*self.wanted)
-        fitted = self.recipe.for_padding(self.wanted, self.size)
-        if tuple(y.shape[1:]) != (CHANNELS, *fitted.measured_size(*self.size)):
-            y = fitted.bind((CHANNELS, *self.size)).picture(y)
+        """The picture (N, 3, h, w) of a measurement like ``y``, or a residual, without padding."""
+        height, width = self.recipe.measured_size(*self.image_size)
+        if tuple(y.shape[1:]) != (CHANNELS, *self.fitted.measured_size(*self.padded_size)):
+            y = self.operator(y.device).picture(y)
         return y[..., :height, :width]
-
-    def residual(self, x: Tensor) -> tuple[Tensor, float]:
-        """``A x − y`` of images x (N, 3, *size): its picture, as ``picture`` gives it, and its root
-        mean square where something was measured.
-        """
-        there = self.bind(count=len(x))
-        difference = there.operator.A(x) - there.y
-        picture, measured = self.picture(difference), there.operator.measured
-        if difference.shape[2:] == there.operator.picture(difference).shape[2:]:
-            height, width = picture.shape[2:]
-            difference = difference[..., :height, :width]
-            measured = None if measured is None else measured[..., :height, :width]
-        return picture, float(masked_rms(difference, measured).square().mean().sqrt())
 
     def crop(self, x: Tensor) -> Tensor:
         """The restoration (N, 3, H, W) without padding."""
-        return x[..., : self.wanted[0], : self.wanted[1]]
+        return x[..., : self.image_size[0], : self.image_size[1]]
+
+    def operator(self, device: torch.device | str = "cpu") -> Operator:
+        """The operator of the padded image on ``device``, the same one while anybody holds it."""
+        return self.fitted.bind((CHANNELS, *self.padded_size), device)
 
     def bind(self, device: torch.device | str = "cpu", count: int | None = None) -> Measurement:
         """The measurement on ``device`` in float32, for ``count`` samples.
@@ -105,38 +139,22 @@ class Observation:
                 f"the measurement holds {len(y)} images and {count} samples are asked for;"
                 " expected as many, or one image"
             )
-        recipe = self.recipe.for_padding(self.wanted, self.size)
-        operator = recipe.bind((CHANNELS, *self.size), device)
         y = y.to(device, torch.float32).expand(count, *y.shape[1:])
-        return Measurement(y, operator, self.noise_level, self.simulated)
+        valid = self._valid()
+        valid = None if valid is None else valid.to(device)
+        operator = self.operator(device)
+        return Measurement(y, operator, self.noise_level, self.simulated, valid)
 
-
-def observed(x: Tensor, recipe: Recipe, noise_level: float, multiple: int) -> Observation:
-    """The photos ``x`` (N, 3, h, w) in [-1, 1] are the measurement itself.
-
-    ``multiple`` must divide both sides of the restoration; x is mirrored at its edges for that.
-    """
-    wanted = recipe.image_size(x.shape[2], x.shape[3])
-    size = up_to(wanted, math.lcm(multiple, recipe.stride))
-    fitted = recipe.for_padding(wanted, size)
-    y = fitted.from_photo(pad_to(x, *fitted.measured_size(*size)))
-    return Observation(recipe, y, noise_level, wanted, size, simulated=False)
-
-
-def degraded(
-    x: Tensor,
-    recipe: Recipe,
-    noise_level: float,
-    multiple: int,
-    generators: Sequence[torch.Generator],
-) -> Observation:
-    """Degrade the clean images ``x`` (N, 3, H, W) in [-1, 1], noise of sample k from generator k.
-
-    ``multiple`` must divide both sides of the restoration; x is mirrored at its edges for that.
-    """
-    wanted = (x.shape[2], x.shape[3])
-    x = pad(x, math.lcm(multiple, recipe.stride))
-    size = (x.shape[2], x.shape[3])
-    operator = recipe.for_padding(wanted, size).bind(tuple(x.shape[1:]))
-    y = simulate(x, operator, noise_level, generators).y
-    return Observation(recipe, y, noise_level, wanted, size, simulated=True)
+    def _valid(self) -> Tensor | None:
+        """Where ``y`` shows the photo and not its padding, bool (1, *out_shape); None: everywhere,
+        or where every value depends on the whole image.
+        """
+        if not self.padded:
+            return None
+        height, width = self.recipe.measured_size(*self.image_size)
+        inside = torch.zeros(1, CHANNELS, *self.fitted.measured_size(*self.padded_size))
+        inside[..., :height, :width] = 1
+        try:
+            return self.fitted.from_photo(inside) > 0
+        except ValueError:  # No photo shows such a measurement.
+            return None

@@ -14,6 +14,8 @@ from .linear.linear_operator import LinearOperator
 from .operator import Shape
 from .recipe import Recipe
 
+__all__ = ["Outpainting"]
+
 
 class _Crop(CoIsometry):
     def __init__(self, shape: Shape, margins: tuple[int, int, int, int]):

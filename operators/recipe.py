@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from .operator import Operator, Shape
 
 BOUNDARIES = ("symmetric", "periodic")
 """What a blur sees beyond the border: the image mirrored (half-sample), or the image again."""
+_BOUND: WeakValueDictionary[tuple[Any, ...], Operator] = WeakValueDictionary()
+"""Operators in use: they never change, and some take long to make."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Recipe(ABC):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Operator:
-        """The operator for images of ``shape`` (C, H, W).
+        """The operator for images of ``shape`` (C, H, W); the same object while one is in use.
 
         Raises ValueError for an empty shape or one that the stride does not divide.
         """
@@ -77,7 +80,13 @@ class Recipe(ABC):
                 f"the image is {height}x{width} (height x width), which {self.stride} does not"
                 f" divide; pad it to {up[0]}x{up[1]} or choose another scale"
             )
-        return self._bind((channels, height, width), torch.device(device), dtype)
+        key = (self, (channels, height, width), torch.device(device), dtype)
+        operator = _BOUND.get(key)
+        if operator is None:
+            # Not with tensors of inference mode, which autograd refuses.
+            with torch.inference_mode(False):
+                operator = _BOUND[key] = self._bind(*key[1:])
+        return operator
 
     @abstractmethod
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> Operator: ...

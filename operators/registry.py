@@ -1,13 +1,19 @@
-"""Every kind of degradation by its name, and recipes from plain values."""
+"""Every degradation, one row each, and recipes by their names.
+
+Task names, defaults and choices of the command line, choices of the nodes, cases of the benchmark
+and the gallery, and the tables of the documents derive from these rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from .blocks import BlockSensing
-from .blurs import AnisotropicBlur, BoxBlur, DefocusBlur, GaussianBlur
+from .blurs import AnisotropicBlur, BoxBlur, DefocusBlur, GaussianBlur, line
 from .chain import Chain
+from .degradation import BenchCase, Degradation, GalleryCase, Number
 from .downsampling import (
     AreaDownsample,
     AveragePool,
@@ -27,108 +33,281 @@ from .nonuniform import NonuniformBlur
 from .outpainting import Outpainting
 from .recipe import Recipe
 from .rounding import Clip, Quantise
+from .scratches import scratches
 from .sensor import Bayer, Interlace
 
-REGISTRY: dict[str, type[Recipe]] = {
-    cls.name: cls
-    for cls in (
+
+def _margins(number: float) -> dict[str, Any]:
+    return dict.fromkeys(("left", "top", "right", "bottom"), number)
+
+
+def _ratio(number: float) -> dict[str, Any]:
+    if not number >= 1:
+        raise ValueError(f"deg_scale is {number}; expected how many times fewer numbers to keep")
+    return {"ratio": 1 / number}
+
+
+def _half_known() -> Mask:
+    """Half of the pixels are missing, at random."""
+    generator = torch.Generator().manual_seed(0)
+    return Mask.from_tensor((torch.rand(128, 128, generator=generator) < 0.5).float())
+
+
+def _scratched() -> Mask:
+    """A photo with a dozen scratches."""
+    return Mask.from_painted(scratches(128, 128, count=12, thickness=2.0, seed=1))
+
+
+def _three_taps() -> Kernel:
+    """Three exposures on one piece of film."""
+    kernel = torch.zeros(13, 13)
+    kernel[1, 2], kernel[6, 6], kernel[10, 12] = 1, 2, 1
+    return Kernel.from_tensor(kernel)
+
+
+SCALE = Number("how many times smaller either side became", "scale", 4, 12)
+SENSING = Number("how many times fewer numbers than pixels were measured", _ratio, 4, 4)
+
+DEGRADATIONS: tuple[Degradation, ...] = (
+    # The picture was shrunk.
+    Degradation(
         AveragePool,
+        "shrunk by averaging every block of pixels, as in a mosaic",
+        SCALE,
+        bench=(BenchCase("average x4", AveragePool(4)),),
+        gallery=(GalleryCase("scale 4", AveragePool(4)),),
+    ),
+    Degradation(
         BicubicDownsample,
+        "shrunk with a bicubic filter, as most image programs do",
+        SCALE,
+        bench=(
+            BenchCase("SR x4", BicubicDownsample(4), paper=True),
+            BenchCase("SR x8", BicubicDownsample(8), paper=True),
+        ),
+        gallery=(GalleryCase("scale 4", BicubicDownsample(4)),),
+    ),
+    Degradation(
         LanczosDownsample,
+        "shrunk with Lanczos' filter, the sharpest of the usual ones",
+        SCALE,
+        bench=(BenchCase("Lanczos x4", LanczosDownsample(4)),),
+        gallery=(
+            GalleryCase("scale 4", LanczosDownsample(4)),
+            GalleryCase("4, antialias off", LanczosDownsample(4, antialias=False)),
+        ),
+    ),
+    Degradation(
         BilinearDownsample,
+        "shrunk with a bilinear filter, which is a soft one",
+        SCALE,
+        bench=(BenchCase("bilinear x4", BilinearDownsample(4)),),
+        gallery=(GalleryCase("scale 4", BilinearDownsample(4)),),
+    ),
+    Degradation(
         AreaDownsample,
+        "shrunk by what image programs call area or box; the same as sr_avgpool",
+        SCALE,
+        # It would repeat the benchmark of sr_avgpool.
+        gallery=(GalleryCase("scale 4", AreaDownsample(4)),),
+    ),
+    Degradation(
         NearestDownsample,
+        "shrunk by keeping one pixel of every block",
+        SCALE,
+        bench=(BenchCase("nearest x4", NearestDownsample(4)),),
+        gallery=(GalleryCase("scale 4", NearestDownsample(4)),),
+    ),
+    # The picture was blurred.
+    Degradation(
         GaussianBlur,
+        "softly out of focus, by a Gaussian blur of 3 pixels",
+        Number("width of the kernel in pixels, odd", "size", 19, 61),
+        bench=(BenchCase("Gaussian blur, sigma 3", GaussianBlur(19), blind="blur", paper=True),),
+        gallery=(GalleryCase("size 19, sigma 3", GaussianBlur(19, 3.0)),),
+    ),
+    Degradation(
         MotionBlur,
+        "shaken by a camera that moved along a random path",
+        Number("width of the kernel in pixels", "size", 17, 61),
+        bench=(
+            BenchCase(
+                "motion blur, 17",
+                lambda seed: MotionBlur(17, seed=seed),
+                blind="free",
+                paper=True,
+            ),
+        ),
+        gallery=(GalleryCase("size 17, seed 0", MotionBlur(17)),),
+    ),
+    Degradation(
         BoxBlur,
+        "smeared, every pixel being the mean of a square around it",
+        Number("width of the kernel in pixels", "size", 5, 9),
+        bench=(BenchCase("box blur, 9", BoxBlur(9)),),
+        gallery=(GalleryCase("size 7", BoxBlur(7)),),
+    ),
+    Degradation(
         AnisotropicBlur,
+        "smeared along an oblique line",
+        Number("width of the kernel in pixels, odd", "size", 19, 61),
+        bench=(BenchCase("Gaussian blur, 4 by 1", AnisotropicBlur(25, 4.0, 1.0)),),
+        gallery=(GalleryCase("6 along, 0.8 across", AnisotropicBlur(31, 6.0, 0.8)),),
+    ),
+    Degradation(
         DefocusBlur,
+        "out of focus, every point being a disk as of a lens",
+        Number("radius of the disk in pixels", "radius", 4, 12),
+        bench=(BenchCase("lens blur, radius 4", DefocusBlur(4.0), blind="blur"),),
+        gallery=(GalleryCase("radius 4", DefocusBlur(4.0)),),
+    ),
+    Degradation(
         Kernel,
+        "blurred by the kernel that a picture shows",
+        file="kernel",
+        bench=(
+            BenchCase(
+                "straight motion, 12 at 30°",
+                lambda _: Kernel.from_tensor(line(12, 30)),
+                blind="blur",
+            ),
+            BenchCase("a kernel of three taps", lambda _: _three_taps()),
+        ),
+        gallery=(GalleryCase("three dots", _three_taps),),
+    ),
+    Degradation(
         NonuniformBlur,
+        "sharp in the middle and blurred towards the corners, as by a simple lens",
+        Number("width of the largest kernel in pixels", "size", 11, 25),
+        bench=(BenchCase("lens blur at the corners", NonuniformBlur(size=13)),),
+        gallery=(
+            GalleryCase("defocus, size 15", NonuniformBlur("defocus", 15)),
+            GalleryCase("motion, size 15", NonuniformBlur("motion", 15)),
+        ),
+    ),
+    # Parts of the picture are missing.
+    Degradation(
         Mask,
+        "unknown in places that a mask shows, such as scratches and holes",
+        file="mask",
+        bench=(
+            BenchCase("half of the pixels", lambda _: _half_known()),
+            BenchCase("scratches", lambda _: _scratched()),
+            BenchCase("scratches on lens blur", lambda _: Chain((DefocusBlur(2.0), _scratched()))),
+        ),
+        gallery=(GalleryCase("a mask of scratches", _scratched),),
+    ),
+    Degradation(
         Outpainting,
+        "cut off at its edges, beyond which it continues",
+        Number("pixels beyond each edge", _margins, 16, 96),
+        bench=(BenchCase("margins of 16", Outpainting(16, 16, 16, 16)),),
+        gallery=(GalleryCase("margins of 24", Outpainting(24, 24, 24, 24)),),
+    ),
+    # The camera did not record everything.
+    Degradation(
         Colorization,
+        "black-and-white, so that only the brightness is known",
+        bench=(BenchCase("grey", Colorization()),),
+        gallery=(GalleryCase("equal weights", Colorization()),),
+    ),
+    Degradation(
         Interlace,
+        "interlaced, so that only every other row is known",
+        bench=(BenchCase("interlaced", Interlace()),),
+        gallery=(GalleryCase("top field", Interlace()),),
+    ),
+    Degradation(
         Bayer,
+        "a camera's raw mosaic, with one of three colours at every pixel",
+        bench=(BenchCase("Bayer mosaic", Bayer()),),
+        gallery=(GalleryCase("RGGB", Bayer()),),
+    ),
+    # Few random numbers of the picture were measured.
+    Degradation(
         WalshHadamard,
+        "known by few random numbers, each measured of the whole picture",
+        SENSING,
+        bench=(BenchCase("Walsh-Hadamard, 25 %", WalshHadamard(0.25)),),
+        gallery=(GalleryCase("ratio 0.25, projected", WalshHadamard(0.25)),),
+    ),
+    Degradation(
         BlockSensing,
+        "known by few random numbers, measured of every 32 x 32 pixels",
+        SENSING,
+        bench=(BenchCase("blocks of 32, 25 %", BlockSensing(0.25)),),
+        gallery=(GalleryCase("ratio 0.25, projected", BlockSensing(0.25)),),
+    ),
+    # Values were rounded or cut off.
+    Degradation(
         Jpeg,
+        "strongly compressed, as a JPEG file",
+        Number("quality, from 1 (bad) to 100 (good)", "quality", 10, 10),
+        bench=(BenchCase("JPEG, quality 10", Jpeg(10), assumed_noise=0.06),),
+        gallery=(GalleryCase("quality 10, 4:2:0", Jpeg(10)),),
+    ),
+    Degradation(
         Quantise,
+        "posterised, with few levels of red, green and blue",
+        Number("number of levels, from 2", "levels", 4, 4),
+        bench=(BenchCase("6 levels", Quantise(6), assumed_noise=0.12),),
+        gallery=(GalleryCase("4 levels", Quantise(4)),),
+    ),
+    Degradation(
         Clip,
+        "overexposed, so that the brightest third is lost",
+        bench=(BenchCase("overexposed", Clip(-1.0, 0.3)),),
+        gallery=(GalleryCase("high 0.3", Clip()),),
+    ),
+    # Only noise was added.
+    Degradation(
         Identity,
-    )
-}
-"""Every kind of degradation, by the name in ``to_dict``."""
+        "sharp and complete, only noisy",
+        bench=(BenchCase("noise only", Identity(), blind="noise"),),
+    ),
+)
+"""The rows, in the order in which users see them."""
 
-
-def lookup(name: str, names: tuple[str, ...]) -> type[Recipe]:
-    """The recipe's class; ValueError for a name that is not one of ``names``."""
-    if name not in names:
-        raise ValueError(f"unknown task {name!r}; expected one of {', '.join(names)}")
-    return REGISTRY[name]
+REGISTRY: dict[str, Degradation] = {row.name: row for row in DEGRADATIONS}
+"""The rows by name, which is the name in ``Recipe.to_dict``."""
+TASKS = tuple(row.name for row in DEGRADATIONS if not row.file)
+"""Names of the tasks that need no file: a number and a seed say everything."""
+FROM_FILES = {row.name: row.file for row in DEGRADATIONS if row.file}
+"""Names of the tasks that need a file, and what it shows."""
 
 
 def recipe_from_dict(values: dict[str, Any]) -> Recipe:
     """Inverse of ``Recipe.to_dict``; ValueError for an unknown operator or parameter."""
-    rest = {k: v for k, v in values.items() if k != "operator"}
-    if values.get("operator") == Chain.name:
+    rest = {key: value for key, value in values.items() if key != "operator"}
+    name = str(values.get("operator"))
+    if name == Chain.name:
         return Chain(tuple(recipe_from_dict(each) for each in rest.get("recipes", ())))
-    cls: Any = lookup(str(values.get("operator")), tuple(REGISTRY))
     try:
-        return cls(**rest)
+        return _row(name, tuple(REGISTRY)).recipe(**rest)
     except TypeError as error:
         raise ValueError(f"cannot read the operator {values}: {error}") from error
 
 
-def _named(field: str) -> Callable[[float], dict[str, Any]]:
-    return lambda value: {field: value}
-
-
-def _margins(value: float) -> dict[str, Any]:
-    return dict.fromkeys(("left", "top", "right", "bottom"), value)
-
-
-def _ratio(value: float) -> dict[str, Any]:
-    if not value >= 1:
-        raise ValueError(f"deg_scale is {value}; expected how many times fewer numbers to keep")
-    return {"ratio": 1 / value}
-
-
-# What the number of a task on the command line means; None: nothing.
-_DEG_SCALE: dict[str, Callable[[float], dict[str, Any]] | None] = {
-    **{name: _named("scale") for name in REGISTRY if name.startswith("sr_")},
-    **dict.fromkeys(
-        ("deblur_gauss", "deblur_motion", "deblur_uni", "deblur_aniso"), _named("size")
-    ),
-    "deblur_defocus": _named("radius"),
-    "deblur_nonuniform": _named("size"),
-    "outpainting": _margins,
-    "colorization": None,
-    "interlace": None,
-    "bayer": None,
-    "cs_walshhadamard": _ratio,
-    "cs_blockbased": _ratio,
-    "jpeg": _named("quality"),
-    "quantise": _named("levels"),
-    "clip": None,
-    "identity": None,
-}
-TASKS = tuple(_DEG_SCALE)
-"""Task names of the command line: the paper's, and all others that need no mask or kernel."""
-_SEEDED = ("deblur_motion", "deblur_nonuniform", "cs_walshhadamard", "cs_blockbased")
-
-
 def recipe_for_task(task: str, deg_scale: float | None = None, *, seed: int = 0) -> Recipe:
-    """The recipe of a task as in the paper's command line.
+    """The recipe of one of ``TASKS``, as in the paper's command line.
 
-    ``deg_scale`` is the scale factor of super-resolution, the kernel size of blurs (the radius of
-    ``deblur_defocus``), the margins of outpainting, how many times fewer numbers compressed sensing
-    keeps, the quality of jpeg, the levels of quantise (None: the recipe's default), and ignored by
-    the rest; ``seed`` draws what is random. ValueError names what is wrong.
+    ``deg_scale`` is the task's own number, whose meaning its row says; None: the recipe's defaults;
+    ignored where the task takes none. ``seed`` draws what is random. ValueError names what is
+    wrong.
     """
-    cls: Any = lookup(task, TASKS)
-    values: dict[str, Any] = {"seed": seed} if task in _SEEDED else {}
-    meaning = _DEG_SCALE[task]
-    if deg_scale is not None and meaning is not None:
-        values.update(meaning(deg_scale))
-    return cls(**values)
+    return _row(task, TASKS).make(deg_scale, seed=seed)
+
+
+def meanings() -> dict[str, list[str]]:
+    """What ``deg_scale`` means, and the tasks for which it does."""
+    found: dict[str, list[str]] = {}
+    for row in DEGRADATIONS:
+        if row.number is not None:
+            found.setdefault(row.number.meaning, []).append(row.name)
+    return found
+
+
+def _row(name: str, names: tuple[str, ...]) -> Degradation:
+    if name not in names:
+        raise ValueError(f"unknown task {name!r}; expected one of {', '.join(names)}")
+    return REGISTRY[name]

@@ -11,6 +11,8 @@ from torch import Tensor
 from .operator import Operator, Shape
 from .recipe import Recipe, positive_integer
 
+__all__ = ["Clip", "Quantise"]
+
 
 def rounded(x: Tensor) -> Tensor:
     """x rounded to whole numbers; its gradient passes as if it were not (straight-through)."""

@@ -13,6 +13,8 @@ from .linear.linear_operator import LinearOperator
 from .operator import Shape
 from .recipe import Recipe
 
+__all__ = ["Bayer", "Interlace"]
+
 FIELDS = ("top", "bottom")
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 

@@ -17,12 +17,12 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
-from .base import network_passes
+from .base import SIDE, BasePrior
 from .comfy_tiles import Hints, controls_of, cut_conditions
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.inference_mode import differentiable, without_inference_mode
 from .gradients.modes import DecoderGradient, check_mode
-from .tiling import SIDE, Tile, cells_of, side_of
+from .tiling import Tile, cells_of, side_of
 
 FULL, KEPT = (6.5, 1.8), (1.3, 0.8)
 """Memory of a gradient pass of transformer and encoder, as multiples of what the host expects of a
@@ -118,26 +118,30 @@ def positions(model: Any) -> float:
     return most * embedder.patch_size[0]
 
 
+def usual_side(model: Any) -> int:
+    """Side in pixels of the square images that MODEL was trained for."""
+    return int(model.get_attachment(USUAL) or SIDE)
+
+
 def tile_of(model: Any, vae: Any, shape: Sequence[int], tile: int = 0) -> int:
     """Side in cells of the tiles for latents of ``shape``; 0 where one pass takes them all.
 
     tile: the side in pixels that is asked for, 0 for automatic. Raises ValueError as
-    :func:`~comfyui_flowdps.priors.tiles.side_of` does.
+    :func:`~comfyui_flowdps.priors.tiling.side_of` does.
     """
     stride = stride_of(vae)
     height, width = (n * stride for n in shape[-2:])
-    usual = model.get_attachment(USUAL) or SIDE
-    side = side_of(height, width, positions(model) * stride, tile, usual)
+    side = side_of(height, width, positions(model) * stride, tile, usual_side(model))
     return cells_of(side, stride) if side else 0
 
 
-class ComfyPrior:
+class ComfyPrior(BasePrior):
     """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of what a sampler function is given.
 
     model is the denoiser of the call, with the guider inside; ``extra_args`` go along with every
-    call. ``memory`` is a mode of :mod:`.memory` or auto, ``tiny_vae`` the VAE that guides in mode
-    tiny. Latents may have a time axis of length 1. A noise mask is respected: where it is 0 neither
-    the data gradient nor the sampler moves anything.
+    call. ``memory`` is a mode of :mod:`.gradients.modes` or auto, ``tiny_vae`` the VAE that guides
+    in mode tiny. Latents may have a time axis of length 1. A noise mask is respected: where it is 0
+    neither the data gradient nor the sampler moves anything.
     """
 
     def __init__(
@@ -149,13 +153,15 @@ class ComfyPrior:
         memory: str = "auto",
         tiny_vae: Any = None,
     ):
+        super().__init__()
         self.memory, self.tiny_vae = memory, tiny_vae
         self.model, self.vae, self.extra_args = model, vae, dict(extra_args)
         self.guider = model.inner_model
         self.base: Any = self.guider.inner_model
         self.device, self.dtype = like.device, like.dtype
         self.latent_channels, self.stride = like.shape[1], stride_of(vae)
-        self.passes = network_passes()
+        patcher = self.guider.model_patcher
+        self.largest, self.usual = positions(patcher) * self.stride, usual_side(patcher)
         self._video = like.ndim == 5
         # Its tensors, if any, were made in inference mode.
         self._format: Any = copy.copy(self.base.latent_format)
@@ -246,6 +252,11 @@ class ComfyPrior:
             free = comfy.model_management.get_free_memory(vae.device)
             self.decoder_gradient.choose(pixels, size, 0.9 * free - also_used, (more, kept))
 
+    @property
+    def memory_mode(self) -> str:
+        """How the decoder's gradient is computed now, one of ``MODES``."""
+        return self.decoder_gradient.mode
+
     def save_memory(self) -> bool:
         """Use less memory for the decoder's gradient; False where it takes the least already."""
         return self.decoder_gradient.less()
@@ -294,14 +305,18 @@ class ComfyPrior:
         x = vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype))
         return self.passes.note("decoder", (x[:, :, 0] if x.ndim == 5 else x).to(z))
 
-    def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
-        """Latents of images; differentiable. The host's autoencoders take the posterior's mean."""
+    def moments(self, x: Tensor) -> tuple[Tensor, None]:
+        """Latents of images (N, 3, H, W) in [-1, 1]; differentiable.
+
+        The host's autoencoders give the mean of their posterior, without its deviation.
+        """
         comfy.model_management.throw_exception_if_processing_interrupted()
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
         if self.vae.latent_dim == 3:
             pixels = pixels.unsqueeze(2)
         z = self._format.process_in(self.vae.first_stage_model.encode(pixels).to(x))
-        return self.passes.note("encoder", z.unsqueeze(2) if self._video and z.ndim == 4 else z)
+        mean = z.unsqueeze(2) if self._video and z.ndim == 4 else z
+        return self.passes.note("encoder", mean), None
 
 
 def _resize(picture: Tensor, width: int, height: int, algorithm: str) -> Tensor:
@@ -326,15 +341,3 @@ def _training_flag() -> Iterator[None]:
 def _torch_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:
     """The host's attention by torch's kernel: other kernels have no gradient."""
     return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
-
-
-def sampler_generators(
-    seed: int | None, count: int, places: Sequence[int] | None = None
-) -> list[torch.Generator]:
-    """One CPU generator per sample, from the run's seed: the noise that a sampler renews.
-
-    ``places`` of the samples in the batch that they were taken from, as the host's batch_index.
-    """
-    first = (int(seed or 0) * 1_000_003 + 7919) % (1 << 62)
-    chosen = range(count) if places is None else places
-    return [torch.Generator().manual_seed(first + int(k)) for k in chosen]

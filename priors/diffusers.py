@@ -7,7 +7,7 @@ import gc
 import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import is_out_of_memory, network_passes
+from .base import BasePrior, is_out_of_memory
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.modes import DecoderGradient, check_mode, free_memory
 from .prune import prune
 from .sd3_file import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
-from .tiling import DEMO_SIDE, SIDE
+from .tiling import DEMO_SIDE
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -39,7 +39,7 @@ TINY = "madebyollin/taesd3"
 """Hub id of SD3's small autoencoder."""
 
 
-class DiffusersPrior:
+class DiffusersPrior(BasePrior):
     """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of diffusers' modules.
 
     context (1 or 2, T, D) and pooled (1 or 2, P) condition the transformer: the prompt's row or,
@@ -57,6 +57,7 @@ class DiffusersPrior:
         memory: str = "auto",
         tiny: nn.Module | None = None,
     ):
+        super().__init__()
         self.transformer = transformer.requires_grad_(False).eval()
         self.autoencoder = autoencoder.module.requires_grad_(False).eval()
         check_mode(memory)
@@ -72,15 +73,11 @@ class DiffusersPrior:
         self._factor, self._offset = autoencoder.factor, autoencoder.offset
         self.device, self.dtype = context.device, context.dtype
         self.context, self.pooled, self.cfg = context, pooled, cfg
-        self.passes = network_passes()
         self.latent_channels: int = transformer.config["in_channels"]
         self.stride: int = 2 ** (len(self.autoencoder.config["block_out_channels"]) - 1)
         self._one_by_one = False
         self._patch: int = transformer.config["patch_size"]
-        self.largest: int = transformer.config["pos_embed_max_size"] * self._patch * self.stride
-        """Longest side of an image in pixels for which the model has positions."""
-        self.usual = SIDE
-        """Side in pixels of what the model was trained for."""
+        self.largest = transformer.config["pos_embed_max_size"] * self._patch * self.stride
         if self.autoencoder.config["latent_channels"] != self.latent_channels:
             raise ValueError(
                 f"the autoencoder has {self.autoencoder.config['latent_channels']} latent channels"
@@ -92,7 +89,7 @@ class DiffusersPrior:
         if max(height, width) * self.stride > self.largest:
             raise ValueError(
                 f"the image is {height * self.stride}x{width * self.stride} pixels; this model"
-                f" takes at most {self.largest}x{self.largest}: choose a smaller size"
+                f" takes at most {self.largest:.0f}x{self.largest:.0f}: choose a smaller size"
             )
         # ComfyUI, too, fills an incomplete last patch from the opposite side.
         fill = (0, -width % self._patch, 0, -height % self._patch)
@@ -161,26 +158,20 @@ class DiffusersPrior:
             self.decoder_gradient.choose(pixels, self.dtype.itemsize, 0.9 * free)
         self.memory = ""
 
+    @property
+    def memory_mode(self) -> str:
+        """How the decoder's gradient is computed now, one of ``MODES``."""
+        return self.decoder_gradient.mode
+
     def save_memory(self) -> bool:
         """Use less memory for the decoder's gradient; False where it takes the least already."""
         return self.decoder_gradient.less()
 
-    def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
-        """Latents of images (N, 3, H, W) in [-1, 1].
-
-        A variational autoencoder draws sample k from its posterior with ``generators[k]`` (CPU)
-        or, without generators, takes the mean; TAESD has no posterior.
-        """
-        if generators is not None and len(generators) != len(x):
-            raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
-        mean, deviation = self.moments(x)
-        if generators is None or deviation is None:
-            return mean
-        noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
-        return mean + deviation * noise.to(x)
-
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and standard deviation of the latents of images; None without a posterior."""
+        """Mean and standard deviation of the latents of images (N, 3, H, W) in [-1, 1].
+
+        The deviation is None for a deterministic autoencoder such as TAESD. Differentiable.
+        """
         with self.decoder_gradient():
             encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
         posterior = getattr(encoded, "latent_dist", None)

@@ -18,12 +18,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .base import FlowPrior
+from .base import SIDE, FlowPrior, draw_latents
 
 LARGEST = 4096
 """Longest side of an image in pixels."""
-SIDE = 1024
-"""Side in pixels of the images that large models were trained for."""
 DEMO_SIDE = 192
 """The same for the demo prior, which was trained at 128: there it still does well."""
 WHOLE = 1.5
@@ -153,10 +151,9 @@ class TiledPrior:
     of one tile, besides a few tensors of the image's size; a gradient computes every tile twice,
     and ``passes`` counts both. What fits one tile is ``inner``'s own answer.
 
-    An ``inner`` that depends on the place has ``within(tile)``, a context manager around every
-    pass. One that draws from a posterior has ``moments(x)``, mean and standard deviation (or None);
-    the noise is then one field for the image, whatever the tiles. Raises ValueError for an overlap
-    that is not smaller than the tile.
+    Every pass of ``inner`` happens inside its ``within(tile)``. What is drawn from the posterior of
+    a variational autoencoder is one field of noise for the image, whatever the tiles. Raises
+    ValueError for an overlap that is not smaller than the tile.
     """
 
     def __init__(self, inner: FlowPrior, tile: int, overlap: int | None = None):
@@ -170,6 +167,8 @@ class TiledPrior:
         self.latent_channels, self.stride = inner.latent_channels, inner.stride
         self.device, self.dtype = inner.device, inner.dtype
         self.passes = inner.passes
+        self.largest: float = LARGEST
+        self.usual = inner.usual
 
     def tiles(self, height: int, width: int) -> list[Tile]:
         """The tiles of latents of so many cells, row by row."""
@@ -190,10 +189,9 @@ class TiledPrior:
             weights(starts(n, self.tile, self.overlap), n, self.tile, units[1])
             for n in (height, width)
         )
-        within = getattr(self.inner, "within", None)
 
         def at(tile: Tile, part: Tensor) -> Tensor:
-            with within(tile) if within else contextlib.nullcontext():
+            with self.inner.within(tile):
                 return work(part)
 
         one = _Pass(at, tiles, rows, columns, (units[0], units[1]))
@@ -215,30 +213,47 @@ class TiledPrior:
 
         Raises ValueError where the stride does not divide a side.
         """
+        self._check_sides(x)
+        if max(x.shape[-2:]) <= self.tile * self.stride:
+            return self.inner.encode(x, generators)
+        if generators is None:
+            return self._tiled(self.inner.encode, x, self.stride, 1)
+        return draw_latents(*self.moments(x), generators)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and standard deviation of the latents of images (N, 3, H, W), each a blend of tiles.
+
+        The deviation is None for a deterministic autoencoder. Differentiable. Raises
+        ValueError where the stride does not divide a side.
+        """
+        self._check_sides(x)
+
+        def both(part: Tensor) -> Tensor:
+            mean, deviation = self.inner.moments(part)
+            return mean if deviation is None else torch.cat([mean, deviation], 1)
+
+        found = self._tiled(both, x, self.stride, 1)
+        if found.shape[1] == self.latent_channels:
+            return found, None
+        mean, deviation = found.chunk(2, 1)
+        return mean, deviation
+
+    def _check_sides(self, x: Tensor) -> None:
         height, width = x.shape[-2:]
         if height % self.stride or width % self.stride:
             raise ValueError(
                 f"the image is {height}x{width}; expected both sides to be multiples of"
                 f" {self.stride}: pad it first"
             )
-        if max(height, width) <= self.tile * self.stride:
-            return self.inner.encode(x, generators)
-        moments = getattr(self.inner, "moments", None)
-        if generators is None or moments is None:
-            return self._tiled(self.inner.encode, x, self.stride, 1)
-        if len(generators) != len(x):
-            raise ValueError(f"{len(generators)} generators for {len(x)} images; expected one each")
 
-        def both(part: Tensor) -> Tensor:
-            mean, deviation = moments(part)
-            return mean if deviation is None else torch.cat([mean, deviation], 1)
+    def within(self, tile: Tile) -> contextlib.AbstractContextManager[None]:
+        """As ``inner``'s: the image in tiles is itself a tile of a larger one."""
+        return self.inner.within(tile)
 
-        found = self._tiled(both, x, self.stride, 1)
-        if found.shape[1] == self.latent_channels:
-            return found
-        mean, deviation = found.chunk(2, 1)
-        noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
-        return mean + deviation * noise.to(mean)
+    @property
+    def memory_mode(self) -> str:
+        """How the decoder's gradient of a tile is computed now."""
+        return self.inner.memory_mode
 
     def save_memory(self) -> bool:
         """Use less memory for gradients from now on; False where that cannot be."""
@@ -280,9 +295,8 @@ def cells_of(side: int, stride: int) -> int:
 
 
 def tile_side(prior: FlowPrior, height: int, width: int, tile: int = 0) -> int:
-    """:func:`side_of` with what ``prior`` says of itself: ``largest`` and ``usual``, if it does."""
-    largest, usual = getattr(prior, "largest", math.inf), getattr(prior, "usual", SIDE)
-    return side_of(height, width, largest, tile, usual)
+    """:func:`side_of` with the ``largest`` and ``usual`` side of ``prior``."""
+    return side_of(height, width, prior.largest, tile, prior.usual)
 
 
 def tiled(prior: FlowPrior, height: int, width: int, tile: int = 0) -> FlowPrior:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..estimation.blur import estimate_blur
-from ..estimation.jpeg import read_jpeg
-from ..estimation.noise import overall_noise
-from ..estimation.rounding import rounded_away
+from ..estimation.registry import ESTIMATORS, KERNEL_SIZE, Photo, estimate
 from ..operators import Chain, Identity, Recipe
 from . import images
 
-ESTIMATES = ("noise", "blur", "jpeg")
+ESTIMATES = tuple(name for name in ESTIMATORS if name != "point")
+"""Estimators that need nothing but the photo and its file."""
 NOISE = 0.03
 """The noise level where nobody says one."""
 
@@ -24,9 +22,9 @@ NOISE = 0.03
 class Damage:
     """What happened to every photo, in this order: ``blur``, ``task``, JPEG, ``mask``.
 
-    estimate: what is read off each photo, of ``ESTIMATES``: blur in place of ``blur``, jpeg off the
-        file's own tables; noise, which goes with both.
+    estimate: what each photo tells by itself, of ``ESTIMATES``; a blur takes the place of ``blur``.
     noise: the level, for images in [-1, 1]; None: what was estimated, else 0.03.
+    kernel_size: width in pixels of an estimated kernel that has no family.
     """
 
     blur: Recipe | None = None
@@ -34,6 +32,12 @@ class Damage:
     mask: Recipe | None = None
     estimate: tuple[str, ...] = ()
     noise: float | None = None
+    kernel_size: int = KERNEL_SIZE
+
+    def __post_init__(self) -> None:
+        blurs = [name for name in self.estimate if ESTIMATORS[name].place == "blur"]
+        if len(blurs) > 1:
+            raise ValueError(f"{' and '.join(blurs)} both estimate the blur: choose one")
 
     @property
     def noise_level(self) -> float:
@@ -52,24 +56,21 @@ class Damage:
 
         ValueError for a photo that is too small, and with jpeg for a file that is none.
         """
-        blur = jpeg = found = None
+        photo = Photo(x, file, noise_level=self.noise, kernel_size=self.kernel_size)
+        found: dict[str, Recipe] = {}
+        levels: list[float] = []
         notes: list[str] = []
-        if "blur" in self.estimate:
-            seen = estimate_blur(x, self.noise)
-            blur, found = seen.recipe, seen.noise_level
-            notes.append(str(seen))
-        elif "noise" in self.estimate:
-            found = overall_noise(x)
-            notes.append(f"noise {found:.4f}")
-        if "jpeg" in self.estimate:
-            told = read_jpeg(file)
-            jpeg, lost = told.recipe, rounded_away(told.recipe, x)
-            # What rounding took is more than the noise that it left.
-            found = max(lost, found or 0.0)
-            notes.append(f"{told}; it took about {lost:.4f}")
-        if self.noise is not None or found is None:
-            found = self.noise_level
-        return self.recipe(blur, jpeg), found, notes
+        blurred = any(ESTIMATORS[name].place == "blur" for name in self.estimate)
+        for name in self.estimate:
+            if name == "noise" and blurred:
+                continue  # The blur's estimator tells the noise as well.
+            told = estimate(name, photo)
+            found[ESTIMATORS[name].place] = told.recipe
+            levels.append(told.noise_level)
+            notes.append(told.report)
+        # What the rounding of a JPEG took is more than the noise that it left.
+        level = max(levels) if levels and self.noise is None else self.noise_level
+        return self.recipe(found.get("blur"), found.get("jpeg")), level, notes
 
 
 def recipe_from_picture(file: Path, make: Callable[[Tensor], Recipe]) -> Recipe:

@@ -1,16 +1,12 @@
-"""How close a restoration comes to the clean image, and to the measurement."""
+"""How close a restoration comes to the clean image."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from ..operators import Measurement
 
 
 def _eight_bit(x: Tensor) -> np.ndarray:
@@ -49,17 +45,3 @@ def ssim(x: Tensor, clean: Tensor) -> float:
         _eight_bit(clean), _eight_bit(x), data_range=1.0, channel_axis=0
     )
     return float(ratio)
-
-
-@torch.no_grad()
-def residual_ratio(x: Tensor, measurement: Measurement) -> float | None:
-    """Root mean square of ``A x − y``, where it was measured, over the noise level; None without
-    noise.
-
-    About 1 is what the noise explains; below, the noise was fitted; above, the measurement was
-    not. x is (N, 3, H, W) in [-1, 1], taken as it is.
-    """
-    if not measurement.noise_level:
-        return None
-    spread = measurement.residual_rms(measurement.operator.A(x.to(measurement.y)))
-    return float(spread.square().mean().sqrt()) / measurement.noise_level

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..operators import Measurement, Operator, Recipe, simulate
-from ..operators.observation import CHANNELS, pad_to, up_to
+from ..operators import Recipe
+from ..operators.observation import Observation
+from ..operators.randomness import generator, generators
 from ..priors.base import FlowPrior
 from ..priors.tiling import tile_side, tiled
-from ..samplers import METHODS, Settings, Work, data_consistency, published_sigmas, sample
+from ..samplers import (
+    MethodSettings,
+    Work,
+    data_consistency,
+    method_named,
+    published_sigmas,
+    sample,
+)
 from ..samplers.method import Callback
 from . import metrics
 
@@ -35,7 +42,7 @@ class Request:
 
     recipe: Recipe
     method: str
-    settings: Settings
+    settings: MethodSettings
     steps: int = 28
     noise: float = 0.03
     seed: int = 0
@@ -45,10 +52,7 @@ class Request:
     tile: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(
-                f"unknown method {self.method!r}; expected one of {', '.join(METHODS)}"
-            )
+        method_named(self.method)
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; expected at least 1")
         if not (math.isfinite(self.noise) and self.noise >= 0):
@@ -65,17 +69,13 @@ class Request:
 
 @dataclass
 class Photo:
-    """A photo at the model's size: ``pixels`` (1, 3, h, w), clean or as it was observed.
-
-    ``notes`` say what was done to it. ``padded`` is the same with the sides that belong to a
-    restoration of ``size``, which model and operator divide; ``recipe`` fits that size.
+    """A photo at the model's size: ``pixels`` (1, 3, h, w) in [-1, 1], clean or as it was observed,
+    and what is measured of it. ``notes`` say what was done to it.
     """
 
     name: str
     pixels: Tensor
-    padded: Tensor
-    size: tuple[int, int]
-    recipe: Recipe
+    observation: Observation
     notes: list[str] = field(default_factory=list)
 
 
@@ -83,8 +83,8 @@ class Photo:
 class Restored:
     """One result; images are (1, 3, h, w), the restoration clamped to [-1, 1].
 
-    ``psnr`` and ``ssim`` are None without a clean image, ``residual_ratio`` without noise. ``work``
-    counts the passes of the whole batch, as ``Work.counted`` does.
+    ``psnr`` and ``ssim`` are None without a clean image; ``residual_ratio`` is that of
+    ``Measurement``. ``work`` counts the passes of the whole batch, as ``Work.counted`` does.
     """
 
     measurement: Tensor
@@ -92,14 +92,8 @@ class Restored:
     clean: Tensor | None
     psnr: float | None
     ssim: float | None
-    residual_ratio: float | None
+    residual_ratio: float
     work: dict[str, int]
-
-
-def generator(seed: int, name: str, purpose: str) -> torch.Generator:
-    """A generator that depends on the picture's name, and not on what else is restored."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:
@@ -132,15 +126,17 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
         zoom = request.side / min(given)
         x = resize(x, round(given[0] * zoom), round(given[1] * zoom))
         notes.append(f"{given[0]}x{given[1]} shrunk to {x.shape[2]}x{x.shape[3]}")
-    wanted = (x.shape[2], x.shape[3])
-    wanted = recipe.image_size(*wanted) if request.observed else wanted
-    size = up_to(wanted, math.lcm(prior.stride, recipe.stride))
-    recipe = recipe.for_padding(wanted, size)
-    padded = pad_to(x, *(recipe.measured_size(*size) if request.observed else size))
-    if padded.shape != x.shape:
+    if request.observed:
+        observation = Observation.from_photo(x, recipe, request.noise, prior.stride)
+    else:
+        noise = [generator(request.seed, "noise", name)]
+        observation = Observation.from_clean(x, recipe, request.noise, prior.stride, noise)
+    size = observation.padded_size
+    if observation.padded:
+        image = observation.image_size
         notes.append(
-            f"mirrored at the edges from {x.shape[2]}x{x.shape[3]} to"
-            f" {padded.shape[2]}x{padded.shape[3]} while it is restored"
+            f"padded by reflection from {image[0]}x{image[1]} to {size[0]}x{size[1]} while it is"
+            " restored"
         )
     try:
         side = tile_side(prior, *size, request.tile)
@@ -148,45 +144,27 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
         raise ValueError(f"{name}: {error}") from error
     if side:
         notes.append(f"{size[0]}x{size[1]} in tiles of {side}")
-    return Photo(name, x, padded, size, recipe, notes)
-
-
-def measure(photos: Sequence[Photo], request: Request, operator: Operator) -> Measurement:
-    """The measurement of photos of one size, each with its own noise."""
-    pixels = torch.cat([photo.padded for photo in photos])
-    if request.observed:
-        return Measurement(
-            photos[0].recipe.from_photo(pixels), operator, request.noise, simulated=False
-        )
-    noise = [generator(request.seed, photo.name, "noise") for photo in photos]
-    return simulate(pixels, operator, request.noise, noise)
+    return Photo(name, x, observation, notes)
 
 
 def restore(
     photos: Sequence[Photo], request: Request, prior: FlowPrior, callback: Callback | None = None
 ) -> list[Restored]:
-    """Restore photos of one ``size`` and ``recipe``, in one batch; the batch changes no result.
+    """Restore photos whose observations share recipe and sizes; the batch changes no result.
 
     Raises ValueError where the model's answer is not finite.
     """
-    recipe, shape = photos[0].recipe, (CHANNELS, *photos[0].size)
-    prior = tiled(prior, *photos[0].size, request.tile)
-    operator = recipe.bind(shape)
-    measurement = measure(photos, request, operator)
-    there = Measurement(
-        measurement.y.to(prior.device),
-        recipe.bind(shape, prior.device),
-        request.noise,
-        measurement.simulated,
-    )
-    work = Work(prior, there)
+    observation = Observation.joined([photo.observation for photo in photos])
+    prior = tiled(prior, *observation.padded_size, request.tile)
+    measurement = observation.bind()
+    work = Work(prior, observation.bind(prior.device))
     z = sample(
         request.method,
         prior,
         work.measurement,
         sigmas=published_sigmas(request.steps),
         settings=request.settings,
-        generators=[generator(request.seed, photo.name, "sampling") for photo in photos],
+        generators=generators(request.seed, "sampling", [photo.name for photo in photos]),
         callback=callback,
     )
     with torch.no_grad():
@@ -194,32 +172,19 @@ def restore(
     images, counted = images.cpu().clamp(-1, 1), work.counted()
     if not bool(images.isfinite().all()):
         raise ValueError(
-            "the restoration is not finite: choose a smaller --step-size, or --dtype float32"
+            "the restoration is not finite: choose a smaller --step-scale, or --dtype float32"
         )
+    ratios = measurement.residual_ratio(images).tolist()
+    images = observation.crop(images)
     return [
-        _judge(photo, images[k : k + 1], measurement.y[k : k + 1], request, operator, counted)
-        for k, photo in enumerate(photos)
+        _compared(photo, images[k : k + 1], ratios[k], counted) for k, photo in enumerate(photos)
     ]
 
 
-def _judge(
-    photo: Photo,
-    image: Tensor,
-    y: Tensor,
-    request: Request,
-    operator: Operator,
-    work: dict[str, int],
-) -> Restored:
-    """Cut the padding off, and compare."""
-    ratio = metrics.residual_ratio(image, Measurement(y, operator, request.noise))
-    height, width = photo.pixels.shape[2:]
-    if request.observed:
-        height, width = request.recipe.image_size(height, width)
-        image = image[..., :height, :width]
+def _compared(photo: Photo, image: Tensor, ratio: float, work: dict[str, int]) -> Restored:
+    """The result of one photo, beside its clean picture if there is one."""
+    observation = photo.observation
+    if not observation.simulated:
         return Restored(photo.pixels, image, None, None, None, ratio, work)
-    image = image[..., :height, :width]
-    tall, wide = request.recipe.measured_size(height, width)
-    y = operator.picture(y)[..., :tall, :wide]
-    clean = photo.pixels
-    scores = metrics.psnr(image, clean), metrics.ssim(image, clean)
-    return Restored(y, image, clean, *scores, ratio, work)
+    scores = metrics.psnr(image, photo.pixels), metrics.ssim(image, photo.pixels)
+    return Restored(observation.measurement_picture, image, photo.pixels, *scores, ratio, work)

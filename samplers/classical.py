@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .data_step import DataLoss, Descent
-from .settings import Settings
+from .data_loss import DataLoss
+from .gradient_step import Descent, GradientStep
 
 RELAXED = 1.9
 """Over-relaxation of the total-variation solver, below 2 (Condat 2013)."""
@@ -101,7 +101,7 @@ def latent_fit(
     with torch.no_grad():
         z = prior.encode(y if blurred else operator.pinv(y))
     loss = DataLoss(prior, measurement, "squared")
-    descent = Descent(Settings(step_size, rule="adam"))
+    descent = Descent(GradientStep(step_size, loss="squared", rule="adam"))
     for k in range(passes):
         _, gradient = loss.gradient(z)
         descent.step_size = step_size * (0.5 + 0.5 * math.cos(math.pi * k / passes))

@@ -1,29 +1,50 @@
-"""The last correction in pixels: what the measurement says beyond the autoencoder."""
+"""The finish: a last correction in pixels, after decoding."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..operators import LinearOperator, Measurement
+from .checks import at_least
 from .discrepancy import towards
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .settings import MethodSettings
+
+
+@dataclass(frozen=True)
+class PixelCorrection:
+    """Settings of the finish.
+
+    pixel_error_std: standard deviation τ of what the autoencoder cannot show, for images in
+        [-1, 1]; 0 is no correction. ValueError for a negative number.
+    """
+
+    pixel_error_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least(0, pixel_error_std=self.pixel_error_std)
 
 
 @torch.no_grad()
-def data_consistency(x: Tensor, measurement: Measurement, settings: Settings) -> Tensor:
-    """The decoded images x (N, C, H, W), with what the measurement says beyond the autoencoder.
+def data_consistency(x: Tensor, measurement: Measurement, settings: MethodSettings) -> Tensor:
+    """The decoded images x (N, 3, H, W), corrected where the measurement is more exact than the
+    autoencoder.
 
-    The clean image is D(z) plus an error of standard deviation τ = ``settings.pixel_error_std``, so
-    that its mean given y is argmin ‖A x − y‖² / 2σₙ² + ‖x − D(z)‖² / 2τ²: one prox of the operator.
-    Where the operator is not linear, x is returned as it is. With ``settings.stop`` the correction
-    goes no further than to that ratio of residual to noise.
+    The clean image is taken as x plus an error of standard deviation τ (``PixelCorrection``), so
+    that its mean given y is argmin ‖A u − y‖² / 2σₙ² + ‖u − x‖² / 2τ² over u: one prox of the
+    operator. With a ``stop`` of the data step the correction goes no further than to that ratio of
+    residual to noise. Where the operator is not linear or nothing is pulled, x is returned as it
+    is.
     """
-    operator = measurement.operator
-    if not (
-        settings.pixel_error_std and settings.step_size and isinstance(operator, LinearOperator)
-    ):
+    operator, error = measurement.operator, settings.finish.pixel_error_std
+    if not (error and settings.data_step.active and isinstance(operator, LinearOperator)):
         return x
-    gamma = (settings.pixel_error_std / measurement.floored_noise_level) ** 2
-    polished = operator.prox(x, measurement.y.to(x), gamma)
-    return towards(x, polished, settings.stop, measurement) if settings.stop else polished
+    gamma = (error / measurement.floored_noise_level) ** 2
+    corrected = operator.prox(x, measurement.y.to(x), gamma)
+    stop = settings.data_step.stop
+    return towards(x, corrected, stop, measurement) if stop else corrected

@@ -1,136 +1,51 @@
-"""The data step: the loss of a measurement, its gradient, and moves along it."""
+"""Data steps: what pulls the denoised latents towards a measurement.
+
+The settings of a data step are plain values. They are bound to a prior and a measurement for a run,
+and the result is called once per noise level.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import cached_property
-from typing import TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..operators import LinearOperator, Measurement, Operator
-from ..priors.base import FlowPrior, is_out_of_memory
-from .discrepancy import DiscrepancyStop
-from .settings import Settings
+from ..operators import Measurement
+from ..priors.base import FlowPrior
 
 
-def posterior_deviation(sigma: float) -> float:
-    """Standard deviation of a unit Gaussian given its noisy version at ``sigma``."""
-    return sigma / math.hypot(sigma, 1 - sigma)
+class DataStep(Protocol):
+    """A data step in one run: a method calls it once per noise level."""
+
+    def __call__(self, z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        """What to add to the denoised latents z0 (N, C, h, w) of noise level ``sigma``, and the
+        data loss (N,) at z0."""
+        ...
 
 
-def squared_norm(values: Tensor) -> Tensor:
-    """Squared Euclidean norm of every sample: (N, ...) to (N,)."""
-    return values.flatten(1).square().sum(1)
+class DataStepSettings(Protocol):
+    """Settings of a data step; every kind of data step has a frozen dataclass of its own."""
+
+    @property
+    def stop(self) -> float:
+        """Ratio of residual to noise at which a sample is pulled no further; 0 is never."""
+        ...
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is pulled; a method without a pull is plain Euler sampling."""
+        ...
+
+    def scaled(self, factor: float) -> DataStepSettings:
+        """The same with its step multiplied by ``factor``; 0 is no pull."""
+        ...
+
+    def bind(self, prior: FlowPrior, measurement: Measurement) -> DataStep:
+        """The data step of one run."""
+        ...
 
 
-def norm(values: Tensor) -> Tensor:
-    """Euclidean norm of every sample, with gradient 0 at 0."""
-    squared = squared_norm(values)
-    zero = squared == 0
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
-
-
-Map = Callable[[Tensor], Tensor]
-
-
-def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:
-    """B of the loss ``kind``, and B A as one operator.
-
-    A⁺ for super-resolution (A changes the size), Aᵀ for deblurring, and the identity for what is
-    not linear and, in the loss ``residual``, for deblurring.
-    """
-    same = operator.in_shape == operator.out_shape
-    if not isinstance(operator, LinearOperator) or (same and kind == "residual"):
-        return lambda y: y, operator.A
-    if same:
-        return operator.adjoint, operator.normal
-    return operator.pinv, operator.projection
-
-
-class DataLoss:
-    """Data loss of images or latents, (N,) per sample; what does not change is computed once.
-
-    ``stop`` knows the residual of the images at which the loss was asked for last.
-    """
-
-    def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str, stop: float = 0.0):
-        self.stop = DiscrepancyStop(stop, measurement, 2 if kind == "squared" else 1)
-        self.prior, self.measurement, self.kind = prior, measurement, kind
-        self.project, self._projected_A = back_projection(measurement.operator, kind)
-        self.variance = measurement.floored_noise_level**2
-
-    @cached_property
-    def projected(self) -> Tensor:
-        """B y, computed once."""
-        return self.project(self.measurement.y)
-
-    def of_images(self, x: Tensor) -> Tensor:
-        """Loss of images (N, 3, H, W)."""
-        if self.kind != "squared":
-            if self.stop.ratio_goal:
-                self.stop.update(self.measurement.operator.A(x.detach()))
-            return norm(self.projected - self._projected_A(x))
-        seen = self.measurement.operator.A(x)
-        self.stop.update(seen)
-        return squared_norm(seen - self.measurement.y) / (2 * self.variance)
-
-    def __call__(self, z: Tensor) -> Tensor:
-        """Loss of latents (N, C, h, w)."""
-        return self.of_images(self.prior.decode(z))
-
-    def gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss (N,) and its gradient at the latents ``z``."""
-
-        def once() -> tuple[Tensor, Tensor]:
-            with torch.enable_grad():
-                at = z.detach().requires_grad_()
-                loss = self(at)
-                (gradient,) = torch.autograd.grad(loss.sum(), at)
-            return loss.detach(), gradient
-
-        return saving_memory(self.prior, once)
-
-
-Result = TypeVar("Result")
-
-
-def saving_memory(prior: FlowPrior, work: Callable[[], Result]) -> Result:
-    """What ``work`` returns; it is done again while memory runs out and the prior can save some."""
-    while True:
-        try:
-            return work()
-        except (RuntimeError, MemoryError) as error:
-            if not (is_out_of_memory(error) and prior.save_memory()):
-                raise
-        # Past the handler, which keeps the failed pass alive.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-class Descent:
-    """Turns gradients into moves: the gradient itself, or Adam (Kingma and Ba 2015)."""
-
-    def __init__(self, settings: Settings):
-        self.adam, self.step_size = settings.rule == "adam", settings.step_size
-        self.decay = settings.decay
-        self.mean: Tensor | None = None
-        self.square: Tensor | None = None
-        self.count = 0
-
-    def move(self, gradient: Tensor, sigma: float) -> Tensor:
-        """What to add to the latents."""
-        if not self.adam:
-            return -self.step_size * gradient
-        b1, b2 = 0.9, 0.99
-        self.count += 1
-        if self.mean is None or self.square is None:
-            self.mean, self.square = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        self.mean = b1 * self.mean + (1 - b1) * gradient
-        self.square = b2 * self.square + (1 - b2) * gradient.square()
-        mean = self.mean / (1 - b1**self.count)
-        square = self.square / (1 - b2**self.count)
-        size = self.step_size * posterior_deviation(sigma) ** self.decay
-        return -size * mean / (square.sqrt() + 1e-12)
+def no_pull(z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """The ``DataStep`` that adds nothing."""
+    return torch.zeros_like(z0), z0.new_zeros(len(z0))

@@ -56,7 +56,7 @@ def towards(x: Tensor, corrected: Tensor, stop: float, measurement: Measurement)
     start = operator.A(x) - y.to(x)
     change = operator.A(corrected) - y.to(x) - start
     count = start[0].numel()
-    if (measured := operator.measured) is not None:
+    if (measured := measurement.measured) is not None:
         start, change = start * measured, change * measured
         count = int(measured.expand_as(start[:1]).sum())
     # ‖start + t change‖² = count · goal² is quadratic in t.

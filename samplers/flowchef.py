@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .data_step import DataLoss, Descent
 from .method import Callback, Step
-from .settings import Settings
+from .schedule import noise_levels
+from .settings import MethodSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowChefSettings(MethodSettings):
+    """Settings of FlowChef: the data step, as published one ``GradientStep``, and the finish."""
 
 
 @torch.no_grad()
@@ -20,24 +26,20 @@ def flowchef(
     z: Tensor,
     sigmas: Tensor,
     measurement: Measurement,
-    settings: Settings,
+    settings: FlowChefSettings,
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved along the
-    data gradient at the denoised latents, with the network outside the graph. Draws no noise.
+    """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved by the data
+    step at the denoised latents, with the network outside the graph. Draws no noise.
     """
-    loss = DataLoss(prior, measurement, settings.loss, settings.stop)
-    descent = Descent(settings)
+    data_step = settings.data_step.bind(prior, measurement)
     total = len(sigmas) - 1
-    for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
+    for i, s, s_next in noise_levels(sigmas):
         z0 = prior.denoise(z, s)
         z1 = z0 + (z - z0) / s
-        z = (1 - s_next) * z0 + s_next * z1
-        value = z0.new_zeros(len(z0))
-        if settings.step_size:
-            value, gradient = loss.gradient(z0)
-            z = z + loss.stop.limit(descent.move(gradient, s), value, gradient)
+        pull, loss = data_step(z0, s)
+        z = (1 - s_next) * z0 + s_next * z1 + pull
         if callback:
-            callback(Step(i, total, s, z0, value))
+            callback(Step(i, total, s, z0, loss))
     return z

@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .data_step import DataLoss, Descent, posterior_deviation
+from .checks import one_of
 from .method import Callback, Step
 from .noise import randn_like
-from .settings import Settings
+from .schedule import noise_levels
+from .settings import MethodSettings
 
 
-def pull(
-    loss: DataLoss, z0: Tensor, sigma: float, settings: Settings, descent: Descent
-) -> tuple[Tensor, Tensor]:
-    """The data step: some moves down the loss from ``z0``, and the loss there (N,)."""
-    z, first = z0, z0.new_zeros(len(z0))
-    for k in range(settings.steps_at(sigma)):
-        value, slope = loss.gradient(z)
-        gradient = slope
-        if settings.proximal_weight:
-            gradient = slope + settings.proximal_weight / posterior_deviation(sigma) ** 2 * (z - z0)
-        first = value if k == 0 else first
-        if loss.stop.reached:
-            break
-        z = z + loss.stop.limit(descent.move(gradient, sigma), value, slope)
-    return z, first
+@dataclass(frozen=True, kw_only=True)
+class FlowDPSSettings(MethodSettings):
+    """Settings of FlowDPS; the data step is usually ``InnerSteps``.
+
+    weight: part of the data step that is kept: ``sigma``, the noise level, as published, or
+        ``one``, all of it.
+    renew: part of the noise that is drawn anew, from 0 to 1, as published; at noise level σ' it
+        multiplies 1 − σ'.
+
+    Raises ValueError for other values.
+    """
+
+    weight: Literal["sigma", "one"] = "sigma"
+    renew: float = 1.0
+
+    def __post_init__(self) -> None:
+        one_of(("sigma", "one"), weight=self.weight)
+        if not 0 <= self.renew <= 1:
+            raise ValueError(f"renew is {self.renew}; expected a number from 0 to 1")
+
+    def kept(self, sigma: float) -> float:
+        """Part of the data step that is kept at noise level ``sigma``."""
+        return sigma if self.weight == "sigma" else 1.0
+
+    def renewed(self, sigma: float) -> float:
+        """Part of the noise's variance that is drawn anew on the way to noise level ``sigma``."""
+        return self.renew * (1 - sigma) if sigma > 0 and self.data_step.active else 0.0
 
 
 @torch.no_grad()
@@ -39,7 +54,7 @@ def flowdps(
     z: Tensor,
     sigmas: Tensor,
     measurement: Measurement,
-    settings: Settings,
+    settings: FlowDPSSettings,
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Tensor:
@@ -48,18 +63,17 @@ def flowdps(
     Every step splits the state into its denoised part, which is pulled towards the measurement, and
     its noise part, which is partly renewed.
     """
-    loss = DataLoss(prior, measurement, settings.loss, settings.stop)
+    data_step = settings.data_step.bind(prior, measurement)
     total = len(sigmas) - 1
-    for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
+    for i, s, s_next in noise_levels(sigmas):
         z0 = prior.denoise(z, s)
         z1 = z0 + (z - z0) / s
-        zy, value = pull(loss, z0, s, settings, Descent(settings))
-        z0 = z0 + (s if settings.weight == "sigma" else 1.0) * (zy - z0)
-        renewed = settings.renew * (1 - s_next)
-        if s_next > 0 and renewed and settings.step_size:
+        pull, loss = data_step(z0, s)
+        z0 = z0 + settings.kept(s) * pull
+        if renewed := settings.renewed(s_next):
             fresh = randn_like(z, generators)
             z1 = math.sqrt(1 - renewed) * z1 + math.sqrt(renewed) * fresh
         z = (1 - s_next) * z0 + s_next * z1
         if callback:
-            callback(Step(i, total, s, z0, value))
+            callback(Step(i, total, s, z0, loss))
     return z

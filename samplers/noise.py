@@ -1,4 +1,4 @@
-"""Noise from explicit generators."""
+"""Noise like a given tensor, from explicit generators."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..operators.randomness import standard_normal
+
 
 def randn_like(z: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """Standard normal noise of the shape of ``z``, sample k from ``generators[k]`` (CPU)."""
-    if len(generators) != len(z):
-        raise ValueError(f"{len(generators)} generators for {len(z)} samples; expected one each")
-    drawn = [torch.randn(z.shape[1:], generator=g, dtype=torch.float32) for g in generators]
-    return torch.stack(drawn).to(z)
+    return standard_normal(z.shape, generators).to(z)

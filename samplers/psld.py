@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,18 +11,45 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .data_step import DataLoss, Descent, norm, saving_memory, squared_norm
+from .checks import at_least
+from .data_loss import DataLoss, norm, saving_memory, squared_norm
+from .gradient_step import Descent, GradientStep
 from .method import Callback, Step
-from .settings import Settings
-
-GLUE = 0.1
-"""Weight of the gluing term, as published."""
+from .schedule import noise_levels
+from .settings import MethodSettings
 
 
-def psld_loss(loss: DataLoss, z0: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """‖A x − y‖ + 0.1 ‖z0 − E(B y + x − B A x)‖ of x = D(z0), (N,): measurement and gluing terms.
+@dataclass(frozen=True, kw_only=True)
+class PSLDSettings(MethodSettings):
+    """Settings of PSLD.
 
-    With the squared loss the first term is the negative log-likelihood and the second is squared.
+    data_step: a ``GradientStep``; its gradient is taken with respect to the noisy latents, through
+        the model itself. ValueError for another kind.
+    gluing: weight of the gluing term, 0.1 as published.
+    """
+
+    data_step: GradientStep
+    gluing: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least(0, gluing=self.gluing)
+        if type(self.data_step) is not GradientStep:
+            raise ValueError(
+                f"the data step of psld is {type(self.data_step).__name__}; it takes one gradient"
+                " per noise level through the model: choose GradientStep"
+            )
+
+
+def psld_loss(
+    loss: DataLoss,
+    z0: Tensor,
+    generators: Sequence[torch.Generator] | None,
+    gluing: float = 0.1,
+) -> Tensor:
+    """‖A x − y‖ + w ‖z0 − E(B y + x − B A x)‖ of x = D(z0), (N,): measurement and gluing terms.
+
+    w is ``gluing``. With the squared loss the first term is the negative log-likelihood and the
+    second is squared.
     """
     prior, measurement = loss.prior, loss.measurement
     x = prior.decode(z0)
@@ -29,9 +57,9 @@ def psld_loss(loss: DataLoss, z0: Tensor, generators: Sequence[torch.Generator] 
     loss.stop.update(seen)
     glued = prior.encode(loss.projected + x - loss.project(seen), generators)
     if loss.kind != "squared":
-        return norm(seen - measurement.y) + GLUE * norm(z0 - glued)
+        return norm(seen - measurement.y) + gluing * norm(z0 - glued)
     fit = squared_norm(seen - measurement.y) / (2 * loss.variance)
-    return fit + GLUE * squared_norm(z0 - glued)
+    return fit + gluing * squared_norm(z0 - glued)
 
 
 def _gradient(
@@ -39,6 +67,7 @@ def _gradient(
     z: Tensor,
     sigma: float,
     generators: Sequence[torch.Generator],
+    gluing: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Denoised latents, loss (N,) and its gradient with respect to the noisy latents ``z``."""
     states = [g.get_state() for g in generators]
@@ -46,7 +75,7 @@ def _gradient(
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             z0 = loss.prior.denoise(z, sigma)
-            value = psld_loss(loss, z0, generators)
+            value = psld_loss(loss, z0, generators, gluing)
             (gradient,) = torch.autograd.grad(value.sum(), z)
     except BaseException:
         # A second attempt draws the same noise.
@@ -62,7 +91,7 @@ def psld(
     z: Tensor,
     sigmas: Tensor,
     measurement: Measurement,
-    settings: Settings,
+    settings: PSLDSettings,
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Tensor:
@@ -75,12 +104,13 @@ def psld(
             f"psld needs a linear operator, or one that keeps the image's shape; this one turns"
             f" {operator.in_shape} into {operator.out_shape}: choose flowdps or flowchef"
         )
-    loss = DataLoss(prior, measurement, settings.loss, settings.stop)
-    descent = Descent(settings)
+    step = settings.data_step
+    loss, descent = DataLoss(prior, measurement, step.loss, step.stop), Descent(step)
     total = len(sigmas) - 1
-    for i, (s, s_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
-        if settings.step_size:
-            z0, value, gradient = saving_memory(prior, partial(_gradient, loss, z, s, generators))
+    for i, s, s_next in noise_levels(sigmas):
+        if step.active:
+            gradient_at = partial(_gradient, loss, z, s, generators, settings.gluing)
+            z0, value, gradient = saving_memory(prior, gradient_at)
             move = loss.stop.limit(descent.move(gradient, s), value, gradient)
         else:
             z0, value = prior.denoise(z, s), z.new_zeros(len(z))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -24,3 +27,23 @@ def published_sigmas(steps: int, shift: float = 4.0) -> Tensor:
     end = float(shifted(torch.tensor(1e-3, dtype=torch.float64), 3.0))
     levels = shifted(torch.linspace(1.0, end, steps, dtype=torch.float64), shift)
     return torch.cat([levels, levels.new_zeros(1)])
+
+
+def noise_levels(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
+    """Number of every step, its noise level and the next one."""
+    for i, (level, following) in enumerate(
+        zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)
+    ):
+        yield i, level, following
+
+
+def posterior_deviation(sigma: float) -> float:
+    """Standard deviation of a unit Gaussian given its noisy version at ``sigma``."""
+    return sigma / math.hypot(sigma, 1 - sigma)
+
+
+def check_sigmas(sigmas: Tensor) -> None:
+    """ValueError unless ``sigmas`` (n,) fall from at most 1 to at least 0."""
+    falling = bool((sigmas[1:] < sigmas[:-1]).all())
+    if len(sigmas) < 2 or not falling or sigmas[0] > 1 or sigmas[-1] < 0:
+        raise ValueError(f"sigmas are {sigmas.tolist()}; expected numbers falling from 1 to 0")

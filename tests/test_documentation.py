@@ -12,68 +12,25 @@ from pathlib import Path
 import pytest
 from comfyui_flowdps.operators import REGISTRY, TASKS
 from comfyui_flowdps.operators.chain import Chain
-from comfyui_flowdps.samplers import METHODS, PRESETS, Settings
+from comfyui_flowdps.samplers import METHODS, GradientStep, InnerSteps, flat
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "web" / "docs"
 LARGEST = 0xFFFF
 """A number input that reaches further, such as a seed, need not state its range."""
 
-# Imports the nodes with a stand-in for ComfyUI that only remembers what the schemas say.
-READ_SCHEMAS = """
-import dataclasses, importlib, importlib.machinery, json, sys
-from unittest.mock import MagicMock
 
-def keep(*args, **values):
-    names = ("id",) if args else ()
-    return dict(zip(names, args)) | values
-
-class Kind:
-    Input = Output = staticmethod(keep)
-    image = "image_upload"
-
-@dataclasses.dataclass
-class Schema:
-    node_id: str
-    inputs: list
-    outputs: list
-    display_name: str = ""
-    description: str = ""
-    category: str = ""
-    is_output_node: bool = False
-
-class Io(MagicMock):
-    ComfyNode, Schema = type("ComfyNode", (), {}), Schema
-    Custom = staticmethod(lambda _: Kind)
-    def __getattr__(self, name):
-        return Kind if name[0].isupper() else super().__getattr__(name)
-
-class Stand:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"comfy", "comfy_api", "folder_paths", "latent_preview"}:
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-    def create_module(self, spec):
-        module = MagicMock(io=Io(), ComfyExtension=type("ComfyExtension", (), {}))
-        module.__path__ = []
-        return module
-    def exec_module(self, module):
-        pass
-
-sys.meta_path.insert(0, Stand())
-from comfyui_flowdps.nodes import Extension
-import asyncio
-nodes = asyncio.run(Extension().get_node_list())
-print(json.dumps([dataclasses.asdict(node.define_schema()) for node in nodes], default=str))
-"""
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``python -m comfyui_flowdps.MODULE`` in a process of its own."""
+    command = [sys.executable, "-m", f"comfyui_flowdps.{module}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent)
 
 
 @pytest.fixture(scope="module")
 def schemas() -> dict[str, dict]:
-    run = subprocess.run(
-        [sys.executable, "-c", READ_SCHEMAS], capture_output=True, text=True, cwd=ROOT.parent
-    )
-    assert run.returncode == 0, run.stderr
-    return {schema["node_id"]: schema for schema in json.loads(run.stdout)}
+    told = run("tools.schemas")
+    assert told.returncode == 0, told.stderr
+    return {schema["node_id"]: schema for schema in json.loads(told.stdout)}
 
 
 def section(page: str, title: str) -> str:
@@ -133,29 +90,50 @@ def test_the_table_of_nodes_is_complete(schemas):
     assert sorted(rows) == sorted((s["display_name"], node) for node, s in schemas.items())
 
 
-def test_tasks_are_explained_where_they_are_chosen():
-    page = (PAGES / "FlowDPS_DegradationOperator.md").read_text(encoding="utf-8")
-    assert [name for name in TASKS if f"  - `{name}`:" not in page] == []
+def test_tables_are_up_to_date():
+    """``python -m comfyui_flowdps.tools.documents`` writes them anew."""
+    told = run("tools.documents", "--check")
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
-@pytest.mark.parametrize("cls", [*REGISTRY.values(), Chain], ids=lambda cls: cls.name)
-def test_operators_are_documented(cls):
-    text = section((ROOT / "docs" / "operators.md").read_text(encoding="utf-8"), f"`{cls.name}`.*?")
+def test_every_degradation_has_a_node_and_is_explained_where_tasks_are_chosen(schemas):
+    kinds = [schema["kind"] for schema in schemas.values() if schema["kind"]]
+    assert sorted(kinds) == sorted(REGISTRY)
+    task, number, seed = schemas["FlowDPS_DegradationOperator"]["inputs"][:3]
+    assert task["options"] == list(TASKS)
+    lines = task["tooltip"].splitlines()
+    assert lines == [f"{name}: {REGISTRY[name].description}." for name in TASKS]
+    for name in TASKS:
+        assert name in number["tooltip"]
+        assert (name in seed["tooltip"]) == REGISTRY[name].seeded
+
+
+OPERATORS = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## `(\w+)`: `(\w+)`$", OPERATORS, re.M))
+CLASSES = {row.recipe.__name__: row.recipe for row in REGISTRY.values()} | {"Chain": Chain}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_sections_on_operators_are_complete(name):
+    cls, text = CLASSES[SECTIONS[name]], section(OPERATORS, f"`{name}`.*?")
+    assert cls.name == name
     for field in dataclasses.fields(cls):
         assert f"`{field.name}`" in text, field.name
     for part in ("Adjoint", "Pseudo-inverse"):
         assert part in text, part
 
 
-def test_methods_settings_and_presets_are_documented():
+def test_settings_are_documented():
+    """Those of the methods on the page, each once; the tables of presets derive."""
     text = (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
-    fields = [field.name for field in dataclasses.fields(Settings)]
-    assert re.findall(r"^- `(\w+)`:", section(text, "Settings"), re.M) == fields
-    assert all(set(settings) == set(METHODS) for settings in PRESETS.values())
-    for name, settings in PRESETS.items():
-        for method, values in settings.items():
-            row = [f"`{name}`", method, *(str(getattr(values, field)) for field in fields)]
-            assert f"| {' | '.join(row)} |" in text, f"| {' | '.join(row)} |"
+    written = re.findall(r"^- `(\w+)`:", section(text, "Settings"), re.M)
+    assert len(written) == len(set(written))
+    rows = [row for row in METHODS.values() if f"`{row.settings.__name__}`):" in text]
+    assert len(rows) >= 3
+    known = [flat(row.preset()) for row in rows] + [
+        flat(step(1.0)) for step in (GradientStep, InnerSteps)
+    ]
+    assert set(written) == {name for values in known for name in values}
 
 
 def test_links_between_documents_lead_somewhere():

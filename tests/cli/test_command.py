@@ -8,14 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from comfyui_flowdps.benchmarks.scenes import noisy
 from comfyui_flowdps.cli.command import main
-from comfyui_flowdps.estimation.families import line
 from comfyui_flowdps.operators import DefocusBlur, Jpeg, Kernel, recipe_for_task, recipe_from_dict
+from comfyui_flowdps.operators.blurs import line
 from comfyui_flowdps.restoration import images
 from PIL import Image
 from safetensors.torch import save_file
-
-from ..estimation.scenes import noisy
 
 
 def restore(*arguments) -> int:
@@ -206,7 +205,7 @@ def test_bad_masks_and_kernels_get_one_sentence(
 
 def test_a_size_that_nothing_divides_is_padded_and_said(tmp_path, photo, capsys):
     assert restore(photo(size=(45, 37)), "--out", tmp_path / "o") == 0
-    assert "mirrored at the edges from 37x45 to 40x48" in capsys.readouterr().out
+    assert "padded by reflection from 37x45 to 40x48" in capsys.readouterr().out
     (record,) = records(tmp_path / "o")
     with Image.open(tmp_path / "o" / record["restored_file"]) as image:
         assert image.size == (45, 37)
@@ -342,8 +341,11 @@ def test_names_that_repeat_do_not_overwrite(tmp_path, photo):
         (["--task", "superres"], "unknown task 'superres'"),
         (["--noise", "-0.1"], "noise level is -0.1"),
         (["--noise", "nan"], "noise level is nan"),
-        (["--step-size", "nan"], "step size is nan"),
-        (["--step-size", "-1"], "step size is -1"),
+        (["--step-scale", "nan"], "step_scale is nan"),
+        (["--step-scale", "-1"], "step_scale is -1"),
+        (["--step-size", "15"], "--step-size is now --step-scale, which multiplies the preset's"),
+        (["--method", "psld", "--inner-steps", "2"], "inner_steps is 2 and PSLDSettings has none"),
+        (["--stop", "-2"], "stop is -2.0; expected -1 (the preset's), 0 (never)"),
         (["--steps", "0"], "steps is 0"),
         (["--steps", "few"], "few"),
         (["--deg-scale", "0"], "0"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfyui_flowdps.benchmarks.scenes import dead_leaves, noisy, texture
 from comfyui_flowdps.estimation.blur import FOUND, SURE, estimate_blur
-from comfyui_flowdps.estimation.families import line
 from comfyui_flowdps.operators import DefocusBlur, GaussianBlur, Kernel
+from comfyui_flowdps.operators.blurs import line
 from comfyui_flowdps.restoration.images import read_image
 
 from ..conftest import HELD_OUT
-from .scenes import dead_leaves, noisy, texture
 
 
 def tuning(index):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfyui_flowdps.benchmarks.scenes import dead_leaves, noisy
 from comfyui_flowdps.estimation.example import operator_from_example
 from comfyui_flowdps.operators import (
     AreaDownsample,
@@ -12,8 +13,6 @@ from comfyui_flowdps.operators import (
     GaussianBlur,
     MotionBlur,
 )
-
-from .scenes import dead_leaves, noisy
 
 SIZE = 15
 

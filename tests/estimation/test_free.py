@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfyui_flowdps.benchmarks.scenes import dead_leaves, noisy, texture
 from comfyui_flowdps.estimation.free import NOTHING, TRUSTED, estimate_free_kernel, free_kernel
 from comfyui_flowdps.operators import DefocusBlur, MotionBlur, recipe_from_dict
-
-from .scenes import dead_leaves, noisy, texture
 
 
 def likeness(a, b):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfyui_flowdps.benchmarks.scenes import dead_leaves, noisy, texture
 from comfyui_flowdps.estimation.noise import estimate_noise
 from comfyui_flowdps.operators import GaussianBlur, Jpeg, Quantise
 from comfyui_flowdps.restoration.images import read_image
 
 from ..conftest import HELD_OUT
-from .scenes import dead_leaves, noisy, texture
 
 LEVELS = (0.0, 0.01, 0.03, 0.1, 0.2)
 # As in the table of benchmarks/README.md: relative, by the picture's side, and absolute.

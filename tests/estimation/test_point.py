@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfyui_flowdps.benchmarks.scenes import noisy
 from comfyui_flowdps.estimation.point import kernel_from_point
 from comfyui_flowdps.operators import DefocusBlur, MotionBlur
-
-from .scenes import noisy
 
 AT = (40, 52)
 

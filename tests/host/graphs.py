@@ -69,7 +69,7 @@ class Problem:
             "steps": 3,
             "cfg": 1.0,
             "preset": "published",
-            "step_size": 1.0,
+            "step_scale": 1.0,
         }
         if method == "FlowDPS":
             given["inner_steps"] = 0
@@ -83,7 +83,7 @@ class Problem:
             "measurement": self.measurement[0],
             "vae": self.vae,
             "preset": "published",
-            "step_size": 1.0,
+            "step_scale": 1.0,
         }
         if method == "FlowDPS":
             given["inner_steps"] = 0
@@ -189,7 +189,7 @@ def value(server: Server, name: str) -> Tensor:
     return recorded(server, name)["value"]
 
 
-def request_for(outputs: dict[str, Any], node: Node) -> Any:
+def told(outputs: dict[str, Any], node: Node) -> Any:
     """What a test node said in its text."""
     return json.loads(outputs[node.id]["text"][0])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfyui_flowdps.benchmarks.scenes import dead_leaves, noisy
 from comfyui_flowdps.operators import Chain, DefocusBlur, Identity, Jpeg, recipe_from_dict
 from comfyui_flowdps.restoration.images import read_image
 from PIL import Image
 
 from ..conftest import HELD_OUT
-from ..estimation.scenes import dead_leaves, noisy
 from .comfyui import ROOT, Failed
 from .graphs import Prompt, demo, read_log, told, value
 

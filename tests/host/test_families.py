@@ -37,7 +37,7 @@ def wan(file: str, autoencoder: str, picture: str = "small.png") -> Problem:
 def test_sd3_of_two_cell_patches(server, method, loader):
     problem = tiny(loader=loader)
     problem.prompt.record(problem.sampler(method)[1], "picture")
-    problem.prompt.record(problem.sampler(method, step_size=0.0)[1], "free")
+    problem.prompt.record(problem.sampler(method, step_scale=0.0)[1], "free")
     server.run(problem.prompt)
     picture = value(server, "picture")
     assert picture.shape == (1, 64, 64, 3)
@@ -49,7 +49,7 @@ def test_sd3_of_two_cell_patches(server, method, loader):
 def test_wan_with_a_time_axis(server, wan_file, method, autoencoder):
     """A video model restores a picture as a video of one frame."""
     problem = wan(wan_file, autoencoder)
-    run, free = problem.sampler(method), problem.sampler(method, step_size=0.0)
+    run, free = problem.sampler(method), problem.sampler(method, step_scale=0.0)
     p = problem.prompt
     for node, name in ((run, "wan"), (free, "wan_free")):
         p.record(node[0], name)

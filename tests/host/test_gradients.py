@@ -11,7 +11,7 @@ import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
 from comfyui_flowdps.priors.diffusers import DiffusersPrior, load_prior
-from comfyui_flowdps.samplers.data_step import DataLoss
+from comfyui_flowdps.samplers.data_loss import DataLoss
 from comfyui_flowdps.samplers.psld import psld_loss
 from safetensors.torch import load_file, save_file
 

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import torch
-from comfyui_flowdps.operators import REGISTRY
+from comfyui_flowdps.operators import REGISTRY, recipe_from_dict
 from PIL import Image, ImageDraw
 
 from .comfyui import Failed
-from .graphs import Problem, degradation, degradations, demo, told, value
+from .graphs import ESTIMATES, Problem, degradation, degradations, demo, told, value
+from .test_schemas import SNAPSHOT
 
-NAMES = {
-    "AveragePool": (16, 16),
-    "Bicubic": (16, 16),
-    "Lanczos": (16, 16),
-    "Bilinear": (16, 16),
-    "Area": (16, 16),
-    "Nearest": (16, 16),
-    "GaussianBlur": (64, 64),
-    "MotionBlur": (64, 64),
-    "DefocusBlur": (64, 64),
-    "BoxBlur": (64, 64),
-    "AnisotropicBlur": (64, 64),
-    "NonuniformBlur": (64, 64),
-    "Kernel": (64, 64),
-    "Mask": (64, 64),
-    "Outpainting": (48, 44),
-    "Colorization": (64, 64),
-    "Interlace": (64, 64),
-    "Bayer": (64, 64),
-    "Clip": (64, 64),
-    "Jpeg": (64, 64),
-    "Quantise": (64, 64),
-    "WalshHadamard": (64, 64),
-    "BlockSensing": (64, 64),
-    "Identity": (64, 64),
-}
-"""Height and width of what is seen of a picture of 64 x 64."""
+NAMES = [
+    key.removeprefix("FlowDPS_")
+    for key, info in json.loads(SNAPSHOT.read_text(encoding="utf-8")).items()
+    if info["outputs"][0][0] == "FLOWDPS_OPERATOR"
+    and key not in (*ESTIMATES, "FlowDPS_DegradationOperator")
+]
+"""Every node for one kind of damage."""
 SMALL: dict[str, dict[str, Any]] = {
     "GaussianBlur": {"size": 9, "sigma": 1.5},
     "MotionBlur": {"size": 9},
@@ -84,8 +66,10 @@ def test_two_steps(server, nodes, kind):
     passes the check, unless nothing of the kind can be said of it."""
     problem = demo()
     p = problem.prompt
-    measure(problem, add(problem, nodes, kind), noise=0.1)
-    runs = {"with": problem.sampler(steps=2), "without": problem.sampler(steps=2, step_size=0.0)}
+    operator = add(problem, nodes, kind)
+    recipe = p.record(operator[0], "recipe")
+    measure(problem, operator, noise=0.1)
+    runs = {"with": problem.sampler(steps=2), "without": problem.sampler(steps=2, step_scale=0.0)}
     for name, run in runs.items():
         p.record(run[1], f"operator_{name}")
     p.record(problem.measurement[1], "operator_seen")
@@ -100,8 +84,9 @@ def test_two_steps(server, nodes, kind):
     assert image.shape == (1, 64, 64, 3)
     assert bool(image.isfinite().all())
     assert float((image - value(server, "operator_without")).abs().mean()) > 1e-3
+    size = recipe_from_dict(told(outputs, recipe)).measured_size(64, 64)
     for name in ("seen", "residual"):
-        assert value(server, f"operator_{name}").shape == (1, *NAMES[kind], 3), name
+        assert value(server, f"operator_{name}").shape == (1, *size, 3), name
     ratio, of_clean = (told(outputs, node) for node in ratios)
     assert ratio > 0
     assert 0.8 < of_clean < 1.2

@@ -119,7 +119,7 @@ def object_model(problem):
 def not_finite(problem):
     inputs = {"width": 64, "pooled": 32, "seed": -1}
     text = problem.prompt.test("Conditioning", **inputs)
-    return problem.sampler(positive=text[0], step_size=0.0)[0]
+    return problem.sampler(positive=text[0], step_scale=0.0)[0]
 
 
 def broken_picture(problem):
@@ -158,7 +158,7 @@ OTHER_CASES = {
     object_size: "the latent is 128x96 pixels and the measurement belongs to an image of 64x64",
     object_autoencoder: "the VAE has 4 latent channels and the MODEL 16",
     object_model: "is not a flow model: it predicts noise or another target; expected a rectified",
-    not_finite: "the restoration is not finite: choose a smaller step size, or run the model in",
+    not_finite: "the restoration is not finite: choose a smaller step_scale, or run the model in",
     broken_picture: "the image holds NaN or infinite values; expected numbers from 0 to 1: look",
     broken_restoration: "the restoration holds NaN or infinite values; expected numbers from 0",
     several_of_several: "batch_size is 3 and there are 2 images; expected one image, or batch_size",
@@ -183,7 +183,7 @@ def test_others_refuse(server, case):
         ("steps", 1001, "bigger than max of 1000"),
         ("cfg", -1.0, "smaller than min of 0"),
         ("cfg", 31.0, "bigger than max of 30"),
-        ("step_size", -0.5, "smaller than min of 0"),
+        ("step_scale", -0.5, "smaller than min of 0"),
         ("inner_steps", 65, "bigger than max of 64"),
         ("seed", -1, "smaller than min of 0"),
         ("measurement", None, "FLOWDPS_MEASUREMENT"),
@@ -245,3 +245,28 @@ def test_unknown_choices_are_refused(server, kind, name, bad, good):
         server.run(p)
     assert bad in str(refused.value)
     assert good in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "old", "new"),
+    [
+        ("FlowDPSSampler", "memory", "tiled", "strips"),
+        ("GaussianBlur", "boundary", "reflect", "symmetric"),
+        ("MotionBlur", "boundary", "reflect", "symmetric"),
+    ],
+)
+def test_a_choice_that_was_renamed_is_told_by_its_new_name(server, kind, name, old, new):
+    """At validation, where old workflow files have it, on older hosts as well."""
+    problem = demo()
+    p = problem.prompt
+    if kind != "FlowDPSSampler":
+        blur = p.ours(kind, size=5, **({"sigma": 1.0} if kind == "GaussianBlur" else {}))
+        p[blur.id]["inputs"] |= {} if kind == "GaussianBlur" else {"intensity": 0.5, "seed": 0}
+        p[problem.measurement.id]["inputs"]["operator"] = blur[0]
+        p[blur.id]["inputs"][name] = old
+    sampler = problem.sampler()
+    if kind == "FlowDPSSampler":
+        p[sampler.id]["inputs"][name] = old
+    p.record(sampler[0], "never")
+    with pytest.raises(Failed, match=f"{name} '{old}' is now called '{new}'"):
+        server.queue(p)

@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
+from comfyui_flowdps.operators.randomness import generators
 from comfyui_flowdps.priors.diffusers import load_prior
-from comfyui_flowdps.samplers import METHODS, published_sigmas
-from comfyui_flowdps.samplers.presets import PRESETS
+from comfyui_flowdps.samplers import METHODS, preset, published_sigmas
 
 from .graphs import demo, read_log, recorded, tiny, told, value
 
@@ -43,7 +43,7 @@ def test_pulls_towards_the_measurement(server, method, part):
     problem = demo()
     p = problem.prompt
     with_data = problem.sampler(method, preset="tuned", steps=6)
-    without = problem.sampler(method, preset="tuned", steps=6, step_size=0.0)
+    without = problem.sampler(method, preset="tuned", steps=6, step_scale=0.0)
     ratios = []
     for run in (with_data, without):
         given = {"image": run[1], "measurement": problem.measurement[0], "tolerance": 1.2}
@@ -129,16 +129,15 @@ def test_equals_the_standalone_library(server, method, task):
     torch.testing.assert_close(there["start"], z)
     size = 9 if task.startswith("deblur") else 4
     operator = recipe_for_task(task, size, seed=0).bind((3, 64, 64))
-    first = seed * 1_000_003 + 7919
     here = []
     prior = load_prior(device="cpu", dtype="float32")
-    answer = METHODS[method.lower()](
+    answer = METHODS[method.lower()].function(
         prior,
         z,
         published_sigmas(3).float().double(),
         Measurement(y, operator, 0.03),
-        PRESETS["published"][method.lower()],
-        [torch.Generator().manual_seed(first)],
+        preset(method.lower(), "published"),
+        generators(seed, "sampling", range(1)),
         lambda step: here.append(step.denoised),
     )
     assert len(here) == 3
@@ -153,7 +152,7 @@ def test_without_data_it_is_the_hosts_euler(server, method):
     """At step size 0 nothing is left of the method but an Euler step."""
     problem = tiny()
     p = problem.prompt
-    p.record(problem.sampler(method, step_size=0.0, steps=4, seed=9)[0], "zero")
+    p.record(problem.sampler(method, step_scale=0.0, steps=4, seed=9)[0], "zero")
     p.record(problem.sampler(method, steps=4, seed=9)[0], "guided")
     euler = p.add(
         "SamplerCustom",
@@ -180,7 +179,7 @@ def test_settings_reach_the_sampler(server):
         "preset": {},
         "three": {"inner_steps": 3},
         "one": {"inner_steps": 1},
-        "half": {"step_size": 0.5},
+        "half": {"step_scale": 0.5},
         "seed": {"seed": 2},
         "tuned": {"preset": "tuned"},
         "sigmas": {"steps": 9, "sigmas": problem.prompt.ours("Sigmas", steps=3, shift=4.0)[0]},

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
+from comfyui_flowdps.operators.randomness import generators
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.tiling import TiledPrior
-from comfyui_flowdps.samplers import METHODS, published_sigmas
-from comfyui_flowdps.samplers.presets import PRESETS
+from comfyui_flowdps.samplers import METHODS, preset, published_sigmas
 
 from .comfyui import Failed
 from .graphs import Problem, demo, recorded, tiny, value
@@ -197,13 +197,13 @@ def test_equals_the_standalone_library(server, method):
     there, y = recorded(server, name), value(server, f"{name}_y")
     operator = recipe_for_task("sr_bicubic", 4, seed=0).bind((3, 112, 160))
     here = []
-    METHODS[method.lower()](
+    METHODS[method.lower()].function(
         TiledPrior(load_prior(device="cpu", dtype="float32"), 8),
         there["start"],
         published_sigmas(2).float().double(),
         Measurement(y, operator, 0.03),
-        PRESETS["published"][method.lower()],
-        [torch.Generator().manual_seed(seed * 1_000_003 + 7919)],
+        preset(method.lower(), "published"),
+        generators(seed, "sampling", range(1)),
         lambda step: here.append(step.denoised),
     )
     assert len(here) == 2

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comfyui_flowdps.operators import (
+    REGISTRY,
     TASKS,
     AnisotropicBlur,
     AreaDownsample,
@@ -378,8 +379,7 @@ def test_tasks_have_defaults_and_understand_a_number(task):
     assert recipe.name == task
     operator = recipe.bind((3, 160, 160))
     assert operator.A(torch.zeros(1, 3, 160, 160)).shape[1:] == operator.out_shape
-    seeded = {"deblur_motion", "deblur_nonuniform", "cs_walshhadamard", "cs_blockbased"}
-    assert (getattr(recipe, "seed", None) == 3) == (task in seeded)
+    assert (getattr(recipe, "seed", None) == 3) == REGISTRY[task].seeded
 
 
 def test_chains_know_the_sizes_of_all_their_parts():

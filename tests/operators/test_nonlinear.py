@@ -25,7 +25,8 @@ from comfyui_flowdps.operators.jpeg import SUBSAMPLING
 from comfyui_flowdps.operators.jpeg_tables import CHROMA, LUMA, scaled
 from PIL import Image
 
-RECIPES = [Jpeg(20), Jpeg(90, "4:4:4"), Jpeg(luma=(9,) * 64, chroma=(30,) * 64), Quantise(), Clip()]
+from .cases import NONLINEAR
+
 sampling = pytest.mark.parametrize("subsampling", list(SUBSAMPLING))
 
 
@@ -150,7 +151,7 @@ def test_descent_through_clip_ends_where_the_measurement_says():
     torch.testing.assert_close(operator.A(x), y, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.name)
+@pytest.mark.parametrize("recipe", NONLINEAR.values(), ids=NONLINEAR.keys())
 def test_batches_json_and_no_adjoint(recipe):
     assert recipe_from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     x = torch.cat([smooth(16, 19, seed) for seed in range(3)])

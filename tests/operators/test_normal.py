@@ -19,7 +19,7 @@ from comfyui_flowdps.operators.linear.convolution import convolution
 from comfyui_flowdps.operators.linear.mirrored import extend, fold
 from comfyui_flowdps.operators.linear.separable import Matrix, Pair, Separable, banded, mirrored
 from comfyui_flowdps.operators.linear.transforms import fast_length
-from comfyui_flowdps.samplers.data_step import DataLoss
+from comfyui_flowdps.samplers.data_loss import DataLoss
 
 from .dense import dense, draw
 

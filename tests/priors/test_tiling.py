@@ -6,17 +6,17 @@ import itertools
 import math
 import re
 import weakref
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from comfyui_flowdps.operators import AveragePool, GaussianBlur, simulate
+from comfyui_flowdps.priors.base import BasePrior
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.tiling import TiledPrior, cells_of, side_of, starts, tiled, weights
 from comfyui_flowdps.restoration.images import read_image
-from comfyui_flowdps.samplers import METHODS, preset, published_sigmas, sample
+from comfyui_flowdps.samplers import METHODS, preset, published_sigmas, sample, with_values
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,14 +27,14 @@ def normal(seed, *shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-class Convolutions:
+class Convolutions(BasePrior):
     """Curved, coupled in space, with a stride: what a tile answers differs from the whole."""
 
     latent_channels, stride = 2, 2
     device, dtype = torch.device("cpu"), torch.float64
 
     def __init__(self):
-        self.passes = {"transformer": 0, "decoder": 0, "encoder": 0}
+        super().__init__()
         self.kernels = {
             "denoise": 0.3 * normal(1, 2, 2, 3, 3),
             "decode": 0.3 * normal(2, 12, 2, 3, 3),
@@ -59,13 +59,6 @@ class Convolutions:
         self.passes["encoder"] += 1
         mean = self._answer("encode", F.pixel_unshuffle(x, 2))
         return mean, 0.1 + mean.square() if self.posterior else None
-
-    def encode(self, x, generators=None):
-        mean, deviation = self.moments(x)
-        if generators is None or deviation is None:
-            return mean
-        noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
-        return mean + deviation * noise.to(mean)
 
     def save_memory(self):
         self.failing = -1
@@ -266,7 +259,7 @@ def test_running_out_of_memory_reaches_the_sampler_which_goes_on():
         prior = Convolutions()
         prior.failing = failing
         guided = TiledPrior(prior, 8)
-        settings = replace(preset("flowchef", "published"), step_size=0.05)
+        settings = with_values(preset("flowchef", "published"), step_size=0.05)
         answers.append(
             sample(
                 "flowchef",
@@ -328,7 +321,7 @@ def test_samplers_run_on_sizes_that_nothing_divides(method):
     recipe = GaussianBlur(3, sigma=1.0)
     clean = normal(6, 2, 3, 26, 58).clamp(-1, 1)
     measurement = simulate(clean, recipe.bind((3, 26, 58), dtype=torch.float64), 0.1, gens(2))
-    settings = replace(preset(method, "published"), step_size=0.05)
+    settings = with_values(preset(method, "published"), step_size=0.05)
     runs = [
         sample(
             method,

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from comfyui_flowdps.operators import AveragePool, GaussianBlur, Identity, Mask, Measurement
-from comfyui_flowdps.samplers import METHODS, data_consistency, preset, published_sigmas, sample
+from comfyui_flowdps.priors.base import BasePrior
+from comfyui_flowdps.samplers import (
+    METHODS,
+    data_consistency,
+    override,
+    preset,
+    published_sigmas,
+    sample,
+    with_values,
+)
 from comfyui_flowdps.samplers.discrepancy import towards
 
 MEAN, SPREAD = 0.3, 0.8
 
 
-class Prior:
+class Prior(BasePrior):
     """Data N(0.3, 0.8²) per element, the identity as autoencoder."""
 
     latent_channels, stride = 3, 1
@@ -26,11 +33,8 @@ class Prior:
     def decode(self, z):
         return z * 1.0
 
-    def encode(self, x, generators=None):
-        return x * 1.0
-
-    def save_memory(self):
-        return False
+    def moments(self, x):
+        return x * 1.0, None
 
 
 def generators(count, first=0):
@@ -85,10 +89,11 @@ RECIPES = {
 def test_nothing_is_fitted_beyond_the_noise(method, recipe):
     """What tuned settings push far below the noise ends at it; what stays above is left alone."""
     measurement = problem(recipe)
-    settings = replace(preset(method), step_size=preset(method).step_size * 3)
+    settings = override(preset(method), step_scale=3)
     free = ratios(measurement.operator.A(run(method, measurement, settings)), measurement)
     held = ratios(
-        measurement.operator.A(run(method, measurement, replace(settings, stop=1.0))), measurement
+        measurement.operator.A(run(method, measurement, with_values(settings, stop=1.0))),
+        measurement,
     )
     assert bool((held > 0.9).all()), held
     assert bool((held < torch.maximum(free, torch.tensor(1.0)) * 1.35).all()), (free, held)
@@ -105,10 +110,10 @@ def test_without_stop_something_is():
 def test_a_stop_that_is_never_reached_changes_no_bit_of_the_latents(method):
     """Where no move is so long that it jumps over it."""
     measurement = problem(RECIPES["pool"])
-    settings = replace(
-        preset(method), pixel_error_std=0.0, step_size=0.1 * preset(method).step_size
+    settings = override(with_values(preset(method), pixel_error_std=0.0), step_scale=0.1)
+    plain, never = (
+        run(method, measurement, with_values(settings, stop=stop)) for stop in (0.0, 1e-9)
     )
-    plain, never = (run(method, measurement, replace(settings, stop=stop)) for stop in (0.0, 1e-9))
     assert torch.equal(plain, never)
 
 
@@ -119,7 +124,7 @@ def test_batch_mates_do_not_matter(method):
     y = torch.cat(
         [measurement.y[:1], 3 * measurement.y[1:2], torch.full_like(measurement.y[:1], MEAN)]
     )
-    settings = replace(preset(method), stop=1.5)
+    settings = with_values(preset(method), stop=1.5)
     together = run(method, Measurement(y, measurement.operator, 0.2), settings)
     for k in range(3):
         alone = Measurement(y[k : k + 1], measurement.operator, 0.2)
@@ -145,12 +150,12 @@ def test_towards_ends_at_the_ratio():
     )
 
 
-def test_the_command_line_sets_it():
-    from comfyui_flowdps.cli.arguments import parser
+@pytest.mark.parametrize(
+    ("words", "stop"), [([], 0.0), (["--stop", "1.1"], 1.1), (["--stop", "0"], 0.0)]
+)
+def test_the_command_line_sets_it(words, stop):
+    from comfyui_flowdps.cli.arguments import parse
     from comfyui_flowdps.cli.request import request_of
 
-    plain, held = (
-        request_of(parser().parse_args(["restore", "a.png", *more]))[0]
-        for more in ([], ["--stop", "1.1"])
-    )
-    assert (plain.settings.stop, held.settings.stop) == (0.0, 1.1)
+    request, _ = request_of(parse(["restore", "a.png", *words]))
+    assert request.settings.data_step.stop == stop

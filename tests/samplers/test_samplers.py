@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -18,31 +19,38 @@ from comfyui_flowdps.operators import (
     Measurement,
     Quantise,
 )
-from comfyui_flowdps.priors.base import network_passes
+from comfyui_flowdps.priors.base import BasePrior
 from comfyui_flowdps.samplers import (
     METHODS,
     PRESETS,
-    Settings,
+    FlowChefSettings,
+    FlowDPSSettings,
+    GradientStep,
+    InnerSteps,
+    PixelCorrection,
+    PSLDSettings,
     Work,
     data_consistency,
+    flat,
+    override,
     preset,
     published_sigmas,
     sample,
+    with_values,
 )
-from comfyui_flowdps.samplers.data_step import DataLoss
+from comfyui_flowdps.samplers.data_loss import DataLoss
 from comfyui_flowdps.samplers.psld import psld_loss
+
+from .cases import CASES, Hand, both_ways
 
 MEAN, SPREAD = 0.3, 0.8
 
 
-class GaussianPrior:
+class GaussianPrior(BasePrior):
     """Data N(0.3, 0.8²) per element with the identity as autoencoder: every answer is known."""
 
     latent_channels, stride = 3, 1
     device, dtype = torch.device("cpu"), torch.float64
-
-    def __init__(self) -> None:
-        self.passes = network_passes()
 
     def denoise(self, z, sigma):
         gain = (1 - sigma) * SPREAD**2 / ((1 - sigma) ** 2 * SPREAD**2 + sigma**2)
@@ -51,8 +59,8 @@ class GaussianPrior:
     def decode(self, z):
         return self.passes.note("decoder", z * 1.0)
 
-    def encode(self, x, generators=None):
-        return self.passes.note("encoder", x * 1.0)
+    def moments(self, x):
+        return self.passes.note("encoder", x * 1.0), None
 
 
 class CurvedPrior(GaussianPrior):
@@ -64,8 +72,8 @@ class CurvedPrior(GaussianPrior):
     def decode(self, z):
         return torch.tanh(z) + 0.2 * z
 
-    def encode(self, x, generators=None):
-        return torch.sin(x) + 0.1 * x
+    def moments(self, x):
+        return torch.sin(x) + 0.1 * x, None
 
 
 def generators(seed: int, count: int) -> list[torch.Generator]:
@@ -111,12 +119,7 @@ def posterior_mean(measurement: Measurement) -> torch.Tensor:
     return (mean + gain @ (measurement.y[0].flatten() - a @ mean)).view(operator.in_shape)
 
 
-SMALL = {name: replace(settings, step_size=0.05) for name, settings in PRESETS["published"].items()}
-
-# Distance of the mean of 256 samples to the posterior mean, as a part of the distance from the
-# prior mean to it. Measured with pool and identity: FlowDPS 0.12 and 0.05, FlowChef 0.49 and 0.23,
-# PSLD 0.15 and 0.27. None of the three is an exact sampler.
-DISTANCE = {"flowdps": 0.15, "flowchef": 0.55, "psld": 0.3}
+SMALL = {name: with_values(preset(name, "published"), step_size=0.05) for name in METHODS}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -128,13 +131,13 @@ def test_mean_against_closed_form_posterior(method, recipe, record_property):
     distance = float((mean - truth).norm() / (truth - MEAN).norm())
     record_property("distance", distance)
     print(f"{method} {recipe}: {distance:.3f}")
-    assert distance < DISTANCE[method]
+    assert distance < CASES[method].distance
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_data_step_is_euler(method):
     measurement = problem(AveragePool(2), count=2)
-    settings = replace(preset(method, "published"), step_size=0.0)
+    settings = with_values(preset(method, "published"), step_size=0.0)
     got = run(method, measurement, settings)
     prior, sigmas = GaussianPrior(), published_sigmas(12)
     z = torch.stack([torch.randn(3, 4, 6, generator=g) for g in generators(0, 2)]).double()
@@ -147,7 +150,7 @@ def test_zero_data_step_is_euler(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_same_seed_same_bits_and_global_generator_untouched(method, preset_name):
     measurement = problem(GaussianBlur(3, sigma=1.0), count=2)
-    settings = replace(preset(method, preset_name), step_size=0.05)
+    settings = with_values(preset(method, preset_name), step_size=0.05)
     before = torch.get_rng_state()
     first = run(method, measurement, settings)
     second = run(method, measurement, settings)
@@ -160,7 +163,7 @@ def test_same_seed_same_bits_and_global_generator_untouched(method, preset_name)
 @pytest.mark.parametrize("method", METHODS)
 def test_batch_equals_single_runs(method, preset_name):
     measurement = problem(AveragePool(2), count=3)
-    settings = replace(preset(method, preset_name), step_size=0.05)
+    settings = with_values(preset(method, preset_name), step_size=0.05)
     together = run(method, measurement, settings, prior=CurvedPrior())
     for k in range(3):
         alone = run(
@@ -204,58 +207,26 @@ def test_psld_gradient_agrees_with_finite_differences(kind):
     torch.testing.assert_close((gradient * direction).flatten(1).sum(1), numeric, rtol=1e-6, atol=0)
 
 
-def published_by_hand(method, measurement, eta, steps):
-    """The published updates written out once more, equation by equation, with autograd only."""
-    prior, operator, sigmas = CurvedPrior(), measurement.operator, published_sigmas(steps).tolist()
-    gens = generators(0, len(measurement.y))
-    shape = (prior.latent_channels, *operator.in_shape[1:])
-    z = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
-    square = operator.in_shape == operator.out_shape
-    back = operator.adjoint if square else operator.pinv
-
-    def length(a):
-        return a.flatten(1).norm(dim=1)
-
-    def slope(function, at):
-        at = at.detach().requires_grad_()
-        return torch.autograd.grad(function(at).sum(), at)[0]
-
-    def data(u):
-        return length(back(measurement.y) - back(operator.A(prior.decode(u))))
-
-    def psld(u):
-        z0 = prior.denoise(u, s)
-        x = prior.decode(z0)
-        glue = back(measurement.y) + x - back(operator.A(x))
-        return length(operator.A(x) - measurement.y) + 0.1 * length(z0 - prior.encode(glue))
-
-    for s, s2 in itertools.pairwise(sigmas):
-        v = (z - prior.denoise(z, s)) / s
-        z0, z1 = z - s * v, z + (1 - s) * v
-        if method == "flowdps":
-            zy = z0
-            for _ in range(3):
-                zy = zy - eta * slope(data, zy)
-            zt = (1 - s) * z0 + s * zy
-            noise = torch.zeros_like(z)
-            if s2 > 0:
-                noise = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
-            z = (1 - s2) * zt + s2 * (math.sqrt(s2) * z1 + math.sqrt(1 - s2) * noise)
-        else:
-            gradient = slope(data, z0) if method == "flowchef" else slope(psld, z)
-            z = (1 - s2) * z0 + s2 * z1 - eta * gradient
-    return z
+@pytest.mark.parametrize("method", ["flowdps", "flowchef", "psld"])
+def test_published_presets_are_the_papers(method):
+    values = flat(preset(method, "published"))
+    assert (values["step_size"], values["loss"], values["rule"]) == (15, "norm", "gradient")
+    assert values.get("inner_steps", 3) == 3
+    assert (values["pixel_error_std"], values["stop"]) == (0, 0)
 
 
 @pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_published_preset_is_the_published_update(method, recipe):
-    measurement = problem(recipe, count=2)
-    settings = preset(method, "published")
-    assert (settings.step_size, settings.loss, settings.inner_steps) == (15, "norm", 3)
-    got = run(method, measurement, SMALL[method], steps=6, prior=CurvedPrior())
-    want = published_by_hand(method, measurement, 0.05, 6)
-    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    """Written out equation by equation, with autograd only."""
+    measurement, gens, prior = problem(recipe, count=2), generators(0, 2), CurvedPrior()
+    got = run(method, measurement, SMALL[method], steps=6, prior=prior)
+    hand = Hand(prior, measurement, 0.05, gens)
+    shape = (prior.latent_channels, *measurement.operator.in_shape[1:])
+    z = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
+    for s, s2 in itertools.pairwise(published_sigmas(6).tolist()):
+        z = CASES[method].update(hand, z, s, s2)
+    torch.testing.assert_close(got, z, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)
@@ -263,7 +234,7 @@ def test_polishing_is_the_posterior_mean_around_the_decoded_image(recipe):
     """Its argmin by the dense matrix: (AᵀA / σ² + I / τ²) x = Aᵀy / σ² + D / τ²."""
     measurement, tau = problem(recipe), 0.3
     x = torch.randn(1, 3, 4, 6, generator=torch.Generator().manual_seed(5)).double()
-    got = data_consistency(x, measurement, replace(preset("flowdps"), pixel_error_std=tau))
+    got = data_consistency(x, measurement, with_values(preset("flowdps"), pixel_error_std=tau))
     operator, level = measurement.operator, measurement.noise_level
     size = math.prod(operator.in_shape)
     eye = torch.eye(size, dtype=torch.float64)
@@ -271,14 +242,16 @@ def test_polishing_is_the_posterior_mean_around_the_decoded_image(recipe):
     right = a.T @ measurement.y.flatten() / level**2 + x.flatten() / tau**2
     want = torch.linalg.solve(a.T @ a / level**2 + eye / tau**2, right)
     torch.testing.assert_close(got.flatten(), want, rtol=1e-7, atol=1e-7)
-    assert data_consistency(x, measurement, replace(preset("flowdps"), pixel_error_std=0.0)) is x
-    assert data_consistency(x, measurement, replace(preset("flowdps"), step_size=0.0)) is x
+    assert (
+        data_consistency(x, measurement, with_values(preset("flowdps"), pixel_error_std=0.0)) is x
+    )
+    assert data_consistency(x, measurement, with_values(preset("flowdps"), step_size=0.0)) is x
 
 
 def test_without_renewal_no_noise_is_drawn():
     measurement = problem(GaussianBlur(3, sigma=1.0))
     gens = generators(0, 1)
-    run("flowdps", measurement, replace(preset("flowdps"), renew=0.0), gens=gens)
+    run("flowdps", measurement, with_values(preset("flowdps"), renew=0.0), gens=gens)
     (fresh,) = generators(0, 1)
     torch.randn(3, 4, 6, generator=fresh)
     assert torch.equal(gens[0].get_state(), fresh.get_state())
@@ -311,20 +284,6 @@ def test_callback_sees_every_step(method):
     assert float(seen[0].loss.min()) > 0
 
 
-def both_ways(count: int, *names: str) -> dict[str, int]:
-    return {f"{name}{way}": count for name in names for way in ("", " gradient")}
-
-
-EXPECTED = {
-    "flowdps": {"transformer": 28, "pinv": 1, **both_ways(84, "decoder", "projection")},
-    "flowchef": {"transformer": 28, "pinv": 1, **both_ways(28, "decoder", "projection")},
-    "psld": {
-        **both_ways(28, "transformer", "decoder", "encoder", "A"),
-        **{"pinv": 29, "pinv gradient": 28},
-    },
-}
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_work_is_what_the_paper_counts_and_constants_once(method):
     prior, measurement = GaussianPrior(), problem(AveragePool(2))
@@ -332,18 +291,25 @@ def test_work_is_what_the_paper_counts_and_constants_once(method):
     prior.decode(torch.zeros(1, 3, 4, 6))
     work = Work(prior, measurement)
     counted = run(method, work.measurement, SMALL[method], steps=28, prior=prior)
-    assert work.counted() == EXPECTED[method]
+    assert work.counted() == CASES[method].work
     assert torch.equal(counted, plain)
+
+
+RESIDUAL = with_values(SMALL["flowdps"], loss="residual")
 
 
 @pytest.mark.parametrize(
     ("recipe", "settings", "expected"),
     [
         (GaussianBlur(3, sigma=1.0), SMALL["flowdps"], {"adjoint": 1, **both_ways(6, "normal")}),
-        (GaussianBlur(3, sigma=1.0), replace(SMALL["flowdps"], loss="residual"), both_ways(6, "A")),
+        (
+            GaussianBlur(3, sigma=1.0),
+            with_values(SMALL["flowdps"], loss="residual"),
+            both_ways(6, "A"),
+        ),
         (AveragePool(2), preset("flowdps", "tuned"), {**both_ways(16, "A"), "prox": 1}),
         (Clip(-0.5, 0.5), preset("flowdps", "tuned"), both_ways(16, "A")),
-        (AveragePool(2), replace(preset("flowdps", "tuned"), step_size=0.0), {}),
+        (AveragePool(2), with_values(preset("flowdps", "tuned"), step_size=0.0), {}),
     ],
     ids=["normal", "residual", "likelihood", "not linear", "none"],
 )
@@ -359,7 +325,7 @@ def test_operators_are_applied_no_more_than_needed(recipe, settings, expected):
 
 
 def test_early_noise_levels_may_take_fewer_steps():
-    settings = replace(preset("flowdps", "tuned"), early_steps=2, early_sigma=0.7)
+    settings = with_values(preset("flowdps", "tuned"), early_steps=2, early_sigma=0.7)
     levels = published_sigmas(28)[:-1]
     early = int((levels > 0.7).sum())
     prior, measurement = GaussianPrior(), problem(AveragePool(2))
@@ -367,7 +333,7 @@ def test_early_noise_levels_may_take_fewer_steps():
     assert prior.passes["decoder"] == 2 * early + 8 * (28 - early)
     assert 0 < early < 28
     with pytest.raises(ValueError, match="early_steps is -1"):
-        replace(settings, early_steps=-1)
+        with_values(settings, early_steps=-1)
 
 
 @pytest.mark.parametrize(
@@ -395,13 +361,76 @@ def test_bad_arguments_are_named(change, words):
         )
 
 
-def test_bad_settings_are_named():
-    with pytest.raises(ValueError, match="step size is nan"):
-        Settings(step_size=float("nan"))
-    with pytest.raises(ValueError, match="unknown preset"):
-        preset("flowdps", "best")
-    with pytest.raises(ValueError, match="steps is 0"):
-        published_sigmas(0)
+SENSELESS = {
+    "step_size is nan; expected a number of at least 0": lambda: GradientStep(float("nan")),
+    "stop is -1; expected a number of at least 0": lambda: GradientStep(1.0, stop=-1),
+    "loss is 'l1'; expected one of norm, residual, squared": lambda: GradientStep(1.0, loss="l1"),
+    "rule is 'sgd'; expected one of gradient, adam": lambda: GradientStep(1.0, rule="sgd"),
+    "decay is 1.0 and the rule is 'gradient'": lambda: GradientStep(1.0, decay=1.0),
+    "inner_steps is 0; expected a number of at least 1": lambda: InnerSteps(1.0, inner_steps=0),
+    "early_steps is -1": lambda: InnerSteps(1.0, early_steps=-1),
+    "proximal_weight is 2.0 and the loss is 'norm'": lambda: InnerSteps(1.0, proximal_weight=2.0),
+    "pixel_error_std is -0.1": lambda: PixelCorrection(-0.1),
+    "renew is 2; expected a number from 0 to 1": lambda: FlowDPSSettings(
+        data_step=InnerSteps(1.0), renew=2
+    ),
+    "weight is 'half'": lambda: FlowDPSSettings(data_step=InnerSteps(1.0), weight="half"),
+    "the data step of psld is InnerSteps": lambda: PSLDSettings(data_step=InnerSteps(1.0)),
+    "FlowChefSettings has no value 'renew'": lambda: with_values(preset("flowchef"), renew=0.5),
+    "unknown preset 'best'; expected one of tuned": lambda: preset("flowdps", "best"),
+    "unknown method 'dps'; expected one of flowdps": lambda: preset("dps"),
+    "steps is 0": lambda: published_sigmas(0),
+    "flowchef takes FlowChefSettings and was given FlowDPSSettings": lambda: run(
+        "flowchef", problem(AveragePool(2)), preset("flowdps")
+    ),
+    "step_scale is -1": lambda: override(preset("flowdps"), step_scale=-1),
+    "stop is -0.5; expected -1": lambda: override(preset("flowdps"), stop=-0.5),
+    "inner_steps is 2 and FlowChefSettings has none": lambda: override(
+        preset("flowchef"), inner_steps=2
+    ),
+}
+
+
+@pytest.mark.parametrize("words", SENSELESS)
+def test_what_makes_no_sense_is_refused_in_one_sentence(words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        SENSELESS[words]()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_overrides_change_what_they_say_and_nothing_else(method, name):
+    plain = preset(method, name)
+    assert override(plain) == override(plain, inner_steps=0, stop=-1) == plain
+    values = flat(plain)
+    assert flat(override(plain, step_scale=2)) == {**values, "step_size": 2 * values["step_size"]}
+    held = with_values(plain, stop=1.5)
+    assert override(held, stop=0) == with_values(held, stop=0.0)
+    assert override(held, stop=1.1) == with_values(held, stop=1.1)
+    if METHODS[method].inner_steps:
+        assert flat(override(plain, inner_steps=5)) == {**values, "inner_steps": 5}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_row_is_complete(method):
+    row = METHODS[method]
+    assert row.name == method == method.lower()
+    assert row.about.endswith(".")
+    assert set(row.presets) == set(PRESETS)
+    assert all(isinstance(settings, row.settings) for settings in row.presets.values())
+
+
+def test_flowchef_takes_any_data_step():
+    """Two inner steps of the plain gradient are the step, and another one from where it led."""
+    measurement, prior = problem(AveragePool(2), count=2), CurvedPrior()
+    settings = FlowChefSettings(data_step=InnerSteps(0.05, inner_steps=2))
+    got = run("flowchef", measurement, settings, steps=1, prior=prior)
+    z = torch.stack([torch.randn(3, 4, 6, generator=g) for g in generators(0, 2)]).double()
+    z0 = prior.denoise(z, 1.0)
+    loss, want = DataLoss(prior, measurement, "norm"), z0
+    for _ in range(2):
+        want = want - 0.05 * loss.gradient(want)[1]
+    torch.testing.assert_close(got, want)
 
 
 NONLINEAR = [Jpeg(30, "4:4:4"), Quantise(5), Clip(-0.5, 0.5)]
@@ -414,7 +443,7 @@ def test_what_is_not_linear_is_followed_all_the_same(method, recipe):
     settings = preset(method, "tuned")
     loss = DataLoss(GaussianPrior(), measurement, "squared")
     pulled = loss(run(method, measurement, settings, steps=24))
-    free = loss(run(method, measurement, replace(settings, step_size=0.0), steps=24))
+    free = loss(run(method, measurement, with_values(settings, step_size=0.0), steps=24))
     assert bool((pulled < 0.5 * free).all())
 
 
@@ -423,11 +452,12 @@ def test_what_is_not_linear_is_compared_as_it_is_and_not_polished():
     x = torch.linspace(-1, 1, measurement.y.numel(), dtype=torch.float64).view_as(measurement.y)
     want = (measurement.operator.A(x) - measurement.y).flatten(1).norm(dim=1)
     torch.testing.assert_close(DataLoss(CurvedPrior(), measurement, "norm").of_images(x), want)
-    assert data_consistency(x, measurement, Settings(1.0, pixel_error_std=0.1)) is x
+    settings = with_values(preset("flowdps"), pixel_error_std=0.1)
+    assert data_consistency(x, measurement, settings) is x
 
 
 def test_psld_refuses_what_it_cannot_glue():
     measurement = problem(Chain((AveragePool(2), Clip())), size=(4, 6))
     with pytest.raises(ValueError, match=r"psld needs a linear operator.*choose flowdps"):
-        run("psld", measurement, Settings(1.0))
-    run("flowdps", measurement, Settings(1.0), steps=2)
+        run("psld", measurement, preset("psld"))
+    run("flowdps", measurement, preset("flowdps"), steps=2)

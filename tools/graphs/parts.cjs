@@ -34,7 +34,7 @@ const report = (key, from, place, title = 'Report') =>
 
 function sampler(key, method, place, { seed = 1, cfg = 1.0, prompts = false } = {}) {
   return [key, `FlowDPS_${method}Sampler`, place, {
-    set: { seed, control_after_generate: 'fixed', steps: 28, cfg, preset: 'tuned', step_size: 1.0 },
+    set: { seed, control_after_generate: 'fixed', steps: 28, cfg, preset: 'tuned', step_scale: 1.0 },
     from: {
       model: ['prior', 'model'], vae: ['prior', 'vae'],
       positive: prompts ? ['positive', 'CONDITIONING'] : ['empty', 'conditioning'],

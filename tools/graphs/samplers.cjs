@@ -84,7 +84,7 @@ function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.0
     }],
     ['sigmas', 'FlowDPS_Sigmas', [720, 346, 300, 0], { set: { steps: 28, shift: 4.0 } }],
     ['sampler', `FlowDPS_${method}SamplerObject`, [720, 550, 300, 0], {
-      set: { preset: 'tuned', step_size: 1.0 },
+      set: { preset: 'tuned', step_scale: 1.0 },
       from: { measurement: ['encode', 'measurement'], vae: ['prior', 'vae'] },
     }],
     show('measured', 'What was measured', ['encode', 'image'], [720, 840, 300, 250]),

@@ -13,7 +13,7 @@ from comfyui_flowdps.priors.gradients import checkpointing, normalised_strips, s
 from comfyui_flowdps.priors.gradients.modes import DecoderGradient
 from comfyui_flowdps.priors.gradients.stages import stages_of
 from comfyui_flowdps.samplers import METHODS, preset, published_sigmas, sample
-from comfyui_flowdps.samplers.data_step import saving_memory
+from comfyui_flowdps.samplers.data_loss import saving_memory
 from torch import nn
 
 

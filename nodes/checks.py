@@ -1,0 +1,83 @@
+"""What a restoration refuses before its first pass, each in one sentence."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.sample
+import torch
+from torch import Tensor
+
+from ..operators.observation import Observation
+from ..priors.comfy import latent_shape, stride_of
+
+
+def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> None:
+    """ValueError unless latents of ``shape`` are those of the measurement's images."""
+    height, width = (n * stride_of(vae) for n in shape[-2:])
+    tall, wide = observation.padded_size
+    if (height, width) != (tall, wide):
+        raise ValueError(
+            f"the latent is {width}x{height} pixels and the measurement belongs to an image of"
+            f" {wide}x{tall}: use the latent of Encode Measurement"
+        )
+
+
+def check_conditioning(model: Any, conditioning: Any, name: str) -> None:
+    """ValueError where MODEL needs a pooled text vector and ``conditioning`` has none."""
+    for _, values in conditioning:
+        try:
+            model.model.encode_adm(**values)
+        except KeyError as error:
+            if error.args[0] == "pooled_output":
+                raise ValueError(
+                    f"the {name} conditioning has no pooled output, which this MODEL needs: encode"
+                    " the prompt with the CLIP of the same checkpoint, or use Empty Flow"
+                    " Conditioning"
+                ) from error
+        except Exception:  # It may need what only a run knows; the host will say.
+            continue
+
+
+def check_mask(mask: Tensor, observation: Observation, shape: tuple[int, ...]) -> Tensor:
+    """The noise mask (N, 1, H, W) at the size of the padded image; ValueError for another size."""
+    mask = mask.reshape(-1, 1, *mask.shape[-2:])
+    size = tuple(mask.shape[-2:])
+    if size == observation.image_size and observation.padded:
+        bottom, right = (a - b for a, b in zip(observation.padded_size, size, strict=True))
+        return torch.nn.functional.pad(mask, (0, right, 0, bottom), mode="replicate")
+    if size not in (observation.padded_size, shape[-2:]):
+        raise ValueError(
+            f"the mask is {size[1]}x{size[0]} and the restoration {observation.image_size[1]}x"
+            f"{observation.image_size[0]}; expected a mask of that size"
+        )
+    return mask
+
+
+def start_of(
+    model: Any, vae: Any, observation: Observation, latent: dict[str, Any] | None
+) -> tuple[Tensor, Tensor | None]:
+    """Latents (N, C, h, w) to start from and their noise mask; None is an empty latent.
+
+    Raises ValueError where MODEL, VAE, measurement and latent do not fit each other.
+    """
+    stride, (height, width) = stride_of(vae), observation.padded_size
+    if height % stride or width % stride:
+        raise ValueError(
+            f"the restoration is {width}x{height} and this VAE needs sides that are multiples of"
+            f" {stride}: connect the VAE to Encode Measurement"
+        )
+    shape = latent_shape(model, vae, len(observation.y), height, width)
+    latent = latent or {"samples": torch.zeros(shape)}
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    if samples.shape[1] != shape[1]:
+        raise ValueError(
+            f"the latent has {samples.shape[1]} channels and the MODEL {shape[1]}: encode it with"
+            " the VAE of the same model family"
+        )
+    check_latent(observation, vae, tuple(samples.shape))
+    mask = latent.get("noise_mask")
+    if mask is not None:
+        mask = check_mask(mask, observation, tuple(samples.shape))
+    return samples, mask

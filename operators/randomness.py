@@ -1,0 +1,34 @@
+"""One way from a seed to generators, and from generators to noise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def generator(seed: int, purpose: str, key: str | int) -> torch.Generator:
+    """A CPU generator for ``purpose``, such as "measurement" or "sampling", of one sample.
+
+    ``key`` names the sample: its picture's file name, or its place in the batch. Different seeds,
+    purposes and keys give independent streams; what else is in the batch does not matter.
+    """
+    digest = hashlib.sha256(f"{seed}/{purpose}/{key}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def generators(seed: int, purpose: str, keys: Iterable[str | int]) -> list[torch.Generator]:
+    """``generator`` for every one of ``keys``."""
+    return [generator(seed, purpose, key) for key in keys]
+
+
+def standard_normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+    """Noise of ``shape`` (N, ...), float32 on the CPU; sample k is drawn from ``generators[k]``.
+
+    ValueError unless there is one generator per sample.
+    """
+    if len(generators) != shape[0]:
+        raise ValueError(f"{len(generators)} generators for {shape[0]} samples; expected one each")
+    return torch.stack([torch.randn(*shape[1:], generator=g) for g in generators])

@@ -1,0 +1,20 @@
+"""Refusals of settings, each in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def at_least(least: int, **values: float) -> None:
+    """ValueError for the first of the named values that is not finite or below ``least``."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{name} is {value}; expected a number of at least {least}")
+
+
+def one_of(choices: Sequence[str], **values: str) -> None:
+    """ValueError for the first of the named values that is none of ``choices``."""
+    for name, value in values.items():
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")

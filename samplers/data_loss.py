@@ -1,0 +1,109 @@
+"""The data loss: how far images or latents are from a measurement, and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..operators import LinearOperator, Measurement, Operator
+from ..priors.base import FlowPrior, is_out_of_memory
+from .discrepancy import DiscrepancyStop
+
+
+def squared_norm(values: Tensor) -> Tensor:
+    """Squared Euclidean norm of every sample: (N, ...) to (N,)."""
+    return values.flatten(1).square().sum(1)
+
+
+def norm(values: Tensor) -> Tensor:
+    """Euclidean norm of every sample, with gradient 0 at 0."""
+    squared = squared_norm(values)
+    zero = squared == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
+
+
+Loss = Literal["norm", "residual", "squared"]
+LOSSES = ("norm", "residual", "squared")
+"""What a data loss may be; docs/samplers.md has their equations."""
+
+Map = Callable[[Tensor], Tensor]
+
+
+def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:
+    """B of the loss ``kind``, and B A as one operator.
+
+    A⁺ for super-resolution (A changes the size), Aᵀ for deblurring, and the identity for what is
+    not linear and, in the loss ``residual``, for deblurring.
+    """
+    same = operator.in_shape == operator.out_shape
+    if not isinstance(operator, LinearOperator) or (same and kind == "residual"):
+        return lambda y: y, operator.A
+    if same:
+        return operator.adjoint, operator.normal
+    return operator.pinv, operator.projection
+
+
+class DataLoss:
+    """Data loss of images or latents, one number per sample; constants are computed once.
+
+    With the decoder D, the noise level σₙ and the back-projection B of ``back_projection``:
+    ``norm`` and ``residual`` are ‖B y − B A D(z)‖, ``squared`` is the negative log-likelihood
+    ‖A D(z) − y‖² / 2σₙ². ``stop`` keeps the residual of the images that the loss saw last.
+    """
+
+    def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str, stop: float = 0.0):
+        self.stop = DiscrepancyStop(stop, measurement, 2 if kind == "squared" else 1)
+        self.prior, self.measurement, self.kind = prior, measurement, kind
+        self.project, self._projected_A = back_projection(measurement.operator, kind)
+        self.variance = measurement.floored_noise_level**2
+
+    @cached_property
+    def projected(self) -> Tensor:
+        """B y, computed once."""
+        return self.project(self.measurement.y)
+
+    def of_images(self, x: Tensor) -> Tensor:
+        """Loss of images (N, 3, H, W)."""
+        if self.kind != "squared":
+            if self.stop.ratio_goal:
+                self.stop.update(self.measurement.operator.A(x.detach()))
+            return norm(self.projected - self._projected_A(x))
+        seen = self.measurement.operator.A(x)
+        self.stop.update(seen)
+        return squared_norm(seen - self.measurement.y) / (2 * self.variance)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Loss of latents (N, C, h, w)."""
+        return self.of_images(self.prior.decode(z))
+
+    def gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (N,) and its gradient at the latents ``z``."""
+
+        def once() -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                at = z.detach().requires_grad_()
+                loss = self(at)
+                (gradient,) = torch.autograd.grad(loss.sum(), at)
+            return loss.detach(), gradient
+
+        return saving_memory(self.prior, once)
+
+
+Result = TypeVar("Result")
+
+
+def saving_memory(prior: FlowPrior, work: Callable[[], Result]) -> Result:
+    """What ``work`` returns; it is done again while memory runs out and the prior can save some."""
+    while True:
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not (is_out_of_memory(error) and prior.save_memory()):
+                raise
+        # Past the handler, which keeps the failed pass alive.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
