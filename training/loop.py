@@ -111,7 +111,7 @@ class Run:
         self.generator = torch.Generator().manual_seed(0)
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            self._resume(torch.load(self.path, weights_only=True))
+            self._resume(torch.load(self.path, weights_only=True, map_location="cpu"))
         self._mark = time.perf_counter()
         self._start = (self.step, self.seconds)
 
