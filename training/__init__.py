@@ -1,1 +1,1 @@
-"""Training of the demo prior: data, autoencoder, flow, and the single-file checkpoint."""
+"""Training of priors: photographs (``python -m comfyui_flowdps.training``) and emoji."""

@@ -1,223 +1,265 @@
-"""Train the demo flow, after the autoencoder: ``python -m comfyui_flowdps.training.flow``."""
+"""Train the flow of a prior for photographs, on latents of a finished autoencoder.
+
+``python -m comfyui_flowdps.training --images FOLDER`` does it all; see ``docs/training.md``.
+"""
 
 from __future__ import annotations
 
-import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import data
+from .latents import Shards, encode
 from .loop import Run, optimisers
-from .taesd import LATENT_CHANNELS, NarrowAutoencoder
+from .photos import Photo, fixed_crops
+from .taesd import LATENT_CHANNELS, STRIDE, Autoencoder
+from .wiener import Wiener
 
 CONTEXT_WIDTH, POOLED_WIDTH = 64, 32
-LAYERS, HEAD = 3, 64
-PATCH = 1
-"""One token per latent cell (SD3 has four): the images are small, and detail is what restores."""
-POSITIONS = 96
-# Canvas in pixels -> pictures in the pool. A few canvases of other shapes keep positions beyond the
-# usual 16 x 16 cells trained, for rectangular and larger images.
-POOLS = {(128, 128): 9000, (96, 160): 300, (160, 96): 300, (192, 192): 300}
-OTHER_SHAPES = 0.08
+HEAD, PATCH = 64, 2
+POSITIONS = 64
+"""Tokens a side that the position table covers: images of up to 1024 pixels."""
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+"""Noise levels σ at which held-out crops are denoised for the log."""
+
+FINE_TUNING = 0.25
+"""Factor of the learning rates where a trained flow is the beginning."""
 
 
-def network():
-    """diffusers' SD3 transformer, with modulations and output starting at zero."""
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, for how long, and how often it is looked at.
+
+    ``side`` is that of most training crops and ``cells`` the size of a batch, in latent cells:
+    16,384 are 64 crops of 128 x 128 pixels. The first ``first_shards`` shards of ``windows``
+    windows are made before the first step, and one more every ``shard_every`` steps until there
+    are ``shards``. ``log_every`` is a multiple of ``save_every``; an interruption costs no more
+    than the steps since the last save.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    layers: int = 4
+    side: int = 16
+    cells: int = 16_384
+    windows: int = 50
+    first_shards: int = 4
+    shards: int = 120
+    shard_every: int = 100
+    save_every: int = 50
+    log_every: int = 200
+    held_out: int = 128
+    muon: float = 0.02
+    adam: float = 1e-3
+    ema: float = 0.9995
+    cooldown: float = 0.3
+
+
+def network(layers: int) -> nn.Module:
+    """diffusers' SD3 transformer, 64 x ``layers`` wide; modulations and output start at zero."""
     from diffusers import SD3Transformer2DModel
 
     model = SD3Transformer2DModel(
         sample_size=POSITIONS * PATCH,
         patch_size=PATCH,
         in_channels=LATENT_CHANNELS,
-        num_layers=LAYERS,
+        num_layers=layers,
         attention_head_dim=HEAD,
-        num_attention_heads=LAYERS,
+        num_attention_heads=layers,
         joint_attention_dim=CONTEXT_WIDTH,
-        caption_projection_dim=LAYERS * HEAD,
+        caption_projection_dim=layers * HEAD,
         pooled_projection_dim=POOLED_WIDTH,
         out_channels=LATENT_CHANNELS,
         pos_embed_max_size=POSITIONS,
         qk_norm="rms_norm",
     )
+    zero = ("norm1.linear", "norm1_context.linear", "norm_out.linear", "proj_out")
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=0.0 if name.endswith(zero) else 0.02)
             nn.init.zeros_(module.bias)
-            if name.endswith(
-                ("norm1.linear", "norm1_context.linear", "norm_out.linear", "proj_out")
-            ):
-                nn.init.zeros_(module.weight)
     return model
 
 
-def velocity(model: nn.Module, z: Tensor, sigma: Tensor) -> Tensor:
-    """Velocity at ``z`` (N, 16, h, w), ``sigma`` (N,), conditioned on one zero token."""
+def depth(state: Mapping[str, Tensor]) -> int:
+    """Number of layers of a network, from its state."""
+    return 1 + max(int(k.split(".")[1]) for k in state if k.startswith("transformer_blocks."))
+
+
+def velocity(model: nn.Module, x: Tensor, sigma: Tensor) -> Tensor:
+    """Velocity ε - z0 at ``x`` (N, 16, h, w) and ``sigma`` (N,), conditioned on one zero token."""
     return model(
-        hidden_states=z,
-        encoder_hidden_states=z.new_zeros(len(z), 1, CONTEXT_WIDTH),
-        pooled_projections=z.new_zeros(len(z), POOLED_WIDTH),
+        hidden_states=x,
+        encoder_hidden_states=x.new_zeros(len(x), 1, CONTEXT_WIDTH),
+        pooled_projections=x.new_zeros(len(x), POOLED_WIDTH),
         timestep=sigma * 1000,
         return_dict=False,
     )[0]
 
 
-def _place(rgba: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Scale, shift and flip one premultiplied picture onto a canvas (4, height, width)."""
-    draw = torch.rand(4, generator=generator)
-    centred = bool(draw[0] < 0.6) and (height, width) == rgba.shape[1:]
-    if centred:
-        placed = rgba.float()
-    else:
-        scale = 0.55 + 0.55 * draw[1]
-        shift = (torch.rand(2, generator=generator) * 2 - 1) * (1.05 - 0.6 * scale).clamp(0.05)
-        side = float(data.SIZE)
-        theta = torch.tensor(
-            [
-                [width / side / scale, 0, -shift[0] * width / side / scale],
-                [0, height / side / scale, -shift[1] * height / side / scale],
-            ]
-        )
-        grid = F.affine_grid(theta[None], [1, 4, height, width], align_corners=False)
-        placed = F.grid_sample(rgba[None].float(), grid, mode="bilinear", align_corners=False)[0]
-    return placed.flip(-1) if draw[2] < 0.5 else placed
+def parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Inner matrices of the image's stream (for Muon) and the rest (for AdamW).
 
-
-def canvases(
-    pool: Tensor, count: int, height: int, width: int, generator: torch.Generator
-) -> Tensor:
-    """``count`` augmented training images (count, 3, height, width) in [-1, 1]."""
-    layers = []
-    crowded = (height, width) != tuple(pool.shape[2:])
-    for _ in range(count):
-        canvas = torch.zeros(4, height, width)
-        extra = int(torch.randint(4, (), generator=generator)) if crowded else 0
-        for _ in range(1 + extra):
-            index = int(torch.randint(len(pool), (), generator=generator))
-            top = _place(pool[index], height, width, generator)
-            canvas = top + canvas * (1 - top[3:] / 255)
-        layers.append(canvas)
-    colours = data.random_colours(count, generator)
-    images = data.on_background(torch.stack(layers), colours)
-    return data.colour_augment(images, generator)
-
-
-@torch.no_grad()
-def latents(autoencoder: NarrowAutoencoder, images: Tensor, scale: float) -> Tensor:
-    """Unit-variance latents of ``images``."""
-    with torch.autocast("cpu", torch.bfloat16):
-        z = autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
-    return z.float() / scale
-
-
-class Pool:
-    """Cached latents of augmented pictures, renewed little by little while the flow trains."""
-
-    def __init__(self, autoencoder: NarrowAutoencoder, rgba: Tensor, scale: float, seed: int):
-        self.autoencoder, self.rgba, self.scale = autoencoder, rgba, scale
-        self.generator = torch.Generator().manual_seed(seed)
-        self.cache = {shape: self._make(count, shape) for shape, count in POOLS.items()}
-        self.next = 0
-
-    def _make(self, count: int, shape: tuple[int, int]) -> Tensor:
-        made = []
-        for start in range(0, count, 50):
-            images = canvases(self.rgba, min(50, count - start), *shape, self.generator)
-            made.append(latents(self.autoencoder, images, self.scale))
-        return torch.cat(made)
-
-    def renew(self, count: int) -> None:
-        """Replace the oldest ``count`` square pictures."""
-        shape = (data.SIZE, data.SIZE)
-        bank = self.cache[shape]
-        where = (torch.arange(count) + self.next) % len(bank)
-        bank[where] = self._make(count, shape)
-        self.next = int(where[-1]) + 1
-
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """A batch of one shape."""
-        shape = (data.SIZE, data.SIZE)
-        if torch.rand((), generator=generator) < OTHER_SHAPES:
-            others = [s for s in POOLS if s != shape]
-            shape = others[int(torch.randint(len(others), (), generator=generator))]
-        bank = self.cache[shape]
-        return bank[torch.randint(len(bank), (count,), generator=generator)]
+    The context's stream sees one constant token: orthogonal updates would only cost time there.
+    """
+    names = (".attn.to_", ".ff.net.")
+    inner = [
+        p
+        for name, p in model.named_parameters()
+        if p.ndim == 2 and any(part in name for part in names) and ".to_add_out." not in name
+    ]
+    chosen = {id(p) for p in inner}
+    return inner, [p for p in model.parameters() if id(p) not in chosen]
 
 
 def times(count: int, generator: torch.Generator) -> Tensor:
-    """σ for training: 70 % logit-normal(0.2, 1), 30 % uniform, so that the ends are learnt too."""
-    normal = torch.sigmoid(0.2 + torch.randn(count, generator=generator))
-    uniform = torch.rand(count, generator=generator)
-    return torch.where(torch.rand(count, generator=generator) < 0.7, normal, uniform)
+    """σ (count,) for training: 65 % logit-normal(-0.9, 0.9), 35 % uniform, evenly over a batch.
+
+    Restoration happens below σ = 0.5; the uniform part teaches the ends too. Each of ``count``
+    equal parts of the distribution gives one σ, so that batches differ less.
+    """
+    draw = torch.rand(count, generator=generator, dtype=torch.float64)
+    share = (torch.arange(count) + draw) / count
+    normal = torch.sigmoid(-0.9 + 0.9 * torch.special.ndtri((share / 0.65).clamp(1e-6, 1 - 1e-6)))
+    return torch.where(share < 0.65, normal, (share - 0.65) / 0.35).float()
 
 
 def flow_loss(model: nn.Module, z0: Tensor, generator: torch.Generator) -> Tensor:
-    """Rectified-flow loss of a batch of latents, ‖v_θ(z_σ, σ) − (ε − z0)‖² per element."""
-    sigma = times(len(z0), generator)
-    noise = torch.randn(z0.shape, generator=generator)
+    """Rectified-flow loss of latents (N, 16, h, w): mean of (v(x, σ) - (ε - z0))²."""
+    sigma = times(len(z0), generator).to(z0.device)
+    noise = torch.randn(z0.shape, generator=generator).to(z0.device)
     s = sigma[:, None, None, None]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(z0.device.type, torch.bfloat16, enabled=z0.is_cuda):
         v = velocity(model, s * noise + (1 - s) * z0, sigma)
     return (v.float() - (noise - z0)).square().mean()
 
 
-@torch.no_grad()
-def held_out_loss(state: dict[str, Tensor], z0: Tensor) -> float:
-    """The same loss on held-out latents with the same times and noise every time."""
-    model = network()
-    model.load_state_dict(state)
-    generator = torch.Generator().manual_seed(5)
-    return sum(float(flow_loss(model, part, generator)) for part in z0.split(30)) / len(
-        z0.split(30)
-    )
+class HeldOut:
+    """Crops (N, 16, h, w) that do not train, and the squared errors of the Wiener filter there.
+
+    ``gains`` tells by how many dB a flow denoises them better. Noise is the same every time.
+    """
+
+    def __init__(self, crops: Tensor, wiener: Wiener):
+        self.crops = crops
+        generator = torch.Generator().manual_seed(7)
+        self.noise = torch.randn(crops.shape, generator=generator)
+        self.wiener = [
+            float((wiener.denoise(self._noisy(s), s) - crops).square().mean()) for s in LEVELS
+        ]
+
+    def _noisy(self, sigma: float) -> Tensor:
+        return (1 - sigma) * self.crops + sigma * self.noise
+
+    @torch.no_grad()
+    def errors(self, model: nn.Module) -> list[float]:
+        """Mean squared error of the flow's estimate of z0 at each of ``LEVELS``."""
+        device = next(model.parameters()).device
+        result = []
+        for sigma in LEVELS:
+            total = 0.0
+            for x, z0 in zip(self._noisy(sigma).split(64), self.crops.split(64), strict=True):
+                x = x.to(device)
+                v = velocity(model, x, torch.full((len(x),), sigma, device=device))
+                total += float((x - sigma * v - z0.to(device)).square().sum())
+            result.append(total / self.crops.numel())
+        return result
+
+    def report(self, model: nn.Module) -> dict[str, dict[str, float]]:
+        """By noise level: velocity loss (squared error over σ²), and dB below the Wiener filter."""
+        loss, gain = {}, {}
+        for sigma, error, linear in zip(LEVELS, self.errors(model), self.wiener, strict=True):
+            loss[str(sigma)] = error / sigma**2
+            gain[str(sigma)] = 10 * math.log10(linear / error)
+        return {"loss": loss, "gain": gain}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("runs/data"))
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=32)
-    args = parser.parse_args(arguments)
+def baseline(path: Path, shards: Shards, count: int) -> Wiener:
+    """The Wiener filter of ``count`` training crops, kept in ``path``: it takes a minute or so."""
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        return Wiener(saved["mean"], saved["values"], saved["vectors"])
+    crops = shards.draw(count, (shards.side, shards.side), torch.Generator().manual_seed(3))
+    wiener = Wiener.fit(crops)
+    torch.save({"mean": wiener.mean, "values": wiener.values, "vectors": wiener.vectors}, path)
+    return wiener
+
+
+def train(
+    folder: Path,
+    autoencoder: Autoencoder,
+    photos: Sequence[Photo],
+    held_out: Sequence[Photo],
+    plan: Plan,
+    start: nn.Module | None = None,
+) -> nn.Module:
+    """Train a flow and return its moving average; an interrupted run in ``folder`` goes on.
+
+    It begins with the weights of ``start`` (a gentler training by ``FINE_TUNING``) or with none.
+
+    ``folder`` gets the shards of latents, ``flow.pt`` (the state) and ``flow.log.jsonl``: the
+    training loss, and for the held-out crops the loss and the gain over Wiener by noise level.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    emoji = data.load(data.download(args.data))
-    train, held_groups = data.split(emoji)
-    rgba = torch.stack([item.rgba for item in emoji])
-    autoencoder = NarrowAutoencoder().eval()
-    autoencoder.load_state_dict(torch.load(args.out / "autoencoder.pt", weights_only=True)["ema"])
-    autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    sample = canvases(rgba[train], 200, data.SIZE, data.SIZE, torch.Generator().manual_seed(2))
-    scale = float(latents(autoencoder, sample, 1.0).std())
-    torch.save({"scale": scale}, args.out / "scale.pt")
-    held = rgba[[group[0] for group in held_groups]]
-    colours = data.random_colours(len(held), torch.Generator().manual_seed(1))
-    held = latents(autoencoder, data.on_background(held, colours), scale)
-
-    model = network()
-    inner = [
-        p for n, p in model.named_parameters() if p.ndim == 2 and (".attn." in n or ".ff" in n)
-    ]
-    chosen = {id(p) for p in inner}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    run = Run("flow", args.out, args.minutes, model, optimisers(inner, rest, 0.02, 1e-3), 0.9993)
-    pool = Pool(autoencoder, rgba[train], scale, seed=run.step + 10)
-    print(f"latent scale {scale:.4f}, pool ready", flush=True)
+    autoencoder = autoencoder.requires_grad_(False).to(device)
+    shards = Shards(folder / "latents", autoencoder, photos, plan.windows, plan.side)
+    print(f"encoding {plan.first_shards * plan.windows} windows of photographs ...", flush=True)
+    shards.grow(plan.first_shards)
+    crops = fixed_crops(held_out, plan.side * STRIDE, plan.held_out)
+    crops = torch.stack([encode(autoencoder, crop) for crop in crops]).float()
+    wiener = baseline(folder / "wiener.pt", shards, 16 * len(shards.latents))
+    held = HeldOut(crops, wiener)
+    layers = plan.layers if start is None else depth(start.state_dict())
+    model = network(layers).to(device)
+    factor = 1.0
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+        factor = FINE_TUNING
+    run = Run(
+        "flow",
+        folder,
+        model,
+        optimisers(*parameters(model), factor * plan.muon, factor * plan.adam),
+        steps=plan.steps,
+        minutes=plan.minutes,
+        ema_decay=plan.ema,
+        cooldown=plan.cooldown,
+    )
+    average = network(layers).to(device).eval()
+    losses: list[float] = []
     run.pause()
-    while run.progress < 1:
-        value = flow_loss(model, pool.draw(args.batch, run.generator), run.generator)
+    while not run.finished:
+        wanted = min(plan.shards, plan.first_shards + run.step // plan.shard_every)
+        if wanted > shards.count:
+            shards.grow(wanted)
+            run.pause()
+        z0 = shards.batch(plan.cells, run.generator).to(device)
+        value = flow_loss(model, z0, run.generator)
         value.backward()
         run.update()
-        if run.step % 4 == 0:
-            pool.renew(8)
-        if run.step % 250 == 0:
-            run.log(loss=value.item(), held_out=held_out_loss(run.ema, held))
+        losses.append(value.item())
+        if run.step % plan.log_every == 0 or run.finished:
+            average.load_state_dict(run.ema)
+            run.log(train=sum(losses) / len(losses), **held.report(average))
+            losses.clear()
+        if run.step % plan.save_every == 0 or run.finished:
             run.save()
             run.pause()
-    run.save()
-    print(f"held-out loss {held_out_loss(run.ema, held):.4f}")
+    average.load_state_dict(run.ema)
+    return average
 
 
-if __name__ == "__main__":
-    main()
+def read(folder: Path) -> nn.Module:
+    """The moving average of a run in ``folder``, finished or not."""
+    path = folder / "flow.pt"
+    if not path.exists():
+        raise ValueError(f"no training has been saved in {folder}")
+    state = torch.load(path, weights_only=True, map_location="cpu")["ema"]
+    model = network(depth(state))
+    model.load_state_dict(state)
+    return model

@@ -1,14 +1,20 @@
-"""What both trainings share: Muon, moving average, a time budget, checkpoints and a log."""
+"""What all trainings share: Muon, a moving average, a plan of steps, checkpoints and a log."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+WARM_UP = 50
+"""Steps over which the learning rate rises."""
+PACE = (3, 13)
+"""A run of so many minutes is planned from the time that these steps took."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -38,7 +44,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """Nearest semi-orthogonal matrix to ``matrix`` (R, C), up to the usual 0.7..1.2 spread."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
     tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x
     x = x / (x.norm() + 1e-7)
@@ -49,13 +55,17 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 def optimisers(
-    matrices: list[nn.Parameter], rest: list[nn.Parameter], lr_muon: float, lr_adam: float
+    matrices: list[nn.Parameter],
+    rest: list[nn.Parameter],
+    lr_muon: float,
+    lr_adam: float,
+    decay: float = 0.01,
 ) -> list[torch.optim.Optimizer]:
     """Muon for the inner matrices, AdamW for what is left; ``peak`` keeps the full rate."""
-    result: list[torch.optim.Optimizer] = [
-        Muon(matrices, lr=lr_muon, weight_decay=0.01),
-        torch.optim.AdamW(rest, lr=lr_adam, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+    result: list[torch.optim.Optimizer] = []
+    if matrices:
+        result.append(Muon(matrices, lr=lr_muon, weight_decay=decay))
+    result.append(torch.optim.AdamW(rest, lr=lr_adam, betas=(0.9, 0.98), weight_decay=0.0))
     for optimiser in result:
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]
@@ -63,91 +73,151 @@ def optimisers(
 
 
 class Run:
-    """A training that lasts ``minutes`` of its own time, over any number of interruptions.
+    """A training of a planned number of steps, over any number of interruptions.
 
-    The learning rate follows the time used, so that the schedule ends when the budget does on a
-    machine of any speed. ``runs/<name>.pt`` holds the state, ``runs/<name>.log.jsonl`` the log.
+    The plan is ``steps``, or as many as fit in ``minutes`` at the pace of the first ones; it is
+    stored, so that a run that was stopped and one that was not give the same weights, bit for bit.
+    Another value of the same argument changes the plan of a stored run. The learning rate rises,
+    stays, and falls by a cosine over the last part ``cooldown`` of the plan: until then a plan can
+    be lengthened as if it had always been so.
+
+    ``<folder>/<name>.pt`` holds the state, ``<folder>/<name>.log.jsonl`` the log. All that a
+    training draws at random comes from ``generator``.
     """
 
     def __init__(
         self,
         name: str,
         folder: Path,
-        minutes: float,
         model: nn.Module,
         optimisers: list[torch.optim.Optimizer],
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
         ema_decay: float = 0.998,
+        cooldown: float = 0.7,
     ):
+        if (steps is None) == (minutes is None):
+            raise ValueError(f"give steps or minutes, one of the two; got {steps} and {minutes}")
+        self.name = name
         self.path, self.log_path = folder / f"{name}.pt", folder / f"{name}.log.jsonl"
-        self.model, self.optimisers, self.ema_decay = model, optimisers, ema_decay
-        self.budget, self.used, self.step = minutes * 60, 0.0, 0
+        self.model, self.optimisers = model, optimisers
+        self.ema_decay, self.cooldown = ema_decay, cooldown
+        self.steps, self.minutes = steps, minutes
+        self.step, self.seconds = 0, 0.0
+        self.pace = 0.0
+        """Seconds per step, measured at the beginning of the run."""
         self.ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.generator = torch.Generator().manual_seed(0)
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            saved = torch.load(self.path, weights_only=True)
-            model.load_state_dict(saved["model"])
-            self.ema, self.used, self.step = saved["ema"], saved["used"], saved["step"]
-            for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-                optimiser.load_state_dict(state)
-            self.generator.set_state(saved["generator"])
-            print(f"{name}: resumed at step {self.step}, {self.used / 60:.1f} min", flush=True)
+            self._resume(torch.load(self.path, weights_only=True, map_location="cpu"))
         self._mark = time.perf_counter()
+        self._start = (self.step, self.seconds)
+
+    def _resume(self, saved: dict) -> None:
+        self.model.load_state_dict(saved["model"])
+        for key, value in saved["ema"].items():
+            self.ema[key].copy_(value)
+        self.step, self.seconds, self.pace = saved["step"], saved["seconds"], saved["pace"]
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        self.generator.set_state(saved["generator"])
+        if self.minutes is not None and self.minutes == saved["minutes"]:
+            self.steps = saved["steps"]
+        elif self.minutes is not None and self.pace:
+            self.steps = self.step + round((self.minutes * 60 - self.seconds) / self.pace)
+        print(f"{self.name}: resumed at step {self.step}, {self.seconds / 60:.1f} min", flush=True)
 
     @property
     def progress(self) -> float:
-        """Part of the time budget that is used, 0 to 1."""
-        return min(1.0, self.used / self.budget)
+        """Part of the plan that is done, 0 to 1; 0 before there is a plan."""
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
 
-    def schedule(self) -> None:
-        """Warm up over 50 steps, hold, then a cosine to nothing over the last 70 % of the time."""
-        fall = max(0.0, (self.progress - 0.3) / 0.7)
-        factor = min(1.0, (self.step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * fall))
+    @property
+    def finished(self) -> bool:
+        return self.steps is not None and self.step >= self.steps
+
+    @property
+    def minutes_left(self) -> float:
+        """What the rest of the plan takes at the pace since this process started."""
+        done = self.step - self._start[0]
+        pace = (self.seconds - self._start[1]) / done if done else self.pace
+        return max(0, (self.steps or 0) - self.step) * pace / 60
+
+    def rate(self) -> float:
+        """Factor of the learning rate at this step."""
+        fall = max(0.0, (self.progress - 1 + self.cooldown) / self.cooldown) if self.cooldown else 0
+        return min(1.0, (self.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * fall))
+
+    def update(self) -> None:
+        """Clip, step the optimisers, update the moving average, the clock and the plan."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        factor = self.rate()
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * factor
-
-    def update(self) -> None:
-        """Clip, step the optimisers, update the moving average and the clock."""
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.schedule()
-        for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        decay = min(self.ema_decay, (self.step + 1) / (self.step + 20))
+        decay = min(self.ema_decay, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for key, value in self.model.state_dict().items():
                 self.ema[key].lerp_(value, 1 - decay)
         now = time.perf_counter()
-        self.used, self._mark = self.used + now - self._mark, now
+        self.seconds, self._mark = self.seconds + now - self._mark, now
         self.step += 1
+        self._plan()
+
+    def _plan(self) -> None:
+        first, last = PACE
+        if self.step == first:
+            self.pace = -self.seconds
+        if self.step == last:
+            self.pace = (self.pace + self.seconds) / (last - first)
+            if self.minutes is not None:
+                self.steps = max(last, round(self.minutes * 60 / self.pace))
+            print(
+                f"{self.name}: {self.steps} steps of {self.pace:.2f} s,"
+                f" {(self.steps or 0) * self.pace / 60:.0f} minutes",
+                flush=True,
+            )
 
     def pause(self) -> None:
-        """Leave the time since the last update out of the budget (evaluation, saving)."""
+        """Leave the time since the last update out of the count (evaluation, saving)."""
         self._mark = time.perf_counter()
 
-    def save(self) -> None:
+    def save(self, **more: object) -> None:
         """Write the state so that a killed process never leaves a broken file."""
         part = self.path.with_suffix(".part")
         torch.save(
             {
                 "model": self.model.state_dict(),
                 "ema": self.ema,
-                "used": self.used,
                 "step": self.step,
+                "seconds": self.seconds,
+                "pace": self.pace,
+                "steps": self.steps,
+                "minutes": self.minutes,
                 "optimisers": [o.state_dict() for o in self.optimisers],
                 "generator": self.generator.get_state(),
+                **more,
             },
             part,
         )
         part.replace(self.path)
 
-    def log(self, **values: float) -> None:
+    def log(self, **values: float | Mapping[str, float]) -> None:
         """Append a line to the log and print it with the time left."""
-        line = {"step": self.step, "minutes": round(self.used / 60, 2)} | {
-            k: round(v, 4) for k, v in values.items()
+
+        def short(value):
+            if isinstance(value, Mapping):
+                return {k: round(v, 4) for k, v in value.items()}
+            return round(value, 4)
+
+        line = {"step": self.step, "minutes": round(self.seconds / 60, 2)} | {
+            key: short(value) for key, value in values.items()
         }
         with self.log_path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        left = max(0.0, self.budget - self.used) / 60
-        print(" ".join(f"{k}={v}" for k, v in line.items()), f"left={left:.1f}min", flush=True)
+        left = f"left={self.minutes_left:.1f}min"
+        print(" ".join(f"{k}={v}" for k, v in line.items()), left, flush=True)

@@ -1,24 +1,24 @@
-"""A narrow autoencoder of TAESD's topology that embeds exactly into the 64-wide file layout.
+"""An autoencoder in TAESD's layout, with the keys and shapes of ``taesd3_*.safetensors``.
 
-ComfyUI and diffusers load only 64-wide TAESD networks. Training one at full width is slow on a CPU,
-so the widths here shrink towards the full-resolution end. Zero-padded channels stay zero through
-convolution, ReLU and skip connection, and a block of zeros is the identity behind a ReLU: the
-embedded network computes the same function.
+TAESD (madebyollin, MIT) is the small autoencoder that ComfyUI and diffusers load: 64 channels
+wide, three halvings, a latent that is passed through a soft clamp before it is decoded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 WIDTH = 64
 LATENT_CHANNELS = 16
-# (channels, residual blocks) per resolution, in the direction of the data.
-ENCODER_STAGES = ((24, 1), (32, 2), (64, 3), (64, 3))
-DECODER_STAGES = ((64, 3), (64, 3), (48, 2), (24, 1))
-ENCODER_BLOCKS = (1, 3, 3, 3)
-DECODER_BLOCKS = (3, 3, 3, 1)
+STRIDE = 8
+"""Pixels per latent cell, in each direction."""
+ENCODER_FILE, DECODER_FILE = "taesd3_encoder.safetensors", "taesd3_decoder.safetensors"
 
 
 class Block(nn.Module):
@@ -38,103 +38,64 @@ class Block(nn.Module):
         return F.relu(self.conv(x) + x)
 
 
-def _encoder() -> nn.Sequential:
-    first = ENCODER_STAGES[0][0]
-    layers: list[nn.Module] = [nn.Conv2d(3, first, 3, padding=1)]
-    width = first
-    for k, (channels, blocks) in enumerate(ENCODER_STAGES):
-        if k:
-            layers.append(nn.Conv2d(width, channels, 3, padding=1, stride=2, bias=False))
-        layers += [Block(channels) for _ in range(blocks)]
-        width = channels
+class Clamp(nn.Module):
+    """Soft limit of latents to ]-3, 3[; layer 0 of the decoder, without weights."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(z / 3) * 3
+
+
+def _encoder(width: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), Block(width)]
+    for _ in range(3):
+        layers.append(nn.Conv2d(width, width, 3, padding=1, stride=2, bias=False))
+        layers += [Block(width) for _ in range(3)]
     return nn.Sequential(*layers, nn.Conv2d(width, LATENT_CHANNELS, 3, padding=1))
 
 
-def _decoder() -> nn.Sequential:
-    width = DECODER_STAGES[0][0]
-    layers: list[nn.Module] = [nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1), nn.ReLU()]
-    for k, (channels, blocks) in enumerate(DECODER_STAGES):
-        if k:
-            layers += [
-                nn.Upsample(scale_factor=2),
-                nn.Conv2d(width, channels, 3, padding=1, bias=False),
-            ]
-        layers += [Block(channels) for _ in range(blocks)]
-        width = channels
-    return nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
+def _decoder(width: int) -> nn.Sequential:
+    layers: list[nn.Module] = [Clamp(), nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1), nn.ReLU()]
+    for blocks in (3, 3, 3):
+        layers += [Block(width) for _ in range(blocks)]
+        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1, bias=False)]
+    return nn.Sequential(*layers, Block(width), nn.Conv2d(width, 3, 3, padding=1))
 
 
-class NarrowAutoencoder(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1] to latents (N, 16, H/8, W/8) of about unit size, and back."""
+class Autoencoder(nn.Module):
+    """Images (N, 3, H, W) in [0, 1] to latents (N, 16, H/8, W/8) of about unit size, and back.
 
-    def __init__(self) -> None:
+    ``width`` other than 64 gives a smaller network for tests, which no host loads.
+    """
+
+    def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
-        self.encoder = _encoder()
-        self.decoder = _decoder()
+        self.encoder = _encoder(width)
+        self.decoder = _decoder(width)
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.encoder(images * 0.5 + 0.5)
+        return self.encoder(images)
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.decoder(torch.tanh(latents / 3) * 3) * 2 - 1
+        """Images, not clipped: gradients exist everywhere."""
+        return self.decoder(latents)
+
+    @classmethod
+    def read(cls, folder: Path) -> Autoencoder:
+        """The autoencoder of a folder's ``taesd3_encoder`` and ``taesd3_decoder`` files."""
+        state = {
+            f"{part}.{key}": value.float()
+            for part, name in (("encoder", ENCODER_FILE), ("decoder", DECODER_FILE))
+            for key, value in load_file(folder / name).items()
+        }
+        model = cls(state["encoder.0.weight"].shape[0])
+        model.load_state_dict(state)
+        return model
 
 
-def _place(state: dict[str, Tensor], key: str, conv: nn.Conv2d, c_in: int, c_out: int) -> None:
-    weight = torch.zeros(c_out, c_in, 3, 3)
-    weight[: conv.out_channels, : conv.in_channels] = conv.weight.detach()
-    state[f"{key}.weight"] = weight
-    if conv.bias is not None:
-        bias = torch.zeros(c_out)
-        bias[: conv.out_channels] = conv.bias.detach()
-        state[f"{key}.bias"] = bias
-
-
-def _place_block(state: dict[str, Tensor], key: str, block: Block | None) -> None:
-    for k in (0, 2, 4):
-        if block is None:
-            state[f"{key}.conv.{k}.weight"] = torch.zeros(WIDTH, WIDTH, 3, 3)
-            state[f"{key}.conv.{k}.bias"] = torch.zeros(WIDTH)
-        else:
-            conv = block.conv[k]
-            assert isinstance(conv, nn.Conv2d)
-            _place(state, f"{key}.conv.{k}", conv, WIDTH, WIDTH)
-
-
-def _embed(
-    net: nn.Sequential,
-    stages: tuple[tuple[int, int], ...],
-    blocks: tuple[int, ...],
-    prefix: str,
-    index: int,
-    c_in: int,
-    c_out: int,
-    between: int,
-) -> dict[str, Tensor]:
-    """Walk the narrow layers and write them at their index in the 64-wide network."""
-    state: dict[str, Tensor] = {}
-    convs = [m for m in net if isinstance(m, nn.Conv2d)]
-    residual = iter([m for m in net if isinstance(m, Block)])
-    _place(state, f"{prefix}.{index}", convs[0], c_in, WIDTH)
-    index += between
-    for k, (_, used) in enumerate(stages):
-        if k:
-            index += between - 1
-            _place(state, f"{prefix}.{index}", convs[k], WIDTH, WIDTH)
-            index += 1
-        for j in range(blocks[k]):
-            _place_block(state, f"{prefix}.{index}", next(residual) if j < used else None)
-            index += 1
-    _place(state, f"{prefix}.{index}", convs[-1], WIDTH, c_out)
-    return state
-
-
-def embed(model: NarrowAutoencoder) -> dict[str, Tensor]:
-    """State dict in the 64-wide TAESD layout (``taesd_encoder.*``, ``taesd_decoder.*``)."""
-    state = _embed(
-        model.encoder, ENCODER_STAGES, ENCODER_BLOCKS, "taesd_encoder", 0, 3, LATENT_CHANNELS, 1
-    )
-    # Decoder: clamp 0, convolution 1, ReLU 2; an upsampling before each later convolution.
-    state |= _embed(
-        model.decoder, DECODER_STAGES, DECODER_BLOCKS, "taesd_decoder", 1, LATENT_CHANNELS, 3, 2
-    )
-    return state
+def halves(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """State of the encoder and of the decoder, named as in TAESD's two files, in float16."""
+    parts: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for key, value in state.items():
+        part, _, name = key.partition(".")
+        parts[part == "decoder"][name] = value.detach().half().contiguous()
+    return parts

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from comfyui_flowdps.training.emoji_narrow import NarrowAutoencoder, embed
 from comfyui_flowdps.training.export import transformer_state
-from comfyui_flowdps.training.taesd import NarrowAutoencoder, embed
 from safetensors.torch import save_file
 
 CONTEXT, POOLED, POSITIONS = 24, 12, 8

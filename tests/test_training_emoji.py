@@ -1,15 +1,12 @@
-"""What the training scripts promise: exact embedding, and a hold-out that does not leak."""
+"""What the training of the emoji prior promises: exact embedding, a hold-out that is apart."""
 
 from __future__ import annotations
-
-import itertools
-import json
 
 import pytest
 import torch
 from comfyui_flowdps.restoration.images import read_image
-from comfyui_flowdps.training import data, taesd
-from comfyui_flowdps.training.loop import Run, optimisers
+from comfyui_flowdps.training import emoji_data as data
+from comfyui_flowdps.training import emoji_narrow
 
 from .conftest import HELD_OUT
 
@@ -17,8 +14,8 @@ from .conftest import HELD_OUT
 def test_the_narrow_autoencoder_is_embedded_exactly():
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
-    narrow = taesd.NarrowAutoencoder().double().requires_grad_(False)
-    state = taesd.embed(narrow)
+    narrow = emoji_narrow.NarrowAutoencoder().double().requires_grad_(False)
+    state = emoji_narrow.embed(narrow)
     wide = diffusers.AutoencoderTiny(latent_channels=16).double().requires_grad_(False)
     names = {}
     for key in wide.state_dict():
@@ -97,46 +94,3 @@ def test_the_held_out_pictures_are_there_and_apart():
     for file in test + tune:
         x, notes = read_image(file)
         assert (x.shape, notes) == ((1, 3, 128, 128), [])
-
-
-def tiny_run(folder, minutes=10.0) -> Run:
-    torch.manual_seed(0)
-    model = torch.nn.Linear(4, 4)
-    return Run("tiny", folder, minutes, model, optimisers([model.weight], [model.bias], 0.02, 1e-3))
-
-
-def advance(run: Run, steps: int) -> None:
-    for _ in range(steps):
-        x = torch.randn(8, 4, generator=run.generator)
-        (run.model(x) - 2 * x).square().mean().backward()
-        run.update()
-
-
-def test_training_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch):
-    # A clock that ticks a second a look: the learning rate follows the time used.
-    ticks = itertools.count()
-    monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
-    whole = tiny_run(tmp_path / "a")
-    advance(whole, 6)
-    first = tiny_run(tmp_path / "b")
-    advance(first, 3)
-    first.save()
-    advance(first, 1)  # Not saved: a killed process loses it.
-    again = tiny_run(tmp_path / "b")
-    assert "resumed at step 3" in capsys.readouterr().out
-    assert (again.step, again.used) == (3, 3.0)
-    advance(again, 3)
-    for key, value in whole.model.state_dict().items():
-        assert torch.equal(again.model.state_dict()[key], value)
-        assert torch.equal(again.ema[key], whole.ema[key])
-
-
-def test_training_says_how_long_it_will_take_and_ends(tmp_path, capsys):
-    run = tiny_run(tmp_path, minutes=1e-9)
-    assert run.progress == 0
-    advance(run, 1)
-    assert run.progress == 1
-    run.log(loss=1.23456)
-    assert "step=1" in capsys.readouterr().out
-    (line,) = (tmp_path / "tiny.log.jsonl").read_text().splitlines()
-    assert json.loads(line)["loss"] == 1.2346

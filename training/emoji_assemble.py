@@ -1,6 +1,6 @@
 """Write the trained demo prior as one file, and the held-out pictures.
 
-``python -m comfyui_flowdps.training.assemble``, after both trainings.
+``python -m comfyui_flowdps.training.emoji_assemble``, after both trainings.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from . import data
+from . import emoji_data as data
+from .emoji_flow import network
+from .emoji_narrow import NarrowAutoencoder, embed
 from .export import transformer_state
-from .flow import network
-from .taesd import NarrowAutoencoder, embed
 
 ROOT = Path(__file__).resolve().parent.parent
 SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
