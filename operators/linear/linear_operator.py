@@ -24,6 +24,10 @@ PASSES, MOST_PASSES = 2, 30
 and at most; a sample that has taken more than ``EFFORT`` steps gets no further ones.
 """
 EFFORT = 500
+WORTH = 0.2
+"""A larger shift needs so few steps that preconditioning them costs more than it saves, for
+operators of a norm near 1.
+"""
 
 
 class _Linear(torch.autograd.Function):
@@ -70,7 +74,7 @@ class LinearOperator(Operator):
         ‖A‖, as zero. Without a closed form, A⁺ is regularised and found by conjugate gradients: the
         inverse 1/σ of every singular value is multiplied by 1 − (μ² / (σ² + μ²))², where μ is
         7e-4 ‖A‖ (float64) or 3e-3 ‖A‖ (float32), so that A A⁺ A differs from A by at most
-        3e-4 ‖A‖ or 1e-3 ‖A‖ (spectral norm). A ``ConvergenceWarning`` says if the iteration did not
+        3e-4 ‖A‖ or 3e-3 ‖A‖ (spectral norm). A ``ConvergenceWarning`` says if the iteration did not
         reach its tolerance. The gradient is the transpose of A⁺, by the same method.
         """
         return self._pinv(self._checked(y, self.out_shape, "measurement"))
@@ -189,7 +193,8 @@ class LinearOperator(Operator):
         damping: float = 0.0,
     ) -> Solution:
         """(G + ``shift`` I)⁻¹ b; ``scale`` and ``damping`` are those of ``cg``."""
-        preconditioner = self._preconditioner(shift, b) if dual == self._dual else None
+        wanted = shift < WORTH and dual == self._dual
+        preconditioner = self._preconditioner(shift, b) if wanted else None
         return cg(
             lambda u: torch.add(self._gram(u, dual), u, alpha=shift),
             b,
@@ -261,10 +266,11 @@ class LinearOperator(Operator):
             rest = b - self._gram(total.x, dual)
             # Not below the rounding errors of this difference.
             rounding = 32 * torch.finfo(b.dtype).eps * largest * norm(total.x)
-            scale = torch.maximum(norm(b), rounding / tol)
+            scale = torch.maximum(norm(b), rounding / max(tol, torch.finfo(b.dtype).tiny))
             done = norm(rest) <= tol * scale
             if passes >= PASSES:
                 done |= total.steps > EFFORT
+            done |= ~total.converged
             if bool(done.all()):
                 break
             rest = torch.where(done.view(-1, 1, 1, 1), 0.0, rest)

@@ -14,6 +14,7 @@ CG_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
 """Relative residual at which the iteration stops; 1e-3 for other dtypes."""
 CG_STEPS = 5000
 """Largest number of steps."""
+MARGIN = 0.9
 DRIFT = 50
 """After so many steps the residual is computed anew, since rounding errors accumulate."""
 
@@ -89,8 +90,8 @@ def cg(
     z = preconditioner(r) if preconditioner else r
     p, rho = z.clone(), _dot(r, z)
     scale = norm(right) if scale is None else scale
-    # Half of the tolerance, which leaves room for the drift of the updated residual.
-    goal = least = (scale * tolerance(right.dtype) / 2).square().view(-1, 1, 1, 1)
+    # A little less than the tolerance, which leaves room for the drift of the updated residual.
+    goal = least = (MARGIN * scale * tolerance(right.dtype)).square().view(-1, 1, 1, 1)
     left = _dot(r, r)
     steps = torch.zeros(len(right), dtype=torch.long, device=right.device)
     for _ in range(CG_STEPS):
@@ -107,9 +108,9 @@ def cg(
         new = _dot(r, z)
         left = _dot(r, r) if preconditioner else new
         if damping:
-            goal = torch.maximum(least, (damping / 100) ** 2 * _dot(x, x))
+            goal = torch.maximum(least, (MARGIN * 0.02 * damping) ** 2 * _dot(x, x))
         p.mul_(_divide(new, rho)).add_(z)
         rho = new
     if int(steps.max()) > DRIFT:
         left = _dot(r := right - matrix(x), r)
-    return Solution(x, steps, _divide(norm(r), scale), (left <= 4 * goal).view(-1))
+    return Solution(x, steps, _divide(norm(r), scale), (left <= goal / MARGIN**2).view(-1))
