@@ -1,4 +1,4 @@
-"""``flowdps bench``: the methods on the held-out pictures, beside classical baselines."""
+"""``flowdps bench``: all methods and classical baselines on the held-out pictures."""
 
 from .command import (
     HELD_OUT,

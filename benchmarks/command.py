@@ -1,4 +1,4 @@
-"""``flowdps bench``: the methods on the held-out pictures, beside classical baselines."""
+"""``flowdps bench``: all methods and classical baselines on the held-out pictures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ HELD_OUT = Path(__file__).resolve().parent / "pictures"
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
 WIENER_STRENGTHS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
 FIT_STEP, FIT_PULL = 0.2, 1.0
-"""Step size and pull towards zero of the latent fit: the best of seven pairs, with steps of 0.02 to
-0.2 and pulls of 0 to 1, on tuning pictures, for SR x4 and for the Gaussian blur."""
+"""Step size of the latent fit, and weight of its pull towards zero: the best of seven pairs, with
+steps of 0.02 to 0.2 and weights of 0 to 1, on tuning pictures, for SR x4 and the Gaussian blur."""
 
 
 def pictures(kind: str, count: int | None = None) -> Tensor:
@@ -52,7 +52,7 @@ def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:
 
 
 def measurement_picture(measurement: Measurement) -> tuple[str, Tensor]:
-    """The measurement as a picture of the image's size, (N, 3, H, W), and how it became one."""
+    """The measurement as a picture in the image's size, (N, 3, H, W), after the method's name."""
     operator = measurement.operator
     seen, whole = operator.picture(measurement.y), operator.in_shape[1:]
     sizes = list(zip(whole, seen.shape[2:], strict=True))
@@ -64,7 +64,7 @@ def measurement_picture(measurement: Measurement) -> tuple[str, Tensor]:
 
 
 def classical_measurement(measurement: Measurement) -> Measurement:
-    """What a classical method can work with: of an operator that is not linear, its picture."""
+    """The measurement for classical methods: for a nonlinear operator, its picture, as if noisy."""
     if isinstance(measurement.operator, LinearOperator):
         return measurement
     _, y = measurement_picture(measurement)
@@ -86,7 +86,7 @@ class Bench:
             self.known = [Result(**row) for row in json.loads(args.out.read_text())]
 
     def keep(self, result: Result) -> None:
-        """Take a result up, and write all of them where ``--out`` says."""
+        """Add a result, and write all of them to the file ``--out``."""
         self.results.append(result)
         others = [row for row in self.known if not any(row.same(r) for r in self.results)]
         if self.args.out:
@@ -98,7 +98,7 @@ class Bench:
         )
 
     def timed(self, task: str, method: str, measurement: Measurement, chosen: str, restore) -> None:
-        """Restore batch by batch and score, unless ``--out`` has that already."""
+        """Restore batch by batch and measure, unless the file ``--out`` has the result already."""
         mould = Result(task, method, [], [], [], 0.0, 0, 0, chosen, self.setting)
         if found := next((row for row in self.known if row.same(mould)), None):
             self.keep(found)
@@ -134,7 +134,7 @@ class Bench:
         practice: Measurement,
         grid: dict[str, Callable[..., Tensor]],
     ) -> None:
-        """A baseline with the entry of ``grid`` that serves the tuning pictures best."""
+        """A baseline with the entry of ``grid`` that is best on the tuning pictures."""
         wanted = (task, method, self.setting)
         known = (r.chosen for r in self.known if (r.task, r.method, r.setting) == wanted)
         clean = self.tune[: len(practice.y)]
@@ -153,7 +153,7 @@ class Bench:
         )
 
     def ceiling(self) -> None:
-        """What encoding and decoding the clean picture gives: no method can be expected above."""
+        """Encode and decode the clean pictures: roughly the best that methods can reach."""
         operator = Identity().bind(tuple(self.test.shape[1:]))
         clean = Measurement(self.test, operator, self.args.noise)
         self.timed(
@@ -220,7 +220,7 @@ class Bench:
     def decoded(
         self, method: str, measurement: Measurement, start: int, settings: samplers.MethodSettings
     ) -> Tensor:
-        """Restorations of the pictures from the number ``start`` on, not yet polished."""
+        """Restorations of the pictures from ``start`` on, before the correction in pixels."""
         z = samplers.sample(
             method,
             self.prior,
@@ -236,7 +236,7 @@ class Bench:
     def blind(
         self, task: str, settings: samplers.MethodSettings, measurement: Measurement, start: int
     ) -> Tensor:
-        """FlowDPS with the degradation and the noise that each measurement tells by itself."""
+        """FlowDPS with degradation and noise estimated from each measurement alone."""
         case, shape = TASKS[task], measurement.operator.in_shape
         restored = []
         for k, y in enumerate(measurement.y.split(1)):
@@ -255,7 +255,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["paper", "all", *TASKS],
         default=["paper"],
         metavar="TASK",
-        help="paper, the four of the paper; all; or some by name: "
+        help="paper: the four tasks of the paper; all; or some by name: "
         + "; ".join(TASKS).replace("%", "%%"),
     )
     parser.add_argument(
@@ -264,7 +264,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=list(samplers.PRESETS), default=samplers.PRESETS[0])
     parser.add_argument("--images", type=int, default=32, help="held-out test pictures to use")
     parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
-    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--steps", type=int, default=28, help="noise levels of the samplers")
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8)
@@ -274,7 +274,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="also write every number of every image as JSON; what the file has is not done again",
+        help="also write every number of every image as JSON; results in the file are not redone",
     )
 
 

@@ -1,4 +1,4 @@
-"""Counts tensor bytes as storages come and go, and floating-point operations."""
+"""Counters of tensor bytes, as storages are made and freed, and of floating-point operations."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Counter(TorchDispatchMode):
-    """Bytes of the storages made while it is active, now and at most.
+    """Bytes of the storages made while it is active: the current number and the peak.
 
-    Those of ``known`` tensors, such as weights, are not counted.
+    Storages of ``known`` tensors, such as weights, are not counted.
     """
 
     def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
@@ -42,7 +42,7 @@ class Counter(TorchDispatchMode):
 class Operations(TorchDispatchMode):
     """Floating-point operations of products and convolutions while it is active.
 
-    torch's own counter does not follow gradients that are taken inside of others.
+    torch's own counter does not count gradients that are computed inside of others.
     """
 
     def __init__(self) -> None:

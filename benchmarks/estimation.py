@@ -1,9 +1,9 @@
-"""How well noise, blur and kernels are estimated, and what a restoration loses by it.
+"""Errors of the estimators of noise, blur and kernels, and what a restoration loses by them.
 
 ``python -m comfyui_flowdps.benchmarks.estimation [noise blur free example restore stop photos]
 [--images 4]``.
-Pictures are the tuning pictures, and scenes like photos that a seed draws; ``photos`` asks for
-``--photos FOLDER`` of your own.
+The pictures are the tuning pictures and random scenes that resemble photos; ``photos`` needs
+``--photos FOLDER`` with photos of your own.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def error(name: str, found: float, true: float) -> float:
 
 
 def blur(count: int) -> None:
-    """Family right / unsure / wrong; median and largest error of its parameters; correlation."""
+    """Family right, unsure or wrong; median and largest error of its parameters; correlation."""
     head("scene", *JUDGED)
     for scene, images in scenes(128, count, textures=False).items():
         for name, case in BLURS.items():
@@ -153,7 +153,7 @@ def judged(case: tuple[Recipe, str, dict[str, float]], photos: list[Tensor]) -> 
 
 
 def free(count: int) -> None:
-    """Correlation of free kernels with crooked shakes, and the verdict; one number a picture."""
+    """Correlation of free kernels with the true ones, and whether they are trusted, per picture."""
     head("scene", "blur", "noise", *FREED)
     for scene, images in scenes(128, count, textures=False).items():
         for name, recipe in SHAKES.items():
@@ -172,7 +172,7 @@ FREED = ("correlation", "gain", "trusted")
 
 
 def freed(recipe: Recipe, photos: list[Tensor]) -> list[str]:
-    """The cells of ``FREED``; the correlation at the best shift."""
+    """The cells of ``FREED``, with the correlation at the best shift."""
     found = [estimate_free_kernel(y, 19) for y in photos]
     like = [shifted_likeness(each.kernel, true_kernel(recipe)) for each in found]
     cells = [f"{value:.2f}" for value in like], [f"{each.score:.2f}" for each in found]
@@ -198,7 +198,7 @@ def example(count: int) -> None:
 
 
 def learned(recipe: Recipe, pairs: list[tuple[Tensor, Tensor]]) -> list[str]:
-    """Relative error of the kernel of 21 x 21, and noise level; means."""
+    """Mean relative error of kernels of 21 x 21, and mean noise level."""
     want = true_kernel(recipe)
     want = F.pad(want, [(21 - want.shape[1]) // 2] * 2 + [(21 - want.shape[0]) // 2] * 2)
     found = [operator_from_example(*pair, 21) for pair in pairs]
@@ -207,7 +207,7 @@ def learned(recipe: Recipe, pairs: list[tuple[Tensor, Tensor]]) -> list[str]:
 
 
 def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tuple[Tensor, float]:
-    """Restoration by FlowDPS, and its residual over the true noise."""
+    """Restoration by FlowDPS, and the ratio of its residual to the true noise."""
     settings = settings or samplers.preset("flowdps")
     problem = Measurement(y, recipe.bind(tuple(y.shape[1:])), level)
     gens = generators(0, "sampling", range(len(y)))
@@ -221,7 +221,7 @@ def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tu
 
 
 def restore(count: int) -> None:
-    """PSNR of restorations with the true operator and noise, and with what the photo tells."""
+    """PSNR of restorations with the true operator and noise, and with the estimated ones."""
     prior, x, level = load_prior(), benchmarks.pictures("tune", count), 0.03
     head("blur", "photo", "true operator and noise", "estimated", "found")
     for name in ("gaussian 2", "defocus 4", "motion 12, 30°"):
@@ -267,17 +267,17 @@ SHOT: dict[str, tuple[Recipe, str, dict[str, float]]] = {
     "motion 20, 100°": BLURS["motion 20, 100°"],
 }
 BORDER = 12
-"""Pixels a side that a simulated blur is cut by: there it took light from nowhere."""
+"""Pixels that are cut off each side of a simulated blur, where the border affects it."""
 
 
 def blurred(recipe: Recipe, x: Tensor) -> Tensor:
-    """What a camera would have seen inside of x, whatever lies beside it."""
+    """The blurred x without its border, so that it does not depend on what lies beyond x."""
     return applied(recipe, x)[..., BORDER:-BORDER, BORDER:-BORDER]
 
 
 def photos(folder: Path) -> None:
-    """The estimators on photos by a camera, halved in size, which takes their own noise and blur
-    away; what is simulated is done to the halves."""
+    """The estimators on photos from a camera. The photos are halved in size, which removes most of
+    their own noise and blur, before noise and blur are simulated."""
     files = find_images([folder])
     whole = [read_image(file)[0] for file in files]
     halves = [F.avg_pool2d(x[..., : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2], 2) for x in whole]
@@ -313,7 +313,7 @@ def photos(folder: Path) -> None:
 
 
 def tables_agree(file: Path) -> bool:
-    """Whether the operator that was read has the tables that Pillow finds."""
+    """Whether the operator has the same quantisation tables as Pillow reads."""
     recipe = read_jpeg(file).recipe
     with Image.open(file) as image:
         tables = image.quantization  # type: ignore[attr-defined]
@@ -336,7 +336,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS, "photos"], default=[])
     parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--photos", type=Path, help="a folder of pictures by a camera")
+    parser.add_argument("--photos", type=Path, help="a folder of photos from a camera")
     args = parser.parse_args()
     if "photos" in args.parts and args.photos is None:
         parser.error("the part photos needs a folder of pictures: add --photos FOLDER")

@@ -27,7 +27,7 @@ CHAIN = ops.Chain((ops.DefocusBlur(2.0), ops.AreaDownsample(2), ops.Jpeg(20)))
 
 
 def cases() -> list[tuple[str, ops.Recipe]]:
-    """Captions and degradations: none, those of the registry, and several in a row."""
+    """Captions and degradations: none, those of the registry, and a chain of three."""
     rows = [(case.caption, case.make()) for row in DEGRADATIONS for case in row.gallery]
     return [("the picture", ops.Identity()), *rows, ("blur, shrink, JPEG", CHAIN)]
 

@@ -1,4 +1,4 @@
-"""Bytes of tensors that live at the peak of a gradient pass, for SD3's networks.
+"""Peak bytes of tensors during a gradient pass, for SD3's networks.
 
 ``python -m comfyui_flowdps.benchmarks.memory [--sizes 768 1024 2048] [--dtype float16] [--check]``.
 Nothing is computed: the tensors are fake, their storages are counted as they come and go, so that
@@ -29,7 +29,7 @@ def autoencoder() -> Any:
     """SD3's autoencoder with random weights."""
     from diffusers import AutoencoderKL
 
-    # Diffusers declares tuples of one where it takes tuples of any length.
+    # Diffusers annotates tuples of length one, but accepts tuples of any length.
     settings: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -44,7 +44,7 @@ def autoencoder() -> Any:
 
 
 def tiny() -> Any:
-    """The same as TAESD."""
+    """TAESD, the tiny autoencoder, with random weights."""
     from diffusers import AutoencoderTiny
 
     return AutoencoderTiny(latent_channels=16).eval().requires_grad_(False)

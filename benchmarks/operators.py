@@ -1,18 +1,18 @@
-"""Time and memory of the operators, beside a dense SVD and deepinv's operators.
+"""Time and memory of the operators, compared with a dense SVD and with deepinv's operators.
 
 ``python -m comfyui_flowdps.benchmarks.operators [--sizes 768 2048] [--threads 1] [--steps 5]
 [--dense 48]``,
 on the CPU, three channels in float32. One markdown table: our milliseconds (for memory, megabytes),
-and in brackets how many times as much the other takes: above 1, ours is faster or smaller.
+and in brackets the other's value divided by ours: above 1, ours is faster or smaller.
 
-- deepinv, where it is installed, computes the same in turn with ours, so that other work on the
+- deepinv, if installed, and ours compute the same thing in turns, so that other work on the
   machine slows both. ``A differs`` is the largest difference of the two results of A, relative to
   the largest value, away from the borders, whose conventions differ (it mirrors without the border
   pixel), and over all pixels where they are the same.
-- What has no closed form is timed for ``--steps`` steps of its solver: marked * where both sides
-  are iterative, and ≥ where only the other is, which by default would go on for up to 50 steps.
-- Memory is the largest of the four operations: bytes of the tensors that live at once, with the
-  operator's own and the result, without the images given; what an FFT takes for itself is not seen.
+- Operations without a closed form are timed for ``--steps`` steps of their solver: marked * where
+  both sides are iterative, and ≥ where only the other is, which by default takes up to 50 steps.
+- Memory is the largest of the four operations: peak bytes of tensors, including the operator's
+  own and the result, without the input images and without the temporary memory of an FFT.
 - The dense SVD is that of the operator's whole matrix, which is feasible for tiny images only: it
   is measured at ``--dense`` pixels and one channel. At the large sizes its bytes are computed.
 """
@@ -50,8 +50,9 @@ PARTS = ("bind", "A", "Aᵀ", "A⁺", "prox")
 
 @dataclass
 class Rival:
-    """An operator of deepinv: ``make`` it for an image size; ``prox`` is another, if one has a
-    closed form that ``make`` has not; ``iterative`` are the operations that are solved in steps.
+    """A deepinv operator, which ``make`` makes for an image size. ``prox`` makes another one, whose
+    prox has a closed form, if that of ``make`` has none; ``iterative`` names the operations that
+    are solved iteratively.
     """
 
     make: Callable[[int], Any]
@@ -81,7 +82,7 @@ def cases(steps: int) -> list[Case]:
         Case(f"motion {TAPS}, periodic", MotionBlur(TAPS, boundary="periodic")),
     ]
     try:
-        # Not among our requirements.
+        # deepinv is not among our requirements.
         from deepinv.physics import (  # pyright: ignore[reportMissingImports]
             Blur,
             BlurFFT,
@@ -132,7 +133,7 @@ def steps_of_ours(count: int) -> Iterator[None]:
 
 
 def counting() -> Counter:
-    """A counter that leaves out every tensor that there is already."""
+    """A counter that does not count the tensors that exist already."""
     gc.collect()
     counter = Counter()
     for each in gc.get_objects():
@@ -145,8 +146,8 @@ Race = list[tuple[float, int]]
 
 
 def race(*functions: Callable[[], Any], repeat: int, budget: float = 6.0) -> Race:
-    """Median seconds and peak bytes of every function. They take turns, after a first call each
-    whose bytes are counted; one that takes more than half of ``budget`` seconds is called once.
+    """Median seconds and peak bytes of every function. The first call of each counts bytes; then
+    they take turns. One that takes more than half of ``budget`` seconds is called once.
     """
     first: Race = []
     for function in functions:
@@ -170,7 +171,7 @@ def race(*functions: Callable[[], Any], repeat: int, budget: float = 6.0) -> Rac
 
 
 def made(make: Callable[[], Any]) -> tuple[Any, int]:
-    """What ``make`` makes, and the bytes that it holds."""
+    """The result of ``make``, and the bytes that it holds."""
     with counting() as counter:
         result = make()
         gc.collect()
@@ -198,7 +199,7 @@ def theirs(
 
 
 def problem(case: Case, shape: tuple[int, int, int]) -> tuple[LinearOperator, int, list[Tensor]]:
-    """The operator, its bytes, and x, z, y."""
+    """The operator, its bytes, and the inputs x, z and y."""
     x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     operator, held = made(lambda: case.recipe.bind(shape))
     return operator, held, [x, 1 - x, operator.A(x)]
@@ -242,7 +243,7 @@ def measure(case: Case, size: int, repeat: int) -> list[str]:
 
 
 def measure_dense(case: Case, size: int, repeat: int) -> list[str]:
-    """The same against the SVD of the whole matrix of one channel."""
+    """The cells of one row against the SVD of the whole matrix of one channel."""
     size -= size % SCALE
     shape = (1, size, size)
     operator, held, images = problem(case, shape)
@@ -292,7 +293,7 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[768, 2048])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=5, help="of iterative solvers")
+    parser.add_argument("--steps", type=int, default=5, help="steps of iterative solvers")
     parser.add_argument("--dense", type=int, default=48, help="size for the dense SVD, 0 for none")
     parser.add_argument("--repeat", type=int, default=21)
     args = parser.parse_args()

@@ -1,10 +1,10 @@
-"""The table that chose the ``tuned`` presets: settings of each method on the tuning pictures.
+"""The table by which the ``tuned`` presets were chosen: settings of each method, in PSNR.
 
 ``python -m comfyui_flowdps.benchmarks.presets [--methods flowdps flowchef psld] [--images 4]
 [--pixel-error]``.
-The pictures are held out from training and apart from the test pictures of ``flowdps bench``. PSNR
-of the decoded latents; with ``--pixel-error`` a second table shows what the correction in pixels
-adds.
+The tuning pictures are not used for training and are not among the test pictures of
+``flowdps bench``. PSNR is that of the decoded latents; with ``--pixel-error``, a second table shows
+the gain of the correction in pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DPS = samplers.with_values(samplers.preset("flowdps"), pixel_error_std=0.0)
 
 
 def dps(**changes: Any) -> MethodSettings:
-    """FlowDPS's tuned settings, not corrected in pixels, with other values."""
+    """FlowDPS's tuned settings with these changes, without the correction in pixels."""
     return samplers.with_values(DPS, **changes)
 
 

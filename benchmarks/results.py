@@ -1,4 +1,4 @@
-"""What the benchmark notes of every method, and the tables that it makes of that."""
+"""Results of the benchmark, and the tables that it makes from them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..restoration import metrics
 
 FIT, UNPOLISHED, BLIND = "latent fit, no flow", "flowdps, not polished", "flowdps, blind"
 NOTICED = 0.1
-"""Decibels that count as a difference."""
+"""Smallest difference in decibels that counts as one."""
 CLASSICAL = ("bicubic", "degraded", "Wiener", "total variation")
 
 
 @dataclass
 class Result:
-    """One method on one task: what was measured of every picture."""
+    """One method on one task: the measured numbers of every picture."""
 
     task: str
     method: str
@@ -33,7 +33,7 @@ class Result:
     setting: str = ""
 
     def same(self, other: Result) -> bool:
-        """Whether both are the same work."""
+        """Whether both have the same task, method and settings."""
         keys = ("task", "method", "chosen", "setting")
         return all(getattr(self, k) == getattr(other, k) for k in keys)
 
@@ -41,7 +41,7 @@ class Result:
 def score(
     task: str, method: str, x: Tensor, restored: Tensor, measurement: Measurement, **work
 ) -> Result:
-    """Measure every picture of ``restored`` (N, 3, H, W) against the clean ``x``."""
+    """Compare every picture of ``restored`` (N, 3, H, W) with the clean ``x``."""
     rows = range(len(x))
     return Result(
         task,
@@ -87,7 +87,7 @@ def table(results: list[Result]) -> str:
     best = {(r.task, r.method): r for r in results}
     for r in results:
         lead = ""
-        # The fit is not polished either.
+        # The latent fit has no correction in pixels either.
         against = best.get((r.task, UNPOLISHED if r.method == FIT else "flowdps"))
         if against and r.method != "flowdps":
             pairs = zip(against.psnr, r.psnr, strict=True)

@@ -1,4 +1,4 @@
-"""Pictures like photos, from a seed."""
+"""Random scenes that resemble photos, from a seed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def dead_leaves(side: int, seed: int) -> Tensor:
 
 
 def texture(side: int, seed: int, power: float = 2.5) -> Tensor:
-    """(1, 3, side, side), grey: Gaussian, its spectrum falls with ``power``; flat nowhere."""
+    """(1, 3, side, side), grey: Gaussian noise; its spectrum falls with ``power``; flat nowhere."""
     g = torch.Generator().manual_seed(7919 + seed)
     f = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side))
     f[0, 0] = math.inf

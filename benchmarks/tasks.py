@@ -1,4 +1,4 @@
-"""What ``flowdps bench`` measures: the cases of the registry, those of the paper first."""
+"""The tasks of ``flowdps bench``: the cases of the registry, those of the paper first."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ TASKS: dict[str, BenchCase] = {
 }
 """Every case by its name."""
 PAPER = [case.name for case in _CASES if case.paper]
-"""What the README's table shows."""
+"""The tasks in the README's table."""
 KERNEL_SIZE = 19
-"""Width in pixels of kernels of any shape that a blind run looks for."""
+"""Width in pixels of the free kernels that a blind run estimates."""
 
 
 def found_in(y: Tensor, case: BenchCase, seed: int) -> tuple[Recipe, float]:
     """Degradation and noise of ``case`` as its estimator finds them in a measurement (1, C, h, w).
 
-    An estimator of the noise alone is told the degradation.
+    An estimator of the noise alone is given the true degradation.
     """
     found = estimate(case.blind, Photo(y, kernel_size=KERNEL_SIZE))
     known = not ESTIMATORS[case.blind].place

@@ -1,9 +1,9 @@
-"""Passes and floating-point operations of every method, for SD3 at one size.
+"""Network calls and floating-point operations of every method, for SD3 at one size.
 
 ``python -m comfyui_flowdps.benchmarks.work [--size 1024] [--steps 28]``.
-Passes are counted in short runs with the demo prior; operations with fake tensors of SD3 medium and
-its autoencoder in float16, so that the numbers are exact and the same on every machine. One
-multiplication and its addition are two.
+Calls are counted in short runs with the demo prior, operations with fake tensors of SD3 medium and
+its autoencoder in float16, so that the numbers are exact and the same on every machine. A
+multiplication with its addition counts as two operations.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TERA = 1e12
 def operations(function: Callable[[torch.Tensor], torch.Tensor], *shape: int, gradient: bool):
     """Operations of ``function`` on zeros of ``shape`` and, with ``gradient``, of its gradient."""
     x = torch.zeros(shape).requires_grad_(gradient)
-    # The attention that is counted is the plain one.
+    # The counter knows only the plain implementation of attention.
     with Operations() as counter, sdpa_kernel(SDPBackend.MATH):
         y = function(x)
         if gradient:
@@ -52,14 +52,14 @@ def decoding(size: int, mode: str) -> int:
 
 
 def encoding(size: int, mode: str) -> int:
-    """The same of one encoding."""
+    """Operations of one encoding in a memory mode."""
     encoder = memory.autoencoder().encoder
     with checkpointed(encoder_blocks(encoder), lambda: mode == "checkpointed"):
         return operations(encoder, 1, 3, size, size, gradient=mode != memory.MODES[0])
 
 
 def denoising(size: int, mode: str) -> int:
-    """The same of one call of the transformer with both prompts."""
+    """Operations of one call of the transformer with both prompts in a memory mode."""
     model, cells = memory.transformer(), size // 8
     context, pooled = torch.zeros(2, 333, 4096), torch.zeros(2, 2048)
 
@@ -72,7 +72,7 @@ def denoising(size: int, mode: str) -> int:
 
 
 def counted(method: str, preset: str, steps: int) -> dict[str, int]:
-    """What a run of so many noise levels takes, with the final decoding and correction."""
+    """Calls of a run with so many noise levels, with the final decoding and correction."""
     prior = load_prior(device="cpu")
     operator = recipe_for_task("sr_avgpool", 4).bind((3, 32, 32))
     problem = Measurement(torch.zeros(1, 3, 8, 8), operator, 0.03)

@@ -1,1 +1,1 @@
-"""The command ``flowdps``."""
+"""The command line program ``flowdps``."""

@@ -1,4 +1,4 @@
-"""The arguments of ``flowdps``."""
+"""The command-line arguments of ``flowdps``."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..samplers import METHODS, PRESETS
 
 
 class Retired(argparse.Action):
-    """An option that has another name now, which its ``metavar`` says in a sentence."""
+    """A renamed option: using it is an error, whose message is the ``metavar``."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
         parser.error(str(self.metavar))
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
+    """Reports errors in one sentence, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def size(text: str) -> tuple[int, int]:
-    """``768x1152`` to (height, width)."""
+    """Parse a size such as ``768x1152`` to (height, width)."""
     found = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
     if not found:
         raise argparse.ArgumentTypeError(
@@ -43,7 +43,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, and keeps the lines of the list of tasks."""
+    """Help formatter that shows defaults and keeps the line breaks of the list of tasks."""
 
 
 def tasks() -> str:
@@ -59,7 +59,7 @@ def tasks() -> str:
 
 
 def own_option(row: Degradation) -> str:
-    """What a task takes beside its name, in words; empty where that is nothing."""
+    """Help on the option of a task, a file or --deg-scale; empty if it has none."""
     if row.file:
         return f"--{row.file} FILE"
     if row.number is None:
@@ -68,34 +68,35 @@ def own_option(row: Degradation) -> str:
 
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``flowdps restore``."""
+    """Add the arguments of ``flowdps restore``."""
     parser.epilog = tasks()
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add(
         "--task",
-        help="what happened to the photos, one of the tasks listed below; without it, what"
-        " --kernel, --mask or --estimate says, else sr_bicubic",
+        help="the degradation of the photos, one of the tasks listed below; if not given, as"
+        " implied by --kernel, --mask or --estimate, else sr_bicubic",
     )
     add(
         "--deg-scale",
         type=float,
-        help="the task's own number, such as a scale factor or the width of a blur: see the list of"
-        " tasks below",
+        help="the number of the task, such as a scale factor or the width of a blur; see the list"
+        " of tasks below",
     )
     add(
         "--mask",
         type=Path,
         metavar="FILE",
-        help="a black and white picture, white where the photo is unknown; stretched over every"
-        " photo, as --size leaves it, after the task",
+        help="a black and white picture, white where the photo is unknown; resized to every photo"
+        " after --size, and applied after the task",
     )
     add(
         "--kernel",
         type=Path,
         metavar="FILE",
-        help="a picture of what a point of light became, white on black: a blur before the task",
+        help="a picture of the blur kernel (a blurred point of light), white on black; this blur"
+        " comes before the task",
     )
     add(
         "--observed",
@@ -107,7 +108,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=ESTIMATES,
         metavar="WHAT",
-        help="what each observed photo tells by itself; may be given several times: "
+        help="what to estimate from each observed photo; may be given several times: "
         + "; ".join(f"{name}, {ESTIMATORS[name].about}" for name in ESTIMATES),
     )
     add(
@@ -120,8 +121,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--noise",
         type=float,
-        help="standard deviation of the noise, images being in [-1, 1]; without it, what --estimate"
-        f" finds, else {NOISE}",
+        help="standard deviation of the noise, for images in [-1, 1]; if not given, as estimated by"
+        f" --estimate, else {NOISE}",
     )
     about = "; ".join(f"{name}: {row.about.rstrip('.')}" for name, row in METHODS.items())
     add("--method", default="flowdps", choices=list(METHODS), help=about.replace("%", "%%"))
@@ -142,22 +143,23 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--inner-steps",
         type=int,
-        help="steps towards the photo per noise level, for methods that take several; 0 or"
-        " nothing: the preset's",
+        help="steps towards the photo per noise level, for methods that take several; 0 or not"
+        " given: as in the preset",
     )
     add(
         "--stop",
         type=float,
         metavar="RATIO",
-        help="pull no further once the residual is down to this many times the noise, 1 for what"
-        " the noise explains; 0: never; -1 or nothing: the preset's",
+        help="end the steps towards the photo once the residual falls to this many times the noise"
+        " level; 1: the residual expected from the noise; 0: never; -1 or not given: as in the"
+        " preset",
     )
-    add("--steps", type=int, default=28, help="noise levels")
+    add("--steps", type=int, default=28, help="number of noise levels")
     add("--prior", help="safetensors file, model folder or hub id; default: the demo prior")
-    add("--config", help="model folder or hub id that completes a single file")
+    add("--config", help="model folder or hub id for the parts that a single file lacks")
     add("--prompt", default="", help="what the photos show")
     add("--negative", default="", help="what they do not show")
-    add("--cfg", type=float, default=2.0, help="weight of the prompt")
+    add("--cfg", type=float, default=2.0, help="weight of classifier-free guidance; 1: none")
     add("--seed", type=int, default=0, help="the same seed gives the same pictures")
     add("--size", type=size, metavar="HxW", help="size of the restoration; default: see README")
     add(
@@ -165,7 +167,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="PIXELS",
-        help="side of the tiles in which the model sees a large image; 0: automatic",
+        help="side of the tiles in which the model processes a large image; 0: automatic",
     )
     add("--device", default="auto", help="cpu, cuda, mps or auto")
     add("--dtype", default="auto", help="float32, float16, bfloat16 or auto")
@@ -174,14 +176,14 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         default="auto",
         choices=["auto", *MODES],
-        help="what the decoder's gradient keeps: the later, the less memory and the more time; tiny"
-        " takes the gradient of a small decoder instead",
+        help="how the decoder's gradient is computed; later choices need less memory and more time;"
+        " tiny uses the gradient of a small decoder instead",
     )
-    add("--tiny-vae", metavar="MODEL", help="folder or hub id of the small autoencoder of tiny")
+    add("--tiny-vae", metavar="MODEL", help="folder or hub id of the autoencoder of --memory tiny")
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``flowdps bench``; only this verb imports the benchmark."""
+    """Add the arguments of ``flowdps bench``; only this command imports the benchmark."""
     from .. import benchmarks
 
     benchmarks.add_arguments(parser)
@@ -189,15 +191,15 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
 
 VERBS = {
     "restore": ("restore photos", add_restore_arguments),
-    "bench": ("measure all methods on the held-out pictures", add_bench_arguments),
+    "bench": ("benchmark all methods on the held-out pictures", add_bench_arguments),
 }
-"""What ``flowdps`` can do: a verb, what its help says, and what adds its arguments."""
+"""The subcommands: name, help text and the function that adds the arguments."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The parsed command line of ``flowdps``, by default that of this process.
+    """Parse ``arguments``, by default those of this process.
 
-    Only the verb that is asked for gets its arguments, so that no verb pays for another's imports.
+    Only the given subcommand adds its arguments, to avoid the imports of the others.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     top = Parser(prog="flowdps", description="Restore photos with a flow model, without training.")

@@ -1,4 +1,4 @@
-"""The command ``flowdps``: restore photos, or measure the methods."""
+"""The command ``flowdps``: restore photos, or benchmark the methods."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; 0 when all went well, 2 for bad input, 130 when interrupted."""
+    """Entry point; returns 0 on success, 2 for bad input, 130 when interrupted."""
     args = parse(arguments)
     try:
         return run_restore(args) if args.verb == "restore" else run_bench(args)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("flowdps: out of memory: choose a smaller --tile, --size or --batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("flowdps: stopped; what is finished is kept, run it again to go on", file=sys.stderr)
+        print("flowdps: stopped; run it again to restore the remaining photos", file=sys.stderr)
         return 130
 
 

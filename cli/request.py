@@ -1,4 +1,4 @@
-"""What a command line asks for."""
+"""Requests and runs from command-line arguments."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..samplers import flat, override, preset
 from .runs import Run
 
 SIDE = {"small": 128, "large": 768}
-"""Shorter side to which clean pictures are shrunk, for the built-in model and for large ones."""
+"""Shorter side in pixels to which clean photos are shrunk, for the built-in and large models."""
 
 
 def task_of(args: argparse.Namespace) -> str:
-    """The task that a command line names, or means by the files that it gives.
+    """The task given by --task, or implied by --mask, --kernel or --estimate.
 
-    ValueError for an unknown one, and for one whose file is missing.
+    ValueError for an unknown task, and for one whose file is not given.
     """
     meant = [task for task, option in FROM_FILES.items() if getattr(args, option) is not None]
     otherwise = "identity" if args.estimate else "sr_bicubic"
@@ -35,10 +35,10 @@ def task_of(args: argparse.Namespace) -> str:
 
 
 def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
-    """Kernel, task and mask of a command line, and what is estimated from each photo.
+    """The degradation given by the arguments: kernel, task, mask and estimators.
 
-    ``large`` is whether the model is, for the default of the task's own number. ValueError for what
-    makes no sense.
+    ``large``: whether the model is large, which selects the default of --deg-scale. ValueError for
+    contradictory options.
     """
     name, estimate = task_of(args), tuple(args.estimate or ())
     if estimate and not args.observed:
@@ -47,7 +47,7 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
         raise ValueError("--estimate needs photos at their own size: leave --size out")
     blurs = [each for each in estimate if ESTIMATORS[each].place == "blur"]
     if blurs and args.kernel is not None:
-        raise ValueError(f"--estimate {blurs[0]} and --kernel both say the blur: choose one")
+        raise ValueError(f"--estimate {blurs[0]} and --kernel both give the blur: choose one")
     if "jpeg" in estimate and name == "jpeg":
         raise ValueError("--estimate jpeg and --task jpeg say the same: choose one")
     blur = task = mask = None
@@ -63,8 +63,8 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
 
 
 def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
-    """The request of a command line, and what each photo changes of it; ValueError for what makes
-    no sense."""
+    """The request and the degradation given by the arguments; ValueError for contradictory options
+    or values out of range."""
     large = args.prior is not None
     damage = damage_of(args, large=large)
     settings = override(
@@ -89,7 +89,7 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
 
 
 def prior_of(args: argparse.Namespace) -> FlowPrior:
-    """The model of a command line; ValueError for one that cannot be loaded."""
+    """Load the model given by the arguments; ValueError if it cannot be loaded."""
     from ..priors.diffusers import load_prior
 
     return load_prior(
@@ -106,7 +106,7 @@ def prior_of(args: argparse.Namespace) -> FlowPrior:
 
 
 def run_of(args: argparse.Namespace) -> Run:
-    """The run of a command line; ValueError for what makes no sense."""
+    """The run given by the arguments; ValueError for contradictory options or bad values."""
     if args.batch < 1:
         raise ValueError(f"--batch is {args.batch}; expected at least 1")
     request, damage = request_of(args)
@@ -132,7 +132,7 @@ def run_of(args: argparse.Namespace) -> Run:
         "tile": args.tile,
         "seed": request.seed,
         "dtype": args.dtype,
-        # Of the memory modes only this one changes the picture beyond rounding.
+        # Of the memory modes, only tiny changes the result beyond rounding.
         "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
     }
     return Run(request, damage, partial(prior_of, args), record, args.out, args.batch)

@@ -1,4 +1,4 @@
-"""A list of files, restored one after the other; what is finished is not done again."""
+"""Restoration of a list of files; finished files are skipped when a run is repeated."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ PARTS = ("measurement", "restored", "sheet")
 
 @dataclasses.dataclass(frozen=True)
 class Waiting:
-    """A photo that waits for its batch: what to do, its file, where its results go, and the run's
-    name."""
+    """A photo waiting for its batch: its request, its file, its output files and the run's id."""
 
     photo: Photo
     request: Request
@@ -36,7 +35,7 @@ class Waiting:
 
 
 def outputs(folder: Path, files: Sequence[Path]) -> list[dict[str, Path]]:
-    """Where the pictures of every file go: named by the stem, and by more where stems repeat."""
+    """Output files for every input file, named by its stem; repeated stems get a suffix."""
     taken: set[str] = set()
     result = []
     for file in files:
@@ -50,7 +49,7 @@ def outputs(folder: Path, files: Sequence[Path]) -> list[dict[str, Path]]:
 
 
 class Log:
-    """``results.jsonl``: one line per finished image; older lines are never touched."""
+    """``results.jsonl``: one line per finished image; existing lines are never changed."""
 
     def __init__(self, folder: Path):
         self.path = folder / "results.jsonl"
@@ -63,7 +62,7 @@ class Log:
                 try:
                     self.finished.add(json.loads(line)["run"])
                 except (ValueError, KeyError, TypeError):
-                    continue  # A line that a crash cut off: that image is restored again.
+                    continue  # An incomplete line, after a crash: that image is restored again.
 
     def add(self, record: dict[str, Any]) -> None:
         """Append one record."""
@@ -74,12 +73,12 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a command line asks for.
+    """The settings of one run of ``flowdps restore``.
 
-    request: what to do with every photo; damage: what each photo changes of it.
-    load: loads the model; called once, when the first photo can be read.
-    record: what the log says of the run, and what its identity depends on.
-    out: folder of the results. batch: photos to restore at once.
+    request: settings for all photos; damage: the degradation, which may be estimated per photo.
+    load: loads the model; called once, after the first photo has been read.
+    record: values for the log, which also identify the run.
+    out: folder of the results. batch: number of photos to restore at once.
     """
 
     request: Request
@@ -91,7 +90,7 @@ class Run:
 
 
 class Restoring:
-    """Restores a list of files, one after the other."""
+    """Restores a list of files and logs the results."""
 
     def __init__(self, run: Run):
         self.asked, self.request, self.damage = run, run.request, run.damage
@@ -100,20 +99,20 @@ class Restoring:
 
     @cached_property
     def prior(self) -> FlowPrior:
-        """The model; ValueError for one that cannot be loaded."""
+        """The model, loaded on first access; ValueError if it cannot be loaded."""
         return self.asked.load()
 
     def say(self, text: str, *, error: bool = False) -> None:
-        """One line, above the progress bar."""
+        """Print one line above the progress bar."""
         tqdm.write(text, file=sys.stderr if error else sys.stdout)
 
     def refuse(self, error: Exception) -> None:
-        """Report one photo that cannot be restored."""
+        """Count and report a failure."""
         self.failed += 1
         self.say(f"flowdps: {error}", error=True)
 
     def run(self, files: Sequence[Path]) -> int:
-        """Restore all files; the exit code."""
+        """Restore all files and return the exit code."""
         places = outputs(self.asked.out, files)
         waiting: dict[tuple[object, ...], list[Waiting]] = {}
         total = len(files) * self.request.steps
@@ -152,7 +151,7 @@ class Restoring:
         return 2 if self.failed else 0
 
     def request_for(self, file: Path, pixels: Tensor) -> tuple[Request, list[str]]:
-        """The request with what the photo tells by itself, and notes on that."""
+        """The request with degradation and noise estimated from the photo, and notes on them."""
         if not self.damage.estimate:
             return self.request, []
         try:
@@ -162,7 +161,7 @@ class Restoring:
         return dataclasses.replace(self.request, recipe=recipe, noise=noise), notes
 
     def finish(self, group: list[Waiting]) -> None:
-        """Restore one batch and write its results."""
+        """Restore a batch and write its results."""
         photos = [each.photo for each in group]
 
         def advance(_: Step) -> None:
@@ -178,7 +177,7 @@ class Restoring:
             self.write(each, result)
 
     def write(self, each: Waiting, result: Restored) -> None:
-        """The pictures first, then the line that says they are there."""
+        """Write the pictures, and then the line of the log that marks them as finished."""
         photo, request, place = each.photo, each.request, each.place
         columns = [("measurement", result.measurement), (self.request.method, result.restored)]
         if result.clean is not None:

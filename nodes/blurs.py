@@ -1,4 +1,4 @@
-"""The photo is blurred: softly, by a shaken camera, by a lens, or by a kernel of yours."""
+"""Nodes for blurred photos: Gaussian, camera shake, lens, or a kernel that the user gives."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class GaussianBlurNode(BorderNode):
         return degradation(
             "GaussianBlur",
             display_name="Gaussian Blur (Degradation)",
-            description="Softly out of focus.",
+            description="The photo is softly out of focus (Gaussian blur).",
             search_aliases=["deblur", "defocus"],
             inputs=[
                 io.Float.Input(
@@ -39,8 +39,8 @@ class GaussianBlurNode(BorderNode):
                     min=0.1,
                     max=64.0,
                     step=0.1,
-                    tooltip="Radius of the blur in pixels. Below 1 hardly visible; above 10 only"
-                    " shapes remain.",
+                    tooltip="Width of the blur (standard deviation) in pixels. Below 1 it is"
+                    " hardly visible; above 10 only large shapes remain.",
                 ),
                 io.Int.Input(
                     "size",
@@ -48,8 +48,8 @@ class GaussianBlurNode(BorderNode):
                     min=1,
                     max=511,
                     step=2,
-                    tooltip="Width of the kernel in pixels, odd. Smaller than six times sigma cuts"
-                    " the blur's tails off; larger only costs time.",
+                    tooltip="Width of the kernel in pixels, an odd number. Less than six times"
+                    " sigma cuts off the outer part of the blur; more only takes longer.",
                 ),
                 boundary(),
             ],
@@ -64,7 +64,7 @@ class MotionBlurNode(BlurNode):
         return degradation(
             "MotionBlur",
             display_name="Motion Blur (Degradation)",
-            description="The camera shook along a random path, drawn from the seed.",
+            description="The camera shook along a random path, which the seed chooses.",
             search_aliases=["deblur", "camera shake"],
             inputs=[
                 io.Int.Input(
@@ -72,8 +72,8 @@ class MotionBlurNode(BlurNode):
                     default=61,
                     min=1,
                     max=511,
-                    tooltip="Width of the kernel in pixels. 9 is a slight tremble, 61 the paper's"
-                    " strong shake.",
+                    tooltip="Width of the kernel in pixels. 1 and 2 are no blur; 9 is a slight"
+                    " tremble; 61 is the paper's strong shake.",
                 ),
                 io.Float.Input(
                     "intensity",
@@ -81,17 +81,17 @@ class MotionBlurNode(BlurNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Shape of the path: 0 nearly straight, 1 jagged.",
+                    tooltip="Shape of the path. 0: nearly straight; 1: jagged.",
                 ),
                 io.Int.Input(
                     "seed",
                     default=0,
-                    tooltip="Draws the path; each number is another shake.",
+                    tooltip="Chooses the random path: each number gives another shake.",
                     **SEED,
                 ),
                 boundary(),
             ],
-            kernel="The path as a picture, brightest tap white.",
+            kernel="The path as a picture; its brightest point is white.",
         )
 
 
@@ -112,12 +112,12 @@ class DefocusBlurNode(BlurNode):
                     min=0.0,
                     max=128.0,
                     step=0.1,
-                    tooltip="Radius of the disk in pixels: how large a small bright point became."
-                    " 0 is no blur, 2 a slight softness; above 10 only shapes remain.",
+                    tooltip="Radius in pixels of the disk that a small bright point became. 0 is"
+                    " no blur; 2 is slightly soft; above 10 only large shapes remain.",
                 ),
                 boundary(),
             ],
-            kernel="The disk as a picture, brightest tap white.",
+            kernel="The disk as a picture; its brightest point is white.",
         )
 
 
@@ -129,7 +129,7 @@ class BoxBlurNode(BlurNode):
         return degradation(
             "BoxBlur",
             display_name="Box Blur (Degradation)",
-            description="Every pixel became the mean of a square around it, as by a cheap blur"
+            description="Every pixel became the mean of a square around it, as with a simple blur"
             " filter.",
             search_aliases=["deblur", "uniform blur", "mean filter"],
             inputs=[
@@ -138,12 +138,12 @@ class BoxBlurNode(BlurNode):
                     default=9,
                     min=1,
                     max=255,
-                    tooltip="Side of the square in pixels. 1 is no blur, 9 the usual test; above"
-                    " 30 only shapes remain.",
+                    tooltip="Side of the square in pixels. 1 is no blur; 9 is a common test; above"
+                    " 30 only large shapes remain.",
                 ),
                 boundary(),
             ],
-            kernel="The square, all white.",
+            kernel="The square as a picture, all white.",
         )
 
 
@@ -155,7 +155,8 @@ class AnisotropicBlurNode(BlurNode):
         return degradation(
             "AnisotropicBlur",
             display_name="Directional Blur (Degradation)",
-            description="Smeared along a straight line, as by a steady pan or a passing car.",
+            description="The picture is smeared along a straight line, as when the camera pans or"
+            " a car passes.",
             search_aliases=["deblur", "motion blur", "anisotropic", "smear"],
             inputs=[
                 io.Float.Input(
@@ -164,8 +165,8 @@ class AnisotropicBlurNode(BlurNode):
                     min=0.1,
                     max=128.0,
                     step=0.1,
-                    tooltip="How far it is smeared along the line, as a radius in pixels. Below 1"
-                    " hardly visible; 20 is the paper's strong smear.",
+                    tooltip="Length of the smear along the line, as a standard deviation in"
+                    " pixels. Below 1 it is hardly visible; 20 is the paper's strong smear.",
                 ),
                 io.Float.Input(
                     "across",
@@ -173,8 +174,8 @@ class AnisotropicBlurNode(BlurNode):
                     min=0.1,
                     max=128.0,
                     step=0.1,
-                    tooltip="How soft it is across the line, as a radius in pixels. 0.1 is a thin"
-                    " line; equal to along it is a Gaussian blur.",
+                    tooltip="Softness across the line, as a standard deviation in pixels. 0.1 is a"
+                    " thin line; the same number as along gives a Gaussian blur.",
                 ),
                 io.Float.Input(
                     "angle",
@@ -182,8 +183,8 @@ class AnisotropicBlurNode(BlurNode):
                     min=-180.0,
                     max=180.0,
                     step=1.0,
-                    tooltip="Direction of the line in degrees: 0 is level, 90 upright; it turns"
-                    " counter-clockwise.",
+                    tooltip="Direction of the line in degrees, counter-clockwise. 0 is horizontal,"
+                    " as are -180 and 180; 90 is vertical.",
                 ),
                 io.Int.Input(
                     "size",
@@ -191,12 +192,12 @@ class AnisotropicBlurNode(BlurNode):
                     min=1,
                     max=511,
                     step=2,
-                    tooltip="Width of the kernel in pixels, odd. Smaller than six times along cuts"
-                    " the smear's tails off; larger only costs time.",
+                    tooltip="Width of the kernel in pixels, an odd number. Less than six times"
+                    " along cuts off the ends of the smear; more only takes longer.",
                 ),
                 boundary(),
             ],
-            kernel="The smear as a picture, brightest tap white.",
+            kernel="The smear as a picture; its brightest point is white.",
         )
 
 
@@ -209,15 +210,15 @@ class NonuniformBlurNode(BlurNode):
             "NonuniformBlur",
             display_name="Soft Corners (Uneven Blur)",
             description="The blur differs from place to place: sharp in the middle and soft in the"
-            " corners, or shaken by a turning camera.",
+            " corners, or a different camera shake in each part.",
             search_aliases=["deblur", "nonuniform", "spatially varying", "simple lens"],
             inputs=[
                 io.Combo.Input(
                     "kind",
                     options=["defocus", "motion"],
                     default="defocus",
-                    tooltip="defocus: sharp in the middle, soft in the corners, as by a simple"
-                    " lens. motion: another random shake in every part of the picture.",
+                    tooltip="defocus: sharp in the middle and soft in the corners, as with a"
+                    " simple lens. motion: a different random shake in each part of the picture.",
                 ),
                 io.Int.Input(
                     "size",
@@ -225,25 +226,26 @@ class NonuniformBlurNode(BlurNode):
                     min=1,
                     max=255,
                     tooltip="Width of the largest kernel in pixels. 1 is no blur; 25 is strong;"
-                    " above 60 only shapes remain.",
+                    " above 60 only large shapes remain.",
                 ),
                 io.Int.Input(
                     "count",
                     default=4,
                     min=1,
                     max=8,
-                    tooltip="Steps from sharp to soft, or rows and columns of shakes. 1 is the same"
-                    " blur everywhere; 8 follows every change and is slow.",
+                    tooltip="How finely the blur changes: the number of steps from sharp to soft"
+                    " (defocus), or of rows and columns of shakes (motion). 1: the same blur"
+                    " everywhere; 8: the finest change, and slow.",
                 ),
                 io.Int.Input(
                     "seed",
                     default=0,
-                    tooltip="Draws the shakes (motion only); each number is another set.",
+                    tooltip="Chooses the random shakes (motion only): each number gives others.",
                     **SEED,
                 ),
                 boundary(),
             ],
-            kernel="The kernels as a batch of pictures, brightest tap white.",
+            kernel="The kernels as a batch of pictures; the brightest point of each is white.",
         )
 
 
@@ -255,24 +257,24 @@ class KernelNode(BlurNode):
         return degradation(
             "Kernel",
             display_name="Blur by a Picture (Kernel)",
-            description="Blurred by a kernel that you give: what one point of light became, white"
-            " on black.",
+            description="The picture was blurred by a kernel that you give: the shape that one"
+            " point of light became, white on black.",
             search_aliases=["deblur", "point spread function", "psf", "convolution"],
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="One picture of a point of light after the blur, on black, at the"
-                    " photo's scale. Colour is ignored, and brightness does not matter.",
+                    tooltip="One picture of a blurred point of light, on black, at the photo's"
+                    " scale. Its colour and its overall brightness do not matter.",
                 ),
                 io.Boolean.Input(
                     "centre",
                     default=True,
-                    tooltip="On: the middle of the light counts as the middle, so that the restored"
-                    " picture does not shift. Off: the middle of the kernel's picture does.",
+                    tooltip="On: the kernel is centred on its light, so that the restored picture"
+                    " does not shift. Off: the kernel is used as the picture shows it.",
                 ),
                 boundary(),
             ],
-            kernel="The kernel as it is used: grey, cropped, brightest tap white.",
+            kernel="The kernel as it is used: grey and cropped; its brightest point is white.",
         )
 
     @classmethod

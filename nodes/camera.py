@@ -1,4 +1,4 @@
-"""What a camera or film did not record: colours, rows, bright and dark parts."""
+"""Nodes for what a camera or film did not record: colours, rows, bright and dark parts."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ class ColorizationNode(DegradationNode):
         return degradation(
             "Colorization",
             display_name="Black-and-White (Degradation)",
-            description="Only the brightness was recorded: with this, sampling colours the photo.",
+            description="Only the brightness was recorded: the sampler colours the photo.",
             search_aliases=["colorize", "colourise", "grayscale", "old photo"],
             inputs=[
                 io.Combo.Input(
                     "weights",
                     options=list(WEIGHTS),
                     default="luma",
-                    tooltip="How colours became grey. luma: as television, JPEG and most programs"
-                    " do, green counts most. equal: red, green and blue count the same.",
+                    tooltip="How the colours became grey. luma: green counts most, as in"
+                    " television, JPEG and most programs. equal: red, green and blue count the"
+                    " same.",
                 ),
             ],
         )
@@ -49,16 +50,16 @@ class InterlaceNode(DegradationNode):
         return degradation(
             "Interlace",
             display_name="Interlaced Frame (Degradation)",
-            description="Only every other row counts, as in a frame of old video; the rows between"
-            " are made anew.",
+            description="Only every other row is used, as in a frame of old video: the sampler"
+            " makes the rows between anew.",
             search_aliases=["deinterlace", "video field", "scan lines", "comb"],
             inputs=[
                 io.Combo.Input(
                     "field",
                     options=list(FIELDS),
                     default="top",
-                    tooltip="Which rows count. top: the first, third, fifth, ...; bottom: the"
-                    " others. Try the other one for the frame's other moment.",
+                    tooltip="Which rows are used. top: the first, third, fifth, ...; bottom: the"
+                    " others. They show two different moments: choose the one you like.",
                 ),
             ],
         )
@@ -72,16 +73,16 @@ class BayerNode(DegradationNode):
         return degradation(
             "Bayer",
             display_name="Camera Raw Mosaic (Bayer)",
-            description="A camera's sensor sees one of three colours at every pixel: with this,"
-            " sampling finds the other two.",
+            description="A camera's sensor records one of three colours at every pixel: the"
+            " sampler finds the other two.",
             search_aliases=["demosaic", "debayer", "raw", "color filter array"],
             inputs=[
                 io.Combo.Input(
                     "pattern",
                     options=list(PATTERNS),
                     default="RGGB",
-                    tooltip="Colours of the first two pixels of the first row, then of the second."
-                    " The wrong one turns colours into others, such as red into blue.",
+                    tooltip="Colours of the first two pixels in the first row, then in the second"
+                    " row. The wrong pattern gives wrong colours, such as blue for red.",
                 ),
             ],
         )
@@ -95,7 +96,7 @@ class ClipNode(DegradationNode):
         return degradation(
             "Clip",
             display_name="Over- and Underexposed (Degradation)",
-            description="Everything brighter or darker than the limits was lost.",
+            description="Everything brighter or darker than two limits was lost.",
             search_aliases=["hdr", "clip", "blown highlights", "exposure"],
             inputs=[
                 io.Float.Input(
@@ -104,8 +105,8 @@ class ClipNode(DegradationNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="What is darker than this was lost. 0 (black) loses nothing; 0.5 loses"
-                    " the darker half.",
+                    tooltip="Everything darker than this was lost. 0 (black) loses nothing; 0.5"
+                    " loses the darker half. Must be below highlights.",
                 ),
                 io.Float.Input(
                     "highlights",
@@ -113,7 +114,7 @@ class ClipNode(DegradationNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="What is brighter than this was lost. 1 (white) loses nothing; 0.5"
+                    tooltip="Everything brighter than this was lost. 1 (white) loses nothing; 0.5"
                     " loses the brighter half. Must be above shadows.",
                 ),
             ],

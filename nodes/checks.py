@@ -1,4 +1,4 @@
-"""What a restoration refuses before its first pass, each in one sentence."""
+"""Checks of the inputs before the first pass. Each raises a ValueError with one sentence."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check_conditioning(model: Any, conditioning: Any, name: str) -> None:
                     " the prompt with the CLIP of the same checkpoint, or use Empty Flow"
                     " Conditioning"
                 ) from error
-        except Exception:  # It may need what only a run knows; the host will say.
+        except Exception:  # It may need values that only a run has; the host reports other errors.
             continue
 
 
@@ -60,7 +60,7 @@ def start_of(
 ) -> tuple[Tensor, Tensor | None]:
     """Latents (N, C, h, w) to start from and their noise mask; None is an empty latent.
 
-    Raises ValueError where MODEL, VAE, measurement and latent do not fit each other.
+    Raises ValueError where MODEL, VAE, measurement and latent do not fit together.
     """
     stride, (height, width) = stride_of(vae), observation.padded_size
     if height % stride or width % stride:

@@ -1,4 +1,4 @@
-"""The file was made too small: JPEG, and few levels of colour."""
+"""Nodes for compressed pictures: JPEG, and few levels of colour."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ class JpegNode(DegradationNode):
         return degradation(
             "Jpeg",
             display_name="JPEG Damage (Degradation)",
-            description="Saved as a JPEG of low quality: blocks, ringing and washed-out colour.",
+            description="The picture was saved as a JPEG of low quality: blocks, ringing and"
+            " washed-out colour.",
             search_aliases=["jpeg artifacts", "compression", "deblocking"],
             inputs=[
                 io.Int.Input(
@@ -26,15 +27,15 @@ class JpegNode(DegradationNode):
                     default=30,
                     min=1,
                     max=100,
-                    tooltip="Quality at which it was saved. 5 is blocks of plain colour, 30 clearly"
-                    " damaged, 90 hardly; 100 loses almost nothing.",
+                    tooltip="Quality at which the picture was saved. 5 leaves blocks of plain"
+                    " colour; 30 is clearly damaged; 90 hardly; 100 loses almost nothing.",
                 ),
                 io.Combo.Input(
                     "subsampling",
                     options=list(SUBSAMPLING),
                     default="4:2:0",
-                    tooltip="Resolution of the colours. 4:2:0: half in both directions, as most"
-                    " files have it; 4:2:2: half across; 4:4:4: full.",
+                    tooltip="Resolution of the colours. 4:2:0: half in both directions, as in most"
+                    " files; 4:2:2: half across; 4:4:4: full.",
                 ),
             ],
         )
@@ -48,8 +49,8 @@ class QuantiseNode(DegradationNode):
         return degradation(
             "Quantise",
             display_name="Few Colours (Posterised)",
-            description="Every colour channel has few levels left, as in an old GIF: smooth skies"
-            " became bands.",
+            description="Every colour channel has only a few levels left, as in an old GIF: smooth"
+            " skies became bands.",
             search_aliases=["posterize", "banding", "quantize", "bit depth"],
             inputs=[
                 io.Int.Input(
@@ -57,8 +58,8 @@ class QuantiseNode(DegradationNode):
                     default=8,
                     min=2,
                     max=256,
-                    tooltip="Levels of red, green and blue each. 2 is on or off; 8 shows clear"
-                    " bands; 256 is an ordinary picture.",
+                    tooltip="Number of levels each for red, green and blue. 2: on or off; 8: clear"
+                    " bands; 256: an ordinary picture.",
                 ),
             ],
         )

@@ -1,4 +1,4 @@
-"""What the nodes for a kind of damage share: each makes the recipe of one degradation."""
+"""What the degradation nodes share. Each of them makes the recipe of one degradation."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .kit import chained, complaint, schema
 def degradation(
     node_id: str, inputs: Sequence[io.Input], *, kernel: str = "", **values: Any
 ) -> io.Schema:
-    """The schema of a node for a degradation: what happened before it is its last input.
+    """The schema of a degradation node. Its last input is a degradation that happened before.
 
-    ``kernel`` is the tooltip of a second output, the kernel as a picture, which a ``BlurNode`` has.
+    ``kernel`` is the tooltip of the second output of a ``BlurNode``: the kernel as a picture.
     """
     outputs = [output(), *([kernel_output(kernel)] if kernel else [])]
     return schema(node_id, inputs=[*inputs, before()], outputs=outputs, **values)
@@ -51,7 +51,7 @@ class BorderNode(DegradationNode):
 
 
 class BlurNode(BorderNode):
-    """A node that shows the kernel, or the kernels, as well."""
+    """A node with a second output: its kernel, or kernels, as pictures."""
 
     @classmethod
     def execute(cls, operator: Recipe | None = None, **values: Any) -> io.NodeOutput:

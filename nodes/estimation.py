@@ -1,4 +1,4 @@
-"""How a photo was damaged, when nobody knows: read off the photo, its file, or an example."""
+"""Nodes that find out how a photo was damaged: from the photo, its file, or an example."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 AUTOMATIC = "automatic"
 EXAMPLE = "FlowDPS example.jpg [temp]"
-"""A JPEG of quality 10 that comes with the pack, so that a workflow runs before one is chosen."""
+"""A JPEG of quality 10 that comes with the pack, so that a workflow runs without a file."""
 
 
 def _operator() -> io.Output:
@@ -37,12 +37,13 @@ def _operator() -> io.Output:
 
 def _kernel() -> io.Output:
     return io.Image.Output(
-        display_name="kernel", tooltip="What became of a single point, brightest pixel white."
+        display_name="kernel",
+        tooltip="The shape that a single point became; its brightest pixel is white.",
     )
 
 
 def _report() -> io.Output:
-    return io.String.Output(display_name="report", tooltip="What was found, in one line.")
+    return io.String.Output(display_name="report", tooltip="The result in one line.")
 
 
 def _noise() -> io.Output:
@@ -59,13 +60,13 @@ class EstimateNoise(io.ComfyNode):
         return schema(
             "EstimateNoise",
             display_name="Estimate Noise",
-            description="Measures how noisy a photo is, where it is flattest.",
+            description="Measures how noisy a photo is, from its smoothest areas.",
             search_aliases=["noise level", "grain", "iso", "sigma", "denoise strength"],
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The photo at its own size: enlarging or shrinking it first changes"
-                    " its noise. A batch gives one level for all.",
+                    tooltip="The photo at its own size: resizing it first changes its noise. A"
+                    " batch gives one level for all its pictures.",
                 ),
             ],
             outputs=[_noise(), _report()],
@@ -83,8 +84,9 @@ class EstimateBlur(io.ComfyNode):
         return schema(
             "EstimateBlur",
             display_name="Estimate Blur Kernel",
-            description="Finds the blur of a photo from the photo alone: out of focus, softly or"
-            " as a disk, moved in a straight line, or none. With a mask, from a point of light.",
+            description="Finds the blur of a photo from the photo alone: softly out of focus"
+            " (Gaussian), a lens out of focus (a disk), moved in a straight line, or none. With a"
+            " mask, it measures a point of light.",
             search_aliases=["blind deblur", "kernel", "psf", "point spread function", "defocus"],
             inputs=[
                 io.Image.Input(
@@ -94,9 +96,10 @@ class EstimateBlur(io.ComfyNode):
                     "family",
                     options=[AUTOMATIC, *FAMILIES, "free"],
                     default=AUTOMATIC,
-                    tooltip="automatic: whichever explains the photo best. gaussian: soft."
-                    " defocus: a disk, by a lens. motion: a straight line. free: any shape, for"
-                    " crooked shakes; the report says whether to trust it. Not used with a mask.",
+                    tooltip="Kind of blur to look for. automatic: the kind that explains the photo"
+                    " best. gaussian: soft. defocus: a disk, from a lens. motion: a straight line."
+                    " free: any shape, for crooked camera shake; the report states whether to"
+                    " trust it. Not used with a mask.",
                 ),
                 io.Float.Input(
                     "noise",
@@ -105,8 +108,9 @@ class EstimateBlur(io.ComfyNode):
                     max=1.0,
                     step=0.005,
                     round=0.0001,
-                    tooltip="Noise level of the photo, if you know it. 0 measures it; too small a"
-                    " number takes noise for sharpness, too large a one hides the blur.",
+                    tooltip="Noise level of the photo, if you know it. 0: it is measured. Too"
+                    " small a number mistakes noise for sharp detail; too large a number hides the"
+                    " blur.",
                 ),
                 io.Int.Input(
                     "size",
@@ -114,15 +118,15 @@ class EstimateBlur(io.ComfyNode):
                     min=3,
                     max=255,
                     step=2,
-                    tooltip="Width of the kernel in pixels, odd; with a mask or for free only. A"
-                    " little more than the blur is wide: too small cuts it off, too large adds"
-                    " noise.",
+                    tooltip="Width of the kernel in pixels, an odd number; only used with a mask"
+                    " or with free. Choose a little more than the width of the blur: too small"
+                    " cuts it off, too large adds noise.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip="White on the blurred picture of one point of light, such as a star or"
-                    " a lamp far away, and on little else. The kernel is then read off it.",
+                    " a distant lamp, and on little else. The kernel is then measured there.",
                 ),
             ],
             outputs=[_operator(), _kernel(), _report(), _noise()],
@@ -153,7 +157,7 @@ def _files() -> list[str]:
 
 
 def _lend_example() -> None:
-    """Put the example where the editor looks for its preview; the node itself needs no copy."""
+    """Copy the example to where the editor looks for previews; the node itself needs no copy."""
     with contextlib.suppress(OSError):
         folder = Path(folder_paths.get_temp_directory())
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,8 +176,8 @@ class ReadJpeg(io.ComfyNode):
         return schema(
             "ReadJpeg",
             display_name="Read JPEG",
-            description="Loads a JPEG file together with how it was compressed: the file says so"
-            " itself, and the restoration may then undo it.",
+            description="Loads a JPEG file and reads in it how it was compressed, so that the"
+            " restoration can undo the compression.",
             search_aliases=["load image", "compression", "artifacts", "quantization", "deblock"],
             inputs=[
                 io.Combo.Input(
@@ -181,23 +185,23 @@ class ReadJpeg(io.ComfyNode):
                     options=_files(),
                     upload=io.UploadType.image,
                     tooltip="A JPEG file in the input folder, straight from the camera or the web."
-                    " One that was opened and saved again tells of the last time only.",
+                    " After opening and saving again, a file only describes the last compression.",
                 ),
                 before(),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="The picture, upright."),
+                io.Image.Output(display_name="image", tooltip="The picture, turned upright."),
                 _operator(),
                 io.Int.Output(
                     display_name="quality",
-                    tooltip="Nearest quality from 1 to 100: below 30 blocks are visible, above 90"
-                    " hardly anything was lost.",
+                    tooltip="The nearest quality from 1 to 100. Below 30 blocks are visible; above"
+                    " 90 hardly anything was lost.",
                 ),
                 _report(),
                 io.Float.Output(
                     display_name="noise",
-                    tooltip="About as much as compression took away, for pixel values from -1 to 1:"
-                    " connect it to Encode Measurement's noise.",
+                    tooltip="Roughly how much the compression changed the picture, for pixel"
+                    " values from -1 to 1: connect it to Encode Measurement's noise.",
                 ),
             ],
         )
@@ -229,15 +233,16 @@ class OperatorFromExample(io.ComfyNode):
         return schema(
             "OperatorFromExample",
             display_name="Operator From Example",
-            description="Learns a degradation from a pair of pictures of one scene, clean and"
-            " degraded; with it, other pictures from the same source can be restored.",
+            description="Learns a degradation from two pictures of one scene, one clean and one"
+            " degraded. It can then restore other pictures from the same source.",
             search_aliases=["calibrate", "kernel from pair", "psf", "learn degradation"],
             inputs=[
                 io.Image.Input("clean", tooltip="The scene as it should be."),
                 io.Image.Input(
                     "degraded",
-                    tooltip="The same scene, pixel on pixel, as large as the clean picture or a"
-                    " whole number of times smaller: then shrinking is part of the degradation.",
+                    tooltip="The same scene, aligned to the pixel. It is as large as the clean"
+                    " picture, or a whole number of times smaller; the shrinking is then part of"
+                    " the degradation.",
                 ),
                 io.Int.Input(
                     "size",
@@ -245,8 +250,9 @@ class OperatorFromExample(io.ComfyNode):
                     min=1,
                     max=LARGEST,
                     step=2,
-                    tooltip="Width of the kernel in pixels of the clean picture, odd. Too small"
-                    " cuts the blur off; large takes more time, and detail in the pictures.",
+                    tooltip="Width of the kernel in pixels of the clean picture, an odd number."
+                    " Too small cuts the blur off; a large one takes longer and needs pictures"
+                    " with more detail.",
                 ),
             ],
             outputs=[_operator(), _kernel(), _noise(), _report()],

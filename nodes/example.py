@@ -1,4 +1,4 @@
-"""Pictures that ship with the pack, so that a workflow runs before you have chosen one of yours."""
+"""Pictures that come with the pack, so that a workflow runs before the user chooses a picture."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from torch import Tensor
 from ..restoration.images import read_image
 from .kit import from_images, schema
 
-# Not "examples": the host serves a folder of that name in place of the workflows.
+# Not "examples": the host would serve a folder of that name instead of the workflows.
 FOLDER = Path(__file__).resolve().parents[1] / "pictures"
 PICTURES = sorted(file.stem for file in FOLDER.glob("*.png"))
 
 
 def picture_image(name: str) -> Tensor:
-    """A picture that ships with the pack as the host's IMAGE; ValueError for an unknown name."""
+    """A picture of the pack as the host's IMAGE; ValueError for an unknown name."""
     if name not in PICTURES:
         raise ValueError(
             f"there is no example picture {name!r}; expected one of {', '.join(PICTURES)}"
@@ -31,15 +31,15 @@ class ExamplePicture(io.ComfyNode):
         return schema(
             "ExamplePicture",
             display_name="Example Picture",
-            description="A picture of 128 x 128 pixels that comes with this pack and that the demo"
-            " prior has never seen.",
+            description="A picture of 128 x 128 pixels that comes with this pack. The demo prior"
+            " was not trained on it.",
             search_aliases=["load image", "sample image", "demo picture"],
             inputs=[
                 io.Combo.Input(
                     "picture",
                     options=PICTURES,
-                    tooltip="Which one. For a picture of your own, use Load Image instead; the demo"
-                    " prior only does well on emoji-like ones.",
+                    tooltip="Which picture. For one of your own, use Load Image instead; the demo"
+                    " prior only does well on emoji-like pictures.",
                 ),
             ],
             outputs=[

@@ -20,7 +20,7 @@ def before() -> io.Input:
         "operator",
         optional=True,
         tooltip="A degradation that happened before this one, such as a blur before shrinking."
-        " Nothing connected: this one is the only one.",
+        " Nothing connected: this is the only one.",
     )
 
 
@@ -30,8 +30,8 @@ def scale() -> io.Input:
         default=4,
         min=1,
         max=64,
-        tooltip="How many times smaller either side became. 2 asks for little new detail; 12 and"
-        " more leave almost everything to the model. 1 shrinks nothing.",
+        tooltip="How many times smaller each side became. 1 shrinks nothing; 2 needs little new"
+        " detail; 12 and more leave almost everything to the model.",
     )
 
 
@@ -40,8 +40,8 @@ def boundary() -> io.Input:
         "boundary",
         options=list(BOUNDARIES),
         default="symmetric",
-        tooltip="What the blur sees beyond the border: the image mirrored (photos), or the image"
-        " again (textures that tile).",
+        tooltip="What the blur sees beyond the border. symmetric: the picture mirrored, right for"
+        " photos. periodic: the picture repeated, right for textures that tile.",
     )
 
 
@@ -57,9 +57,9 @@ def kernel_output(tooltip: str) -> io.Output:
 
 
 def kernel_picture(*kernels: Tensor) -> Tensor:
-    """Kernels (h, w) of odd or equal sides as an IMAGE to look at, each one's brightest tap white.
+    """Kernels (h, w) of odd or equal sides as an IMAGE; the brightest tap of each is white.
 
-    All have the largest one's size, about the same middle.
+    All are padded to the size of the largest one, around the same centre.
     """
     return torch.cat([_padded(kernel, kernels) for kernel in kernels])
 

@@ -23,7 +23,7 @@ _KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
 
 
 def schema(node_id: str, **values: Any) -> io.Schema:
-    """A schema in our category; what an older host does not know is left out."""
+    """A schema in our category, without the fields that an older host does not know."""
     values.setdefault("category", CATEGORY)
     return io.Schema(
         node_id=f"FlowDPS_{node_id}", **{k: v for k, v in values.items() if k in _KNOWN}
@@ -31,9 +31,9 @@ def schema(node_id: str, **values: Any) -> io.Schema:
 
 
 def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
-    """What a node answers at validation: True, or what ``check`` says of ``value``.
+    """The result of a node's validation: True, or the message with which ``check`` fails.
 
-    None, which stands for a value that another node will give, is left to the node itself.
+    None stands for a value that another node will give, and is not checked here.
     """
     try:
         if value is not None:
@@ -62,7 +62,7 @@ def to_images(image: Tensor, what: str = "image") -> Tensor:
 
 
 def only(tensor: Tensor, what: str) -> Tensor:
-    """The one of ``tensor`` (N, ...); ValueError where there are several different ones."""
+    """The only item of ``tensor`` (N, ...); ValueError where there are several different ones."""
     if not len(tensor) or (len(tensor) > 1 and not bool((tensor == tensor[:1]).all())):
         raise ValueError(
             f"there are {len(tensor)} {what}s; expected one, which serves all pictures of a batch"
@@ -76,5 +76,5 @@ def from_images(x: Tensor) -> Tensor:
 
 
 def chained(recipe: Recipe, before: Recipe | None) -> Recipe:
-    """``before`` first, then ``recipe``."""
+    """The degradation ``before``, where there is one, followed by ``recipe``."""
     return recipe if before is None else Chain((before, recipe))

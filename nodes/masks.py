@@ -1,4 +1,4 @@
-"""Parts of the photo are missing: scratches and holes inside it, or what lies around it."""
+"""Nodes for missing parts of a photo: scratches and holes in it, or its surroundings."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def _margin(side: str) -> io.Input:
         default=32,
         min=0,
         max=4096,
-        tooltip=f"Pixels to invent at the {side}. 0 keeps that edge; the further they reach, the"
-        " freer the model is.",
+        tooltip=f"Pixels to invent at the {side}. 0 keeps that edge; the wider the margin, the less"
+        " the photo says about it.",
     )
 
 
@@ -32,14 +32,16 @@ class MaskNode(DegradationNode):
         return degradation(
             "Mask",
             display_name="Scratches and Holes (Mask)",
-            description="What you painted over is unknown and is made anew; the rest of the photo"
-            " counts. Chain it after another degradation that the whole photo has.",
+            description="The parts that you painted over are unknown and are made anew, to match"
+            " the rest of the photo. A degradation of the whole photo, such as a blur, goes into"
+            " the input operator.",
             search_aliases=["inpaint", "scratch removal", "object removal", "old photo"],
             inputs=[
                 io.Mask.Input(
                     "mask",
-                    tooltip="White (1) is what shall be replaced, as painted in the mask editor of"
-                    " Load Image. One mask for all pictures; it is stretched to the photo's size.",
+                    tooltip="White (1) marks what is replaced, as painted in the mask editor of"
+                    " Load Image. One mask serves all pictures; it is stretched to the photo's"
+                    " size.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -48,7 +50,7 @@ class MaskNode(DegradationNode):
                     max=1.0,
                     step=0.01,
                     tooltip="How strongly a pixel must be painted to count as unknown. 0.01: every"
-                    " trace, soft edges included; 1: only what is painted fully.",
+                    " trace of paint, soft edges included; 1: only fully painted pixels.",
                 ),
             ],
         )
@@ -67,8 +69,8 @@ class OutpaintingNode(DegradationNode):
         return degradation(
             "Outpainting",
             display_name="Beyond the Edges (Outpainting)",
-            description="The picture went on beyond the photo's edges: what lies there is invented"
-            " to go with the photo.",
+            description="The picture continues beyond the photo's edges: the sampler invents what"
+            " lies there, to match the photo.",
             search_aliases=["outpaint", "uncrop", "extend", "expand canvas"],
             inputs=[*(_margin(side) for side in ("left", "top", "right", "bottom"))],
         )
@@ -80,17 +82,20 @@ class ScratchesNode(io.ComfyNode):
         return schema(
             "Scratches",
             display_name="Random Scratches",
-            description="A mask of random scratches, to try Scratches and Holes with before you"
-            " paint one of your own.",
+            description="A mask of random scratches, to try out Scratches and Holes (Mask) before"
+            " you paint a mask of your own.",
             search_aliases=["old photo", "inpaint", "test mask"],
             inputs=[
-                io.Image.Input("image", tooltip="The mask gets this picture's size."),
+                io.Image.Input(
+                    "image",
+                    tooltip="The mask gets the size of this picture; nothing else of it is used.",
+                ),
                 io.Int.Input(
                     "count",
                     default=12,
                     min=1,
                     max=200,
-                    tooltip="How many scratches. 1 is a single one; above 50 little is left of a"
+                    tooltip="Number of scratches. 1 is a single one; above 50 little is left of a"
                     " small picture.",
                 ),
                 io.Float.Input(
@@ -99,16 +104,20 @@ class ScratchesNode(io.ComfyNode):
                     min=0.5,
                     max=64.0,
                     step=0.5,
-                    tooltip="How thick they are in pixels. 1 is a hair; thick ones hide details"
-                    " that nothing tells of.",
+                    tooltip="Thickness of the scratches in pixels. 1 is a hair; thick ones hide"
+                    " whole details, which the model must invent.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, tooltip="Draws the scratches; each number others.", **SEED
+                    "seed",
+                    default=0,
+                    tooltip="Chooses the random scratches: each number gives others.",
+                    **SEED,
                 ),
             ],
             outputs=[
                 io.Mask.Output(
-                    display_name="mask", tooltip="White scratches, for Scratches and Holes (Mask)."
+                    display_name="mask",
+                    tooltip="The scratches in white, for Scratches and Holes (Mask).",
                 )
             ],
         )

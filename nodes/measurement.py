@@ -1,4 +1,4 @@
-"""From a picture to what was measured, and from a restoration back to it."""
+"""Nodes that make a measurement, and that compare a restoration with it."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .kit import MeasurementSocket, Operator, from_images, schema, to_images
 
 SIMULATE, OBSERVED = "simulate", "observed"
 MULTIPLE = 16
-"""Divides both sides of a restoration where no VAE says what must."""
+"""Both sides of a restoration become multiples of this number where no VAE is connected."""
 
 
 class EncodeMeasurement(io.ComfyNode):
@@ -26,20 +26,24 @@ class EncodeMeasurement(io.ComfyNode):
         return schema(
             "EncodeMeasurement",
             display_name="Encode Measurement",
-            description="Turns a picture into a measurement: either the picture is clean and gets"
-            " damaged first, to try things out, or it is the damaged photo itself.",
+            description="Turns a picture into a measurement. The picture is either your damaged"
+            " photo, or a clean picture that is damaged here, to try things out.",
             search_aliases=["degrade", "simulate", "restore photo", "flowdps"],
             inputs=[
                 io.Image.Input("image", tooltip="One picture, or a batch of one size."),
-                Operator.Input("operator", tooltip="How the picture was, or shall be, damaged."),
+                Operator.Input(
+                    "operator",
+                    tooltip="How the picture was damaged (observed), or how it is damaged here"
+                    " (simulate).",
+                ),
                 io.Combo.Input(
                     "mode",
                     options=[SIMULATE, OBSERVED],
                     default=SIMULATE,
-                    tooltip="simulate: the picture is clean; it is damaged here, so that you can"
-                    " compare the result with it. observed: the picture is your damaged photo; with"
-                    " a downscale operator, the result is that many times larger, and with"
-                    " outpainting larger by the margins.",
+                    tooltip="simulate: the picture is clean and is damaged here, so that you can"
+                    " compare the result with it. observed: the picture is your damaged photo."
+                    " With a downscale operator, the result is that many times larger; with"
+                    " outpainting, it is larger by the margins.",
                 ),
                 io.Float.Input(
                     "noise",
@@ -48,9 +52,10 @@ class EncodeMeasurement(io.ComfyNode):
                     max=1.0,
                     step=0.005,
                     round=0.0001,
-                    tooltip="Strength of the noise, for pixel values from -1 to 1. 0 trusts every"
-                    " pixel; 0.03 is a good photo (4 of 255 grey levels); 0.2 is a very grainy one."
-                    " simulate adds this noise; observed assumes it.",
+                    tooltip="Strength of the noise, for pixel values from -1 to 1. 0: every pixel"
+                    " is trusted; 0.03: a good photo (4 of 255 grey levels); 0.2: a very grainy"
+                    " one; 1: the photo hardly counts. simulate adds this noise; observed assumes"
+                    " that the photo has it.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -58,13 +63,14 @@ class EncodeMeasurement(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFF,
                     control_after_generate=False,
-                    tooltip="Draws the added noise (simulate only). The sampler has its own seed.",
+                    tooltip="Chooses the added noise (simulate only). The sampler has a seed of"
+                    " its own.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="With it, the latent fits this VAE whatever its kind. Without, it fits"
-                    " VAEs that shrink by 8, as those of SD3 and Flux do.",
+                    tooltip="If connected, the latent fits this VAE. If not, it fits VAEs that"
+                    " shrink by 8 and have 16 channels, such as those of SD3 and Flux.",
                 ),
                 io.Int.Input(
                     "batch_size",
@@ -72,7 +78,7 @@ class EncodeMeasurement(io.ComfyNode):
                     min=1,
                     max=64,
                     optional=True,
-                    tooltip="Latents per picture, for several different restorations of one photo."
+                    tooltip="Number of latents, for several different restorations of one photo."
                     " More than 1 needs a single picture.",
                 ),
             ],
@@ -80,10 +86,12 @@ class EncodeMeasurement(io.ComfyNode):
                 MeasurementSocket.Output(
                     display_name="measurement", tooltip="For a sampler and Measurement Check."
                 ),
-                io.Image.Output(display_name="image", tooltip="What was measured, to look at."),
+                io.Image.Output(
+                    display_name="image", tooltip="The measurement as a picture, to look at."
+                ),
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip="Empty latent of the restoration's size, to start from.",
+                    tooltip="An empty latent of the restoration's size, to start from.",
                 ),
             ],
         )
@@ -126,8 +134,8 @@ class MeasurementCheck(io.ComfyNode):
         return schema(
             "MeasurementCheck",
             display_name="Measurement Check",
-            description="Damages the restoration again and compares it with what was measured: an"
-            " honest restoration differs from it by the noise, and by no more.",
+            description="Damages the restoration again and compares it with the measurement. A"
+            " faithful restoration differs from it only by the noise.",
             search_aliases=["residual", "consistency", "flowdps"],
             is_output_node=True,
             inputs=[
@@ -146,16 +154,19 @@ class MeasurementCheck(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     display_name="residual",
-                    tooltip="Difference to the measurement: grey where they agree, and full black"
-                    " or white at five times the noise.",
+                    tooltip="Difference between the two, as a picture: grey where they agree, full"
+                    " black or white at five times the noise.",
                 ),
-                io.String.Output(display_name="report", tooltip="The verdict in one line."),
+                io.String.Output(display_name="report", tooltip="The result in one line."),
                 io.Float.Output(
                     display_name="ratio",
-                    tooltip="Residual over noise level: about 1 is right, above it the measurement"
-                    " was missed, below it noise was fitted.",
+                    tooltip="Residual divided by the noise level. About 1 is right; above, the"
+                    " restoration does not match the measurement; below, noise was fitted as if it"
+                    " were detail.",
                 ),
-                io.Boolean.Output(display_name="passed", tooltip="Whether the ratio passes."),
+                io.Boolean.Output(
+                    display_name="passed", tooltip="True if the ratio is at most the tolerance."
+                ),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""Load a flow prior through the host's own loaders, and condition it without a text encoder."""
+"""Nodes that load a flow model by the host's own loaders, or condition one without text."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEMO = "built-in demo prior"
 SAME = "from the checkpoint"
 DEMO_FILE = Path(__file__).resolve().parents[1] / "priors" / "demo_prior.safetensors"
 
-# Where a family of models takes its text: attribute of the network whose input width tells.
+# The layer of each model family that takes the text. Its input width is that of a conditioning.
 _TEXT_INPUTS = (
     "context_embedder",  # SD3
     "txt_in",  # Flux, Qwen-Image, Chroma
@@ -40,7 +40,7 @@ _TEXT_INPUTS = (
 def with_shift(model: Any, shift: float) -> Any:
     """A clone of the ModelPatcher whose schedule is shifted, as the host's own nodes do it.
 
-    The model keeps its own kind of time; one that knows no shift is returned as it is.
+    The model keeps its own time scale. A model without a shift is returned as it is.
     """
     sampling = copy.deepcopy(model.get_model_object("model_sampling"))
     if isinstance(sampling, comfy.model_sampling.ModelSamplingDiscreteFlow):
@@ -79,7 +79,7 @@ def fit_patches(model: Any) -> Any:
 
 
 def without_dead_parts(vae: Any) -> Any:
-    """The demo prior's VAE in its true size: the same pictures in less than half the time."""
+    """The demo prior's VAE without its unused channels: the same pictures in half the time."""
     network = vae.first_stage_model
     decoder = network.taesd_decoder  # The first layer is its clamp.
     network.taesd_encoder = prune(network.taesd_encoder)
@@ -94,8 +94,8 @@ def without_dead_parts(vae: Any) -> Any:
 def with_previews(model: Any, vae: Any) -> Any:
     """Give the demo prior live previews in its own colours.
 
-    Colours as a linear function of its latents, fitted to the pictures that come with the pack: the
-    host's numbers are those of SD3's latents.
+    Colours are a linear function of the latents, fitted to the pictures that come with the pack:
+    the host's own factors are for SD3's latents.
     """
     pictures = torch.cat([picture_image(name) for name in PICTURES])
     form = copy.copy(model.model.latent_format)
@@ -123,8 +123,9 @@ class LoadFlowPrior(io.ComfyNode):
                     "checkpoint",
                     options=[DEMO, *folder_paths.get_filename_list("checkpoints")],
                     default=DEMO,
-                    tooltip="A checkpoint from models/checkpoints, or the demo prior: it only knows"
-                    " emoji-like pictures of up to 256 pixels or so, but runs at once, anywhere.",
+                    tooltip="A checkpoint from models/checkpoints, or the demo prior. The demo"
+                    " prior runs at once on any computer, but only knows emoji-like pictures of up"
+                    " to about 256 pixels.",
                 ),
                 io.Float.Input(
                     "shift",
@@ -132,16 +133,17 @@ class LoadFlowPrior(io.ComfyNode):
                     min=0.1,
                     max=100.0,
                     step=0.01,
-                    tooltip="Where the host's own schedulers spend their steps. 1: evenly; 4 as in"
-                    " the paper; large: mostly on the composition. The FlowDPS samplers' built-in"
-                    " schedule has its own.",
+                    tooltip="Where ComfyUI's own schedulers spend their steps. Below 1: mostly on"
+                    " detail; 1: evenly; 4, as in the paper: mostly on the composition; large:"
+                    " almost only on it. The built-in schedule of the FlowDPS samplers ignores"
+                    " this.",
                 ),
                 io.Combo.Input(
                     "diffusion_model",
                     options=[SAME, *folder_paths.get_filename_list("diffusion_models")],
                     default=SAME,
                     optional=True,
-                    tooltip="The transformer alone, from models/diffusion_models, instead of the"
+                    tooltip="A transformer from models/diffusion_models, used instead of the"
                     " checkpoint's.",
                 ),
                 io.Combo.Input(
@@ -149,15 +151,15 @@ class LoadFlowPrior(io.ComfyNode):
                     options=[SAME, *folder_paths.get_filename_list("vae")],
                     default=SAME,
                     optional=True,
-                    tooltip="The autoencoder alone, from models/vae, instead of the checkpoint's.",
+                    tooltip="An autoencoder from models/vae, used instead of the checkpoint's.",
                 ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The flow model."),
                 io.Clip.Output(
                     display_name="clip",
-                    tooltip="Text encoders, if the checkpoint holds them. The demo prior has none:"
-                    " use Empty Flow Conditioning.",
+                    tooltip="The text encoders, if the checkpoint has them. The demo prior has"
+                    " none: use Empty Flow Conditioning.",
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The autoencoder."),
             ],
@@ -204,18 +206,19 @@ class EmptyFlowConditioning(io.ComfyNode):
         return schema(
             "EmptyConditioning",
             display_name="Empty Flow Conditioning",
-            description="A conditioning of zeros, for priors without text encoders such as the demo"
-            " prior. It is not the same as an empty prompt: for SD3 encode the prompt instead.",
+            description="A conditioning of zeros, for models without text encoders, such as the"
+            " demo prior. It is not the same as an empty prompt: for SD3, encode an empty prompt"
+            " instead.",
             search_aliases=["unconditional", "no prompt"],
             inputs=[
-                io.Model.Input("model", tooltip="The model that it is for."),
+                io.Model.Input("model", tooltip="The model that the conditioning is for."),
                 io.Int.Input(
                     "tokens",
                     default=1,
                     min=1,
                     max=512,
-                    tooltip="Length of the sequence. 1 is what the demo prior was trained with;"
-                    " more changes its answers.",
+                    tooltip="Length of the sequence. 1 is what the demo prior was trained with; a"
+                    " larger number changes its results.",
                 ),
             ],
             outputs=[

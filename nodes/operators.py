@@ -1,4 +1,4 @@
-"""How the image was damaged: one node for all tasks by name, and one per kind of damage."""
+"""Degradation nodes: one for all tasks by name, and one for each kind of damage."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _numbers() -> str:
 
 def _seeds() -> str:
     seeded = ", ".join(name for name in TASKS if REGISTRY[name].seeded)
-    return f"Draws what is random in {seeded}; each seed is another draw. Other tasks ignore it."
+    return f"Chooses what is random in {seeded}; each seed is another draw. Other tasks ignore it."
 
 
 class DegradationOperator(io.ComfyNode):
@@ -34,7 +34,8 @@ class DegradationOperator(io.ComfyNode):
         return degradation(
             "DegradationOperator",
             display_name="Degradation Operator",
-            description="How the image was damaged, by name: the FlowDPS paper's tasks and others.",
+            description="How the picture was damaged, chosen by name: the tasks of the FlowDPS"
+            " paper and others.",
             search_aliases=["super resolution", "deblur", "upscale", "flowdps task"],
             inputs=[
                 io.Combo.Input("task", options=list(TASKS), default="sr_bicubic", tooltip=_tasks()),
@@ -58,7 +59,8 @@ class NoDegradation(DegradationNode):
         return schema(
             "Identity",
             display_name="Noise Only (Degradation)",
-            description="The image is complete and sharp, but noisy: with this, sampling denoises.",
+            description="The picture is complete and sharp, but noisy: the sampler removes the"
+            " noise.",
             search_aliases=["denoise", "identity"],
             inputs=[],
             outputs=[output()],

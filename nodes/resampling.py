@@ -1,4 +1,4 @@
-"""The photo was shrunk: one node per filter."""
+"""Nodes for pictures that were shrunk, one for each filter."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def _antialias() -> io.Input:
     return io.Boolean.Input(
         "antialias",
         default=True,
-        tooltip="On: the filter takes in every pixel, as image programs do. Off: it looks at few"
-        " pixels around each point, as quick previews and old games do; edges become jagged.",
+        tooltip="On: the filter uses every pixel, as image programs do. Off: it uses only a few"
+        " pixels around each point, as quick previews and old games do, and edges become jagged.",
     )
 
 
@@ -34,7 +34,8 @@ class AveragePoolNode(DegradationNode):
         return degradation(
             "AveragePool",
             display_name="Downscale (Average)",
-            description="Every block of pixels became their mean, as in a mosaic or a thumbnail.",
+            description="Every block of pixels was replaced by its mean, as in a mosaic or a"
+            " thumbnail.",
             search_aliases=["pixelate", "mosaic", "super resolution"],
             inputs=[scale()],
         )
@@ -48,7 +49,7 @@ class BicubicNode(DegradationNode):
         return degradation(
             "Bicubic",
             display_name="Downscale (Bicubic)",
-            description="Shrunk with a bicubic filter, as most image programs do.",
+            description="The picture was shrunk with a bicubic filter, as most image programs do.",
             search_aliases=["resize", "super resolution"],
             inputs=[scale()],
         )
@@ -62,7 +63,8 @@ class LanczosNode(DegradationNode):
         return degradation(
             "Lanczos",
             display_name="Downscale (Lanczos)",
-            description="Shrunk with Lanczos' filter, the sharpest of the usual ones.",
+            description="The picture was shrunk with a Lanczos filter, the sharpest of the common"
+            " ones.",
             search_aliases=["resize", "super resolution", "pillow"],
             inputs=[scale(), _antialias()],
         )
@@ -76,7 +78,8 @@ class BilinearNode(DegradationNode):
         return degradation(
             "Bilinear",
             display_name="Downscale (Bilinear)",
-            description="Shrunk with a soft filter, as browsers and graphics cards do.",
+            description="The picture was shrunk with a soft filter, as browsers and graphics cards"
+            " do.",
             search_aliases=["resize", "super resolution", "linear"],
             inputs=[scale(), _antialias()],
         )
@@ -90,8 +93,8 @@ class AreaNode(DegradationNode):
         return degradation(
             "Area",
             display_name="Downscale (Area)",
-            description="Shrunk by the method that image programs call area or box. It gives the"
-            " same as Downscale (Average).",
+            description="The picture was shrunk by the method that image programs call area or"
+            " box. It does the same as Downscale (Average).",
             search_aliases=["resize", "super resolution", "box"],
             inputs=[scale()],
         )
@@ -105,7 +108,7 @@ class NearestNode(DegradationNode):
         return degradation(
             "Nearest",
             display_name="Downscale (Nearest Pixel)",
-            description="One pixel of every block was kept and the others thrown away.",
+            description="One pixel of every block was kept and the others were thrown away.",
             search_aliases=["resize", "super resolution", "pixel art", "decimate"],
             inputs=[scale()],
         )

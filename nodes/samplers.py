@@ -1,4 +1,4 @@
-"""The samplers: each all in one, like KSampler, and each as a SAMPLER for the host's own nodes."""
+"""Two nodes for each method: one all in one, like KSampler, one a SAMPLER for the host's nodes."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .kit import MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
 SHIFT = 4.0
-"""Of the published schedule."""
+"""Shift of the published schedule."""
 
 
 def _pull_inputs(method: Method) -> list[io.Input]:
@@ -25,7 +25,8 @@ def _pull_inputs(method: Method) -> list[io.Input]:
             options=list(PRESETS),
             default=PRESETS[0],
             tooltip="tuned: settings chosen by measurement. fast: a sixth less work for FlowDPS,"
-            " at most a tenth of a decibel worse. published: exactly the paper's update.",
+            " at most 0.1 dB worse; for the other methods the same as tuned. published: exactly"
+            " the paper's update.",
         ),
         io.Float.Input(
             "step_scale",
@@ -34,7 +35,8 @@ def _pull_inputs(method: Method) -> list[io.Input]:
             max=20.0,
             step=0.05,
             tooltip="Multiplies the preset's step towards the photo. 0 ignores your photo and"
-            " invents a picture; 1 is the preset; far above 1 fits the noise or breaks up.",
+            " invents a picture; 1 is the preset; far above 1 copies the photo's noise or breaks"
+            " the picture.",
         ),
     ]
     if method.inner_steps:
@@ -44,8 +46,8 @@ def _pull_inputs(method: Method) -> list[io.Input]:
                 default=0,
                 min=0,
                 max=64,
-                tooltip="Steps towards the photo per noise level. 0 is the preset's own number;"
-                " 1 is fast and loose; 16 is slow and close to the photo.",
+                tooltip="Steps towards the photo per noise level. 0: the preset's own number; 1:"
+                " fast, but less close to the photo; 16 and more: slow, and close to the photo.",
             )
         )
     return inputs
@@ -59,9 +61,10 @@ def _tile_size() -> io.Input:
         max=4096,
         step=64,
         optional=True,
-        tooltip="For large pictures: side in pixels of the overlapping tiles in which model and VAE"
-        " see it. 0 chooses: whole up to 1.5 megapixels, else 1024 (192 for the demo prior)."
-        " Smaller takes less memory; larger shows the model more at once.",
+        tooltip="For large pictures: side in pixels of the overlapping tiles in which model and"
+        " VAE work. 0: automatic, the whole picture up to 1.5 megapixels, else tiles of 1024 (192"
+        " for the demo prior). Small tiles take less memory; in large ones the model sees more at"
+        " once.",
     )
 
 
@@ -71,7 +74,8 @@ def _steps() -> io.Input:
         default=28,
         min=1,
         max=1000,
-        tooltip="Noise levels. Below 10 is coarse; 28 as in the paper; above 50 changes little.",
+        tooltip="Number of noise levels. Below 10 the result is coarse; 28 as in the paper; above"
+        " 50 little changes.",
     )
 
 
@@ -82,15 +86,17 @@ def _memory() -> list[io.Input]:
             options=["auto", *MODES],
             default="auto",
             optional=True,
-            tooltip="What the step towards the photo keeps in memory. auto: the fastest that fits."
-            " full is fastest and needs most; strips is slowest, needs least and gives the same"
-            " picture; tiny lets tiny_vae guide, a little less exactly.",
+            tooltip="How to compute the step towards the photo. auto: the fastest way that fits"
+            " into memory. full: fastest, most memory. checkpointed: slower, less memory. strips:"
+            " slowest, least memory, and still the same picture. tiny: tiny_vae computes the step,"
+            " with hardly any memory, a little less exactly.",
         ),
         io.Vae.Input(
             "tiny_vae",
             optional=True,
-            tooltip="A small VAE of the same family, from Load VAE: taesd3 for SD3. Used when"
-            " memory is tiny, and in auto when nothing else fits; the VAE makes the final picture.",
+            tooltip="A small VAE of the same family, from Load VAE: taesd3 for SD3. It is used if"
+            " memory is tiny, and in auto if nothing else fits. The other VAE still makes the"
+            " final picture.",
         ),
     ]
 
@@ -103,9 +109,10 @@ def _stop() -> io.Input:
         max=10.0,
         step=0.05,
         optional=True,
-        tooltip="Residual, in units of the noise, at which the pull towards the photo ends. 1 fits"
-        " the photo as closely as its noise allows; 3 leaves much to the model; 0 never ends it;"
-        " -1 is the preset's own. The noise of Encode Measurement must be right.",
+        tooltip="Stops the steps towards the photo once the difference to it is down to this many"
+        " times the noise. 1: as close to the photo as its noise allows; 3 and more: much is left"
+        " to the model; 0: never stops; -1: the preset's own value. The noise in Encode"
+        " Measurement must be right.",
     )
 
 
@@ -136,7 +143,7 @@ class _Restore(_Sampler):
                 io.Vae.Input("vae", tooltip="The autoencoder of the same model family."),
                 io.Conditioning.Input(
                     "positive",
-                    tooltip="What the photo shows. An empty prompt works; a fitting one helps.",
+                    tooltip="What the photo shows. An empty prompt works; a matching one helps.",
                 ),
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
                 io.Int.Input(
@@ -145,8 +152,8 @@ class _Restore(_Sampler):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The same seed gives the same picture; another one, another picture"
-                    " that fits the photo as well.",
+                    tooltip="The same seed gives the same picture; another seed gives another"
+                    " picture that fits the photo as well.",
                 ),
                 _steps(),
                 io.Float.Input(
@@ -155,9 +162,9 @@ class _Restore(_Sampler):
                     min=0.0,
                     max=30.0,
                     step=0.1,
-                    tooltip="Weight of the prompt. 1 takes the prompt as it is, at half the work;"
-                    " 2 as in the paper; above 5 the prompt wins over the photo's own look. Without"
-                    " a negative it is 1.",
+                    tooltip="Weight of the prompt. 0: only the negative prompt counts; 1: the"
+                    " prompt as it is, at half the work; 2: as in the paper; above 5: the prompt"
+                    " wins over the photo's own look. Without a negative it is always 1.",
                 ),
                 *_pull_inputs(cls.method),
                 io.Conditioning.Input(
@@ -168,14 +175,15 @@ class _Restore(_Sampler):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="To start from. Nothing: empty, of the measurement's size. A batch"
-                    " gives several restorations of one photo; a noise mask keeps what it leaves"
-                    " out.",
+                    tooltip="What to start from. Nothing connected: an empty latent for each"
+                    " photo. A batch gives several restorations of one photo. With a noise mask,"
+                    " only its white part is restored.",
                 ),
                 io.Sigmas.Input(
                     "sigmas",
                     optional=True,
-                    tooltip="A schedule of your own, in place of steps and the published schedule.",
+                    tooltip="A list of noise levels of your own, in place of steps and the"
+                    " built-in schedule.",
                 ),
                 _tile_size(),
                 *_memory(),
@@ -186,8 +194,9 @@ class _Restore(_Sampler):
                 io.Image.Output(display_name="image", tooltip="The restoration, without padding."),
                 io.Float.Output(
                     display_name="residual",
-                    tooltip="Difference to the measurement over its noise: about 1 is right, above"
-                    " it the photo was missed, below it noise was fitted.",
+                    tooltip="Difference between the restoration, damaged again, and the"
+                    " measurement, in units of its noise. About 1 is right; far above, the photo"
+                    " was missed; far below, noise was fitted as if it were detail.",
                 ),
             ],
         )
@@ -235,8 +244,8 @@ class _Object(_Sampler):
         return schema(
             f"{cls.method.title}SamplerObject",
             display_name=f"{cls.method.title} (SAMPLER)",
-            description=f"{cls.method.title} for SamplerCustom and SamplerCustomAdvanced: any"
-            " guider, any sigmas, any noise.",
+            description=f"{cls.method.title} for SamplerCustom and SamplerCustomAdvanced, with any"
+            " guider, sigmas and noise.",
             search_aliases=["posterior sampling", "inverse problem", "flowdps"],
             inputs=[
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
@@ -248,7 +257,7 @@ class _Object(_Sampler):
             ],
             outputs=[
                 io.Sampler.Output(
-                    display_name="sampler", tooltip="For SamplerCustom(Advanced) nodes."
+                    display_name="sampler", tooltip="For SamplerCustom or SamplerCustomAdvanced."
                 )
             ],
         )
@@ -277,7 +286,7 @@ class FlowDPSSigmas(io.ComfyNode):
         return schema(
             "Sigmas",
             display_name="FlowDPS Sigmas",
-            description="The schedule of the FlowDPS paper, from noise (1) to the picture (0).",
+            description="The noise levels of the FlowDPS paper, from 1 (noise) to 0 (the picture).",
             search_aliases=["schedule", "scheduler"],
             inputs=[
                 _steps(),
@@ -287,11 +296,17 @@ class FlowDPSSigmas(io.ComfyNode):
                     min=0.1,
                     max=20.0,
                     step=0.1,
-                    tooltip="Where the steps are spent. 1: evenly; 4 as in the paper: mostly on the"
-                    " composition; above 8 hardly any step is left for detail.",
+                    tooltip="Where the steps are spent. Below 1: hardly any on the composition; 1:"
+                    " evenly; 4, as in the paper: mostly on the composition; above 8: hardly any"
+                    " on detail.",
                 ),
             ],
-            outputs=[io.Sigmas.Output(display_name="sigmas", tooltip="For any custom sampler.")],
+            outputs=[
+                io.Sigmas.Output(
+                    display_name="sigmas",
+                    tooltip="The list of noise levels, for any custom sampler.",
+                )
+            ],
         )
 
     @classmethod

@@ -42,7 +42,7 @@ class Chosen:
 def chosen(
     method: Method, preset: str, step_scale: float, inner_steps: int = 0, stop_at: float = -1.0
 ) -> Chosen:
-    """The preset of that name with what the user changed, as :func:`override` means it."""
+    """The preset of that name with the user's changes; see :func:`override`."""
     return Chosen(
         method,
         override(
@@ -53,9 +53,9 @@ def chosen(
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a run may take.
+    """Limits to the memory of a run.
 
-    tile_size: side in pixels of the tiles in which MODEL and VAE see a large image; 0 is automatic.
+    tile_size: side in pixels of the tiles in which MODEL and VAE work; 0 is automatic.
     memory: mode of the decoder's gradient, or auto; tiny_vae: the VAE of mode tiny.
     """
 
@@ -87,8 +87,8 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """From where and how a sampler walks: the noise's seed, the noise levels, and a LATENT or None
-    for an empty one."""
+    """Start and noise levels of a run: the seed of the noise, the sigmas, and a LATENT to start
+    from, or None for an empty one."""
 
     seed: int
     sigmas: Tensor
@@ -113,9 +113,9 @@ def sampler_object(
 ) -> comfy.samplers.KSAMPLER:
     """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas.
 
-    ``measurement`` is the observation bound to the device of the run, None where that is not known
-    yet. The sampler ``reports`` to the log how far the restoration is from the measurement.
-    ``places`` of the samples in their batch choose their noise.
+    ``measurement`` is the observation bound to the device of the run; None if the device is not
+    known yet. With ``reports``, the final residual is written to the log. ``places`` are the
+    positions of the samples in their batch, which choose their noise.
     """
     check_memory(limits.memory, vae, limits.tiny_vae)
 
@@ -175,7 +175,7 @@ def _walk(
     generators: Sequence[torch.Generator],
     show: Any,
 ) -> Tensor:
-    """The method itself; what it took goes to the log."""
+    """Run the method, and log how often it called the networks and the operator."""
     work = Work(prior, measurement)
     function = how.method.function
     z = function(prior, x, levels, work.measurement, how.settings, generators, show)
@@ -185,11 +185,11 @@ def _walk(
 
 
 def left_over(prior: FlowPrior, z: Tensor, measurement: Measurement) -> str:
-    """What is left between latents z (N, C, h, w) and the measurement, as a line for the log."""
+    """The residual of latents z (N, C, h, w), as a line for the log."""
     try:
         ratio = rms(measurement.residual_ratio(prior.decode(z).clamp(-1, 1)))
     except (RuntimeError, MemoryError) as error:
-        # The restoration is done: it shall not be lost for this.
+        # The restoration is finished, and must not be lost because of this.
         if not is_out_of_memory(error):
             raise
         return "the residual is not known: no memory is left for it"
@@ -208,7 +208,7 @@ def restore(
     """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent, and the ratio of
     their residual to the noise.
 
-    Everything that can be wrong is found before the first pass.
+    All inputs are checked before the first pass.
     """
     check_pair(model, vae)
     samples, mask = start_of(model, vae, observation, walk.latent)
@@ -242,8 +242,8 @@ def restore(
 
 
 def _decoded(vae: Any, z: Tensor) -> Tensor:
-    """IMAGE (N, H, W, 3) of latents, by the host."""
-    # Older hosts pass the time axis of a video model on to the VAE of a still one.
+    """IMAGE (N, H, W, 3) of latents, decoded by the host."""
+    # Older hosts pass the time axis of a video model on to a VAE for still images.
     flat = z[:, :, 0] if vae.latent_dim == 2 and z.ndim == 5 else z
     image = vae.decode(flat)
     return image.reshape(-1, *image.shape[-3:])

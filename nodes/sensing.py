@@ -1,4 +1,4 @@
-"""Compressed sensing: few random numbers of the picture are known. Only to try methods with."""
+"""Nodes for compressed sensing: few random measurements of the picture. For experiments only."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ def _ratio() -> io.Input:
         min=0.01,
         max=1.0,
         step=0.01,
-        tooltip="How many numbers are known per pixel. 1 tells everything; 0.25 is a usual test;"
-        " below 0.05 almost everything is left to the model.",
+        tooltip="Known numbers per pixel. 1: everything is known; 0.25: a common test; below 0.05:"
+        " almost everything is left to the model.",
     )
 
 
 def _seed() -> io.Input:
     return io.Int.Input(
-        "seed", default=0, tooltip="Draws what is measured; each number something else.", **SEED
+        "seed",
+        default=0,
+        tooltip="Chooses what is measured: each number gives another choice.",
+        **SEED,
     )
 
 
@@ -36,8 +39,8 @@ class WalshHadamardNode(DegradationNode):
         return degradation(
             "WalshHadamard",
             display_name="Single-Pixel Camera (Walsh-Hadamard)",
-            description="Random patterns were laid over the whole picture and only the light behind"
-            " each was measured. It can be simulated only.",
+            description="Random patterns were laid over the whole picture and only the light"
+            " behind each was measured. This can only be simulated.",
             search_aliases=["compressed sensing", "hadamard", "random projection"],
             inputs=[_ratio(), _seed()],
         )
@@ -51,8 +54,8 @@ class BlockSensingNode(DegradationNode):
         return degradation(
             "BlockSensing",
             display_name="Block Camera (Compressed Sensing)",
-            description="Of every block of pixels a few random sums were measured. It can be"
-            " simulated only.",
+            description="Only a few random sums were measured of every block of pixels. This can"
+            " only be simulated.",
             search_aliases=["compressed sensing", "random projection"],
             inputs=[
                 _ratio(),
@@ -61,8 +64,8 @@ class BlockSensingNode(DegradationNode):
                     default=32,
                     min=1,
                     max=64,
-                    tooltip="Side of a block in pixels. 1 is a sample of pixels; 64 mixes the"
-                    " most, and takes longer.",
+                    tooltip="Side of a block in pixels. 1: every pixel is a block of its own; 64:"
+                    " the sums mix the most pixels, and take longer.",
                 ),
                 _seed(),
             ],

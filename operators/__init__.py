@@ -1,4 +1,4 @@
-"""Degradations: recipes (plain values), and the operators that they bind to."""
+"""Degradations: recipes (plain parameters) and the operators made from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from .hadamard import *
 from .identity import *
 from .jpeg import *
 from .kernel import *
+from .linear.dottest import dottest
 from .linear.linear_operator import LinearOperator
+from .linear.solvers import ConvergenceWarning, Solution
 from .mask import *
 from .measurement import Measurement, simulate
 from .motion import *

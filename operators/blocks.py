@@ -1,4 +1,4 @@
-"""Compressed sensing block by block, with a random orthonormal matrix."""
+"""Block-based compressed sensing with a random orthonormal matrix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["BlockSensing"]
 
 @functools.lru_cache(maxsize=4)
 def random_orthonormal(size: int, seed: int) -> Tensor:
-    """Orthonormal matrix (size, size) drawn from ``seed``, uniform among all, float64."""
+    """Random orthonormal matrix (size, size), float64, uniform (Haar), drawn from ``seed``."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(size, size, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(drawn)
@@ -28,7 +28,7 @@ def random_orthonormal(size: int, seed: int) -> Tensor:
 
 
 class _Blocks(CoIsometry):
-    """Every block (a column of b² values) times ``rows`` (m, b²) with orthonormal rows."""
+    """Multiply every block, flattened to b² values, by ``rows`` (m, b²), which are orthonormal."""
 
     def __init__(self, shape: Shape, rows: Tensor, block: int):
         channels, height, width = shape
@@ -55,11 +55,11 @@ class _Blocks(CoIsometry):
 
 @dataclasses.dataclass(frozen=True)
 class BlockSensing(Recipe):
-    """Every ``block`` x ``block`` pixels of a channel become the first ``ratio`` of the rows of one
-    random orthonormal matrix, drawn from ``seed``, times their values.
+    """Block-based compressed sensing: every block of ``block`` x ``block`` pixels of a channel is
+    multiplied by the first m rows of a random orthonormal matrix, which is drawn from ``seed``.
 
-    The measurement of an image (C, H, W) is (C · m, H / block, W / block), with m = ratio · block²
-    rounded and at least 1. ValueError for a ratio outside 0 to 1 or a block below 1 or above 64.
+    m is ratio · block², rounded and at least 1; the measurement of an image (C, H, W) has shape
+    (C · m, H / block, W / block). ValueError unless 0 < ratio ≤ 1 and 1 ≤ block ≤ 64.
     """
 
     ratio: float = 0.25

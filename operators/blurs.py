@@ -1,4 +1,4 @@
-"""Blurs whose kernel a few numbers define: box, Gaussian, oblique Gaussian and disk."""
+"""Blurs with a parametric kernel: box, Gaussian, anisotropic Gaussian and disk."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _check_positive(value: float, what: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class BoxBlur(Recipe):
-    """Mean over ``size`` x ``size`` pixels. An even size has no middle pixel: the box then reaches
-    one pixel further to the top and left. ValueError for a size below 1.
+    """Mean over ``size`` x ``size`` pixels. A box of even size has no middle pixel: it reaches one
+    pixel further to the top and left. ValueError for a size below 1.
     """
 
     size: int = 9
@@ -53,8 +53,8 @@ class BoxBlur(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class GaussianBlur(Recipe):
-    """Centred Gaussian of ``size`` x ``size`` taps (odd) and standard deviation ``sigma`` pixels,
-    sum 1. ValueError for an even size or a sigma that is not positive.
+    """Isotropic Gaussian kernel of ``size`` x ``size`` taps (odd), sum 1, with a standard deviation
+    of ``sigma`` pixels. ValueError for an even size or a sigma that is not positive.
     """
 
     size: int = 61
@@ -87,10 +87,11 @@ class GaussianBlur(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class AnisotropicBlur(Recipe):
-    """Gaussian of two standard deviations in pixels: ``along`` a direction and ``across`` it.
+    """Anisotropic Gaussian kernel of ``size`` x ``size`` taps (odd), sum 1.
 
-    ``angle`` turns the direction counter-clockwise from horizontal, in degrees; ``size`` x ``size``
-    taps (odd), sum 1. ValueError for an even size or a deviation that is not positive.
+    ``along`` and ``across`` are the standard deviations in pixels along the main axis and
+    perpendicular to it; ``angle`` is that of the main axis in degrees, counter-clockwise from
+    horizontal. ValueError for an even size or a standard deviation that is not positive.
     """
 
     size: int = 61
@@ -118,7 +119,7 @@ class AnisotropicBlur(Recipe):
         """The kernel, float64 (size, size)."""
         t = torch.arange(self.size, dtype=torch.float64) - self.size // 2
         turn = math.radians(self.angle)
-        # Rows count downwards, so that up is −y.
+        # Row indices grow downwards, so y = −row points up.
         y, x = -t[:, None], t
         u = math.cos(turn) * x + math.sin(turn) * y
         v = math.cos(turn) * y - math.sin(turn) * x
@@ -130,9 +131,9 @@ class AnisotropicBlur(Recipe):
 
 
 def disk(radius: float) -> Tensor:
-    """Kernel (odd, odd), float64, sum 1: a disk of ``radius`` pixels about the middle pixel.
+    """Disk kernel with a radius of ``radius`` pixels, float64, odd sides, sum 1.
 
-    Its edge falls from 1 to 0 over one pixel, so that the kernel depends smoothly on the radius.
+    Its edge falls linearly to 0 over one pixel, so the kernel is continuous in the radius.
     """
     reach = math.ceil(radius)
     t = torch.arange(-reach, reach + 1, dtype=torch.float64)
@@ -141,13 +142,13 @@ def disk(radius: float) -> Tensor:
 
 
 def line(length: float, angle: float) -> Tensor:
-    """Kernel (odd, odd), float64, sum 1: a straight motion over ``length`` pixels through the
-    middle, ``angle`` degrees counter-clockwise from horizontal, drawn anti-aliased.
+    """Kernel of a straight motion over ``length`` pixels, float64, odd sides, sum 1: an
+    anti-aliased line through the middle, ``angle`` degrees counter-clockwise from horizontal.
     """
     reach = math.ceil(length / 2) + 1
     along = length * torch.linspace(-0.5, 0.5, 2 * math.ceil(8 * length) + 1, dtype=torch.float64)
     turn = math.radians(angle)
-    # Rows count downwards, so that up is −y.
+    # Row indices grow downwards, so up is the negative direction.
     place = torch.stack([-math.sin(turn) * along, math.cos(turn) * along], -1) + reach
     kernel = torch.zeros(2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
     for corner in itertools.product((0, 1), repeat=2):
@@ -160,9 +161,9 @@ def line(length: float, angle: float) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class DefocusBlur(Recipe):
-    """A lens out of focus: every point becomes a disk of ``radius`` pixels; see ``disk``.
+    """Blur of a lens out of focus: convolution with a ``disk`` of ``radius`` pixels.
 
-    0 is no blur. ValueError for a radius below 0.
+    A radius of 0 is no blur. ValueError for a negative radius.
     """
 
     radius: float = 8.0

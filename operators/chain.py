@@ -1,4 +1,4 @@
-"""Several degradations in a row."""
+"""Composition of several degradations."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from .recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Chain(Recipe):
-    """``recipes`` one after another, the first one first: blur, then shrink.
+    """``recipes`` applied in order, such as a blur and then downsampling; nested chains are
+    flattened.
 
-    Linear where all of them are; its pseudo-inverse and prox are then iterative. ValueError for an
-    empty chain.
+    Linear if all of them are, with iterative pseudo-inverse and prox. ValueError for an empty
+    chain.
     """
 
     recipes: tuple[Recipe, ...]

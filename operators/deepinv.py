@@ -1,4 +1,4 @@
-"""Linear physics of the library deepinv as operators. Nothing of it is imported here."""
+"""Linear physics of the deepinv library as operators. This module does not import deepinv."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .linear.linear_operator import LinearOperator, linear
 from .operator import Shape
 
 TOLERANCE = 1e-3
-"""How far ⟨A x, y⟩ and ⟨x, Aᵀ y⟩ may differ, relative to ‖A x‖ ‖y‖, in float32; and a measurement
-in a batch from the same alone, relative to its norm.
+"""Tolerance of the checks, for float32: of ⟨A x, y⟩ − ⟨x, Aᵀ y⟩, relative to ‖A x‖ ‖y‖, and of the
+difference between batched and single-image results, relative to their norm.
 """
 
 
 class PhysicsOperator(LinearOperator):
-    """A deepinv ``LinearPhysics`` as an operator; ``from_deepinv`` makes it and checks it.
+    """A deepinv ``LinearPhysics`` as an operator; made and checked by ``from_deepinv``.
 
-    A real measurement (N, C, h, w) keeps its shape; any other is flattened to (N, M, 1, 1), M real
-    numbers: complex numbers as real and imaginary part, one beside the other, the tensors of a
-    list one after another. ``measurement`` and ``native`` convert, and change no value. The inner
-    product is the real one, so that for complex measurements Aᵀ y is the real part of Aᴴ y, and
-    noise of standard deviation σ has it in each of both parts. Gradients go through A and Aᵀ
-    themselves, not through the physics' inside.
+    A real measurement (N, C, h, w) keeps its shape; any other is flattened to M real numbers,
+    (N, M, 1, 1): complex numbers as interleaved real and imaginary parts, lists of tensors by
+    concatenation. ``measurement`` and ``native`` convert between both forms without loss. The inner
+    product is real: for complex measurements Aᵀ y is the real part of Aᴴ y, and σ is the standard
+    deviation of the noise in the real and in the imaginary part. Autograd uses A and Aᵀ and does
+    not differentiate the physics' own code.
     """
 
     def __init__(self, physics: Any, shape: Shape, layout: Layout, alone: bool = False):
@@ -39,9 +39,9 @@ class PhysicsOperator(LinearOperator):
         self._visible = kept and out_shape[0] in (1, 3)
 
     def measurement(self, seen: Any) -> Tensor:
-        """What the physics measured, such as ``physics(x)``, as y (N, *out_shape).
+        """A measurement in the physics' own form, such as ``physics(x)``, as y (N, *out_shape).
 
-        Raises ValueError for what has another form than the measurements of this physics.
+        Raises ValueError if its structure, shape or dtype differs from that of this physics.
         """
         what = f"what {_name(self._physics)} measured"
         counts = {t.shape[0] if t.ndim else -1 for t in tensors_of(seen, what)}
@@ -53,7 +53,7 @@ class PhysicsOperator(LinearOperator):
         return self._layout.flat(seen).reshape(-1, *self.out_shape)
 
     def native(self, y: Tensor) -> Any:
-        """Inverse of ``measurement``: y (N, *out_shape) as the physics has it."""
+        """Inverse of ``measurement``: y (N, *out_shape) in the physics' own form."""
         return self._layout.native(self._checked(y, self.out_shape, "measurement").flatten(1))
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class PhysicsOperator(LinearOperator):
         return self._each(lambda y: _real(self._physics.A_adjoint(self.native(y))), y)
 
     def _each(self, apply: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-        # The copy that cat makes keeps an identity from handing out its input.
+        # cat copies, so that an identity does not return its own input.
         return torch.cat([apply(part) for part in (batch.split(1) if self._alone else [batch])])
 
 
@@ -89,7 +89,7 @@ def _form(seen: Any) -> str:
 
 
 def _state(physics: Any) -> str:
-    """Of what type and where the numbers are that the physics holds, for an error."""
+    """Dtypes and devices of the physics' parameters and buffers, for error messages."""
     held: set[str] = set()
     for members in (getattr(physics, kind, None) for kind in ("parameters", "buffers")):
         if callable(members):
@@ -99,7 +99,7 @@ def _state(physics: Any) -> str:
 
 
 def _asked(physics: Any, doing: str, x: Tensor, call: Callable[[], Any]) -> Any:
-    """``call()``; what the physics raises there becomes a ValueError with what may be wrong."""
+    """``call()``; exceptions other than out of memory become a ValueError with likely causes."""
     try:
         return call()
     except (torch.cuda.OutOfMemoryError, MemoryError):
@@ -121,15 +121,15 @@ def from_deepinv(
 ) -> PhysicsOperator:
     """The operator of a deepinv ``LinearPhysics`` for real images of ``shape`` (C, H, W).
 
-    Measurements may be a tensor (N, ...) of any rank, real or complex, or a list of such
-    (``TensorList``), as stacked physics and pansharpening have; see ``PhysicsOperator``. Only ``A``
+    Measurements may be a tensor (N, ...) of any rank, real or complex, or a list of tensors
+    (``TensorList``), as of stacked physics and pansharpening; see ``PhysicsOperator``. Only ``A``
     and ``A_adjoint`` are used, without noise; pseudo-inverse and prox are iterative. The physics
-    must already be on ``device`` and of ``dtype``, and must not be changed afterwards. What it
-    holds must be for one image and serve any; where it takes no batch, images go one by one.
+    must already be on ``device`` and of ``dtype``, and must not be changed afterwards. Its masks
+    and kernels must have batch size 1; if it does not take batches, images are processed singly.
 
-    Raises ValueError for an object without these methods, one that is on another device, of
-    another dtype or for images of another size, masks or kernels for a batch of several images, or
-    an adjoint that is not one.
+    Raises ValueError for an object without these methods, for a physics on another device, of
+    another dtype or for another image size, for masks or kernels of another batch size, and if
+    ``A_adjoint`` is not the adjoint of ``A``.
     """
     if not (hasattr(physics, "A") and hasattr(physics, "A_adjoint")):
         raise ValueError(
@@ -151,7 +151,7 @@ def from_deepinv(
 
 
 def _check_measurement(physics: Any, seen: Any, x: Tensor) -> None:
-    """ValueError unless ``seen`` is one measurement, where ``x`` is and of its dtype."""
+    """ValueError unless ``seen`` is one measurement on the device and of the dtype of ``x``."""
     tensors = tensors_of(seen, f"a measurement of {_name(physics)}")
     if not sum(t.numel() for t in tensors):
         raise ValueError(f"{_name(physics)} measures nothing of an image {tuple(x.shape[1:])}")
@@ -170,12 +170,12 @@ def _check_measurement(physics: Any, seen: Any, x: Tensor) -> None:
 
 
 def _check_adjoint(operator: PhysicsOperator, physics: Any, x: Tensor, noise: Tensor) -> None:
-    """ValueError unless A_adjoint gives an image, and the one that the adjoint would."""
+    """ValueError unless A_adjoint gives an image like ``x`` and ⟨A x, y⟩ = ⟨x, A_adjoint y⟩."""
     seen = operator.A(x)
-    # Noise alone is nearly orthogonal to A x, and would pass a wrong factor in large measurements.
+    # Random y alone is nearly orthogonal to A x if y is large: a wrong factor would go unnoticed.
     y = seen / seen.norm().clamp(min=torch.finfo(seen.dtype).tiny) + noise / noise.norm()
     native = operator.native(y)
-    back = _real(_asked(physics, "go back to", x, lambda: physics.A_adjoint(native)))
+    back = _real(_asked(physics, "apply A_adjoint for", x, lambda: physics.A_adjoint(native)))
     if not isinstance(back, Tensor) or back.shape != x.shape or back.dtype != x.dtype:
         got = _form(back) if isinstance(back, Tensor) else f"a {type(back).__name__}"
         raise ValueError(
@@ -192,7 +192,7 @@ def _check_adjoint(operator: PhysicsOperator, physics: Any, x: Tensor, noise: Te
 
 
 def _takes_batches(operator: PhysicsOperator, physics: Any, x: Tensor, y: Tensor) -> bool:
-    """Whether A and A_adjoint take several images; ValueError if they then give other values."""
+    """Whether A and A_adjoint take batches; ValueError if results differ from single images."""
     for apply, batch in ((operator.A, x), (operator.adjoint, y)):
         alone = torch.cat([apply(batch[:1]), apply(batch[1:])])
         try:

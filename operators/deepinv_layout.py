@@ -1,4 +1,4 @@
-"""Measurements of any form, complex ones and lists of them too, as real tensors and back."""
+"""Conversion of measurements (real or complex tensors, nested lists) to flat real tensors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 
 def tensors_of(seen: Any, what: str) -> list[Tensor]:
-    """All tensors in ``seen``: itself, or those in a list, a tuple or an object whose list is
-    ``x``, to any depth. ValueError names ``what`` for anything else.
+    """All tensors in ``seen``: a tensor, or a nested list, tuple or object with a list ``x``.
+
+    ValueError, with ``what`` as the subject of its message, for anything else.
     """
     if isinstance(seen, Tensor):
         return [seen]
@@ -36,7 +37,7 @@ class One:
 
     @property
     def size(self) -> int:
-        """How many real numbers a measurement has; the same for ``Several``."""
+        """Number of real values per measurement."""
         return math.prod(self.shape) * (2 if self.is_complex else 1)
 
     def __str__(self) -> str:
@@ -44,7 +45,7 @@ class One:
         return f"{numbers} ({', '.join(map(str, ('N', *self.shape)))})"
 
     def flat(self, seen: Tensor) -> Tensor:
-        """(N, size), real; a complex number becomes its real and then its imaginary part."""
+        """Real tensor (N, size); real and imaginary parts of complex numbers are interleaved."""
         if self.is_complex:
             seen = torch.stack([seen.real, seen.imag], -1)
         return seen.reshape(len(seen), self.size)
@@ -59,7 +60,7 @@ class One:
 
 @dataclasses.dataclass(frozen=True)
 class Several:
-    """A list, of class ``kind``, of measurements; flat, they stand one after another."""
+    """A list of class ``kind`` of measurements, which are concatenated when flat."""
 
     kind: type
     parts: tuple[Layout, ...]
@@ -85,7 +86,7 @@ Layout = One | Several
 
 
 def layout_of(seen: Any) -> Layout:
-    """The layout of a measurement that ``tensors_of`` takes and whose tensors begin with N."""
+    """The layout of a measurement that ``tensors_of`` accepts; axis 0 of every tensor is N."""
     if isinstance(seen, Tensor):
         return One(tuple(seen.shape[1:]), seen.is_complex())
     return Several(type(seen), tuple(layout_of(part) for part in _parts(seen)))

@@ -1,4 +1,4 @@
-"""What a row of the registry says about one degradation."""
+"""Entries of the registry of degradations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Number:
-    """The one number that a task takes: ``deg_scale`` on the command line.
+    """The numeric parameter of a task: ``deg_scale`` on the command line.
 
-    meaning: what it says, in words.
+    meaning: description of the number.
     values: the field of the recipe that it sets, or a function from the number to fields.
-    small, large: its default for the built-in model, on pictures of about 128 pixels, and for large
-        models: that of the paper, for the paper's tasks.
+    small, large: its default for the built-in model, at about 128 pixels a side, and for large
+        models; the latter is the paper's value for the paper's tasks.
     """
 
     meaning: str
@@ -26,20 +26,20 @@ class Number:
     large: float
 
     def fields(self, number: float) -> dict[str, Any]:
-        """The recipe's fields that ``number`` sets."""
+        """Fields of the recipe for ``number``, as keyword arguments."""
         return {self.values: number} if isinstance(self.values, str) else self.values(number)
 
 
 @dataclass(frozen=True)
 class BenchCase:
-    """A case of ``flowdps bench``, at a size that suits its pictures of 128 x 128 pixels.
+    """A case of ``flowdps bench``, with parameters for its pictures of 128 x 128 pixels.
 
     recipe: the degradation, or a function that makes it from the seed of the benchmark.
-    assumed_noise: the noise level that methods are told where no noise is added, because what the
-        operator rounds is its noise; None: the benchmark's noise is added.
-    blind: name of the estimator with which a blind run finds the degradation and its noise; "":
-        there is no blind run, as for shrunk pictures, which are too small to tell their noise.
-    paper: whether the case is one of the paper's, which run unless others are named.
+    assumed_noise: noise level given to the methods when no noise is added, for operators whose
+        rounding error acts as noise; None: the noise of the benchmark is added.
+    blind: name of the estimator of degradation and noise in blind runs; "": no blind run, as for
+        downsampling, whose measurements are too small for a noise estimate.
+    paper: whether the case is from the paper; these run by default.
     """
 
     name: str
@@ -55,7 +55,7 @@ class BenchCase:
 
 @dataclass(frozen=True)
 class GalleryCase:
-    """A picture of the gallery: its caption, and the degradation or a function that makes it."""
+    """A picture of the gallery: its caption, and its degradation or a function that makes it."""
 
     caption: str
     recipe: Recipe | Callable[[], Recipe]
@@ -67,13 +67,13 @@ class GalleryCase:
 
 @dataclass(frozen=True)
 class Degradation:
-    """A degradation as command line, nodes, benchmark, gallery and documents know it.
+    """A degradation as listed by command line, nodes, benchmark, gallery and documents.
 
     recipe: its class, whose ``name`` is the name of the task.
     description: what happened to the picture, in a few plain words.
-    number: the number that the task takes; None: it takes none.
-    file: what the recipe is made from where no number says it, "mask" or "kernel": a picture.
-    bench, gallery: its cases there.
+    number: the numeric parameter of the task; None: it has none.
+    file: the picture that the recipe is made from, "mask" or "kernel"; "": none.
+    bench, gallery: its cases in the benchmark and in the gallery.
     """
 
     recipe: type[Recipe]
@@ -85,24 +85,24 @@ class Degradation:
 
     @property
     def name(self) -> str:
-        """The name of the task, which is the recipe's."""
+        """The name of the task: that of the recipe class."""
         return self.recipe.name
 
     @property
     def seeded(self) -> bool:
-        """Whether the recipe draws something from a seed."""
+        """Whether the recipe has a random seed."""
         return any(field.name == "seed" for field in dataclasses.fields(self.recipe))
 
     def default(self, *, large: bool) -> float | None:
-        """The usual number for a large model or for the built-in one; None: it takes none."""
+        """Default of the number, for large models or the built-in one; None: it has no number."""
         if self.number is None:
             return None
         return self.number.large if large else self.number.small
 
     def make(self, number: float | None = None, *, seed: int = 0) -> Recipe:
-        """The recipe of the task for its ``number``; None: the recipe's own defaults.
+        """The recipe of the task for its ``number``; None: the defaults of the recipe class.
 
-        ``seed`` draws what is random. ValueError names what is wrong.
+        ``seed`` is used by random degradations only. ValueError for values out of range.
         """
         values: dict[str, Any] = {"seed": seed} if self.seeded else {}
         if number is not None and self.number is not None:

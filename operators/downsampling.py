@@ -1,4 +1,4 @@
-"""Super-resolution: the filters by which an image can be shrunk."""
+"""Downsampling filters, the degradations of super-resolution."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BlockMean(LinearOperator):
         self._scale = scale
 
     def _blocks(self, x: Tensor) -> Tensor:
-        """A view (N, C, h, d, w, d)."""
+        """View of x (N, C, H, W) as blocks (N, C, h, d, w, d), d being the scale."""
         return x.unflatten(-1, (-1, self._scale)).unflatten(-3, (-1, self._scale))
 
     def _replicated(self, y: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ class BlockMean(LinearOperator):
 
 @dataclasses.dataclass(frozen=True)
 class _Downsample(Recipe):
-    """Every ``scale``-th value of a filtered image, centred on each block of scale x scale pixels;
-    symmetric (half-sample) extension at the borders. ValueError for a scale below 1.
+    """One filtered value per block of ``scale`` x ``scale`` pixels, the filter centred on the
+    block; symmetric (half-sample) extension at the borders. ValueError for a scale below 1.
     """
 
     scale: int = 4
@@ -77,11 +77,11 @@ class _Downsample(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class _Filtered(_Downsample):
-    """Separable filters, given by their taps."""
+    """Downsampling by a separable filter, given by its taps."""
 
     @abstractmethod
     def taps(self) -> tuple[Tensor, int]:
-        """The 1-D kernel, float64, sum 1, and the pixel where it starts for the first block."""
+        """The 1-D kernel, float64, sum 1, and the index of its first pixel for the first block."""
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
         taps, first = self.taps()
@@ -98,7 +98,7 @@ class _Interpolated(_Filtered):
 
     antialias: ClassVar[bool] = True
     reach: ClassVar[float]
-    """Where the kernel ends, in pixels at scale 1."""
+    """Half-width of the kernel's support, in pixels at scale 1."""
 
     @staticmethod
     @abstractmethod
@@ -126,9 +126,9 @@ class AveragePool(_Downsample):
 
 @dataclasses.dataclass(frozen=True)
 class AreaDownsample(_Downsample):
-    """The mean over every block: what "area" and "box" mean in image programs.
+    """Mean over every block: the filter called "area" or "box" in image programs.
 
-    With whole scales it is the same operator as ``sr_avgpool``, under the name that others use.
+    For integer scales it is the same operator as ``sr_avgpool``.
     """
 
     name: ClassVar[str] = "sr_area"
@@ -139,7 +139,7 @@ class AreaDownsample(_Downsample):
 
 @dataclasses.dataclass(frozen=True)
 class BicubicDownsample(_Interpolated):
-    """Shrunk with Keys' cubic kernel (1981, a = −0.5), stretched by ``scale``."""
+    """Downsampling with Keys' cubic kernel (1981, a = −0.5), stretched by ``scale``."""
 
     name: ClassVar[str] = "sr_bicubic"
     reach: ClassVar[float] = 2.0
@@ -154,8 +154,8 @@ class BicubicDownsample(_Interpolated):
 
 @dataclasses.dataclass(frozen=True)
 class LanczosDownsample(_Interpolated):
-    """Shrunk with Lanczos' kernel of three lobes, stretched by ``scale``; without ``antialias``,
-    the Lanczos interpolation of the image at the centre of every block.
+    """Downsampling with the Lanczos kernel of three lobes, stretched by ``scale``; without
+    ``antialias``, Lanczos interpolation at the centre of every block.
     """
 
     antialias: bool = True
@@ -169,8 +169,8 @@ class LanczosDownsample(_Interpolated):
 
 @dataclasses.dataclass(frozen=True)
 class BilinearDownsample(_Interpolated):
-    """Shrunk with a triangle 2 ``scale`` pixels wide; without ``antialias``, the bilinear
-    interpolation of the image at the centre of every block.
+    """Downsampling with a triangle kernel 2 ``scale`` pixels wide; without ``antialias``, bilinear
+    interpolation at the centre of every block.
     """
 
     antialias: bool = True
@@ -184,9 +184,9 @@ class BilinearDownsample(_Interpolated):
 
 @dataclasses.dataclass(frozen=True)
 class NearestDownsample(_Filtered):
-    """One pixel of every block, the one right of and below the centre where the scale is even.
+    """The middle pixel of every block; for even scales, the one right of and below the centre.
 
-    There is no antialiasing: with it, this is ``sr_area``.
+    There is no antialiasing; the antialiased form is ``sr_area``.
     """
 
     name: ClassVar[str] = "sr_nearest"

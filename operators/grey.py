@@ -1,4 +1,4 @@
-"""Colorization: only the brightness was seen."""
+"""Conversion to grey, the degradation of colorization."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Colorization"]
 
 EQUAL = (1 / 3, 1 / 3, 1 / 3)
 REC601 = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the luma of television and JPEG (ITU-R BT.601)."""
+"""Weights of red, green and blue in luma (ITU-R BT.601, as in JPEG)."""
 
 
 class _Grey(CoIsometry):
@@ -36,10 +36,10 @@ class _Grey(CoIsometry):
 
 @dataclasses.dataclass(frozen=True)
 class Colorization(Recipe):
-    """The weighted sum of red, green and blue; the measurement has one channel.
+    """Weighted sum of red, green and blue; the measurement has one channel.
 
     ``weights`` are three numbers that sum to 1, such as ``EQUAL`` (default) and ``REC601``.
-    ValueError for others, and, from bind, for an image without three channels.
+    ValueError for other weights; ``bind`` raises it for images without three channels.
     """
 
     weights: tuple[float, float, float] = EQUAL

@@ -1,4 +1,4 @@
-"""Compressed sensing by a randomised Walsh–Hadamard transform of the whole image."""
+"""Compressed sensing by a subsampled randomised Walsh–Hadamard transform of the whole image."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .recipe import Recipe
 __all__ = ["WalshHadamard"]
 
 LARGEST_FACTOR = 32
-"""Sides are transformed by matrices of at most this size, as far as powers of two go."""
+"""Largest Walsh–Hadamard matrix; larger powers of two are split into several factors."""
 
 
 def check_ratio(ratio: float) -> None:
-    """ValueError unless the part of numbers to keep is one."""
+    """ValueError unless 0 < ``ratio`` ≤ 1."""
     if not 0 < ratio <= 1:
         raise ValueError(f"the ratio is {ratio}; expected a number above 0 and at most 1")
 
 
 def no_picture(name: str) -> ValueError:
-    """What to raise for a photo that is said to be such a measurement."""
+    """The error for a photo given as a measurement of ``name``, which no picture can represent."""
     return ValueError(
         f"no photo shows a measurement of {name}: give the clean image and simulate it"
     )
@@ -36,7 +36,7 @@ def no_picture(name: str) -> ValueError:
 
 @functools.lru_cache(maxsize=32)
 def hadamard(size: int) -> Tensor:
-    """Orthonormal Walsh–Hadamard matrix of a power of two, symmetric, float64."""
+    """Orthonormal, symmetric Walsh–Hadamard matrix (size, size), float64; size is a power of 2."""
     matrix = torch.ones(1, 1, dtype=torch.float64)
     while len(matrix) < size:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
@@ -45,7 +45,7 @@ def hadamard(size: int) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def cosine(size: int) -> Tensor:
-    """Orthonormal DCT-II matrix, float64: rows are frequencies."""
+    """Orthonormal DCT-II matrix (size, size), float64; rows are frequencies."""
     k = torch.arange(size, dtype=torch.float64)
     matrix = math.sqrt(2 / size) * torch.cos(math.pi / size * k[:, None] * (k + 0.5))
     matrix[0] /= math.sqrt(2)
@@ -53,8 +53,8 @@ def cosine(size: int) -> Tensor:
 
 
 def factors(size: int) -> list[Tensor]:
-    """Orthonormal matrices whose Kronecker product transforms ``size`` values: Walsh–Hadamard for
-    the powers of two in it, a cosine transform for the odd rest.
+    """Factors of an orthonormal Kronecker product of order ``size``: Walsh–Hadamard matrices for
+    its largest power of two, a DCT-II matrix for its odd part.
     """
     power = size & -size
     odd, parts = size // power, []
@@ -66,7 +66,7 @@ def factors(size: int) -> list[Tensor]:
 
 
 class _WalshHadamard(CoIsometry):
-    """A = S H D per channel: signs D, orthonormal transform H, kept coefficients S; A Aᵀ = I."""
+    """A = S H D per channel: random signs D, orthonormal transform H, row selection S; A Aᵀ = I."""
 
     def __init__(self, shape: Shape, signs: Tensor, kept: Tensor):
         super().__init__(shape, (shape[0], 1, len(kept)))
@@ -75,7 +75,7 @@ class _WalshHadamard(CoIsometry):
 
     def _transform(self, x: Tensor, inverse: bool) -> Tensor:
         shape, after = x.shape, 1
-        # From the last factor of the columns to the first of the rows, without moving memory.
+        # Kronecker factors from the last axis to the first, by reshapes and without transpositions.
         for matrix in reversed(self._factors[0] + self._factors[1]):
             matrix = matrix.mT if inverse else matrix
             n = len(matrix)
@@ -98,12 +98,12 @@ class _WalshHadamard(CoIsometry):
 
 @dataclasses.dataclass(frozen=True)
 class WalshHadamard(Recipe):
-    """A part ``ratio`` of the Walsh–Hadamard coefficients of the image, whose pixels got random
-    signs first; signs and choice are drawn from ``seed``, the same for every channel.
+    """Random subset of the Walsh–Hadamard coefficients of the image times random signs.
 
-    Sides that are no powers of two are transformed by an orthonormal Walsh–Hadamard matrix for
-    their powers of two times a cosine transform for their odd part, so that A Aᵀ = I at any size.
-    The measurement of an image (C, H, W) is (C, 1, M), M = ratio · H · W rounded and at least 1.
+    The fraction ``ratio`` of the coefficients is kept; signs and subset are drawn from ``seed`` and
+    shared by the channels. A side with an odd factor is transformed by the Kronecker product of a
+    DCT-II of that order and a Walsh–Hadamard matrix, so that A Aᵀ = I at any size. The measurement
+    of an image (C, H, W) is (C, 1, M), with M = ratio · H · W rounded and at least 1.
     """
 
     ratio: float = 0.25

@@ -1,4 +1,4 @@
-"""No degradation but noise."""
+"""The identity operator, the degradation of denoising."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Identity(LinearOperator):
 
 @dataclasses.dataclass(frozen=True)
 class Identity(Recipe):
-    """A x = x: with noise, this is denoising."""
+    """A x = x; with measurement noise, the task is denoising."""
 
     name: ClassVar[str] = "identity"
 

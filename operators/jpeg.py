@@ -1,4 +1,4 @@
-"""JPEG: what compression leaves of an image. Not linear."""
+"""JPEG compression and decompression as a nonlinear operator."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .recipe import Recipe
 __all__ = ["Jpeg"]
 
 SUBSAMPLING = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
-"""How many rows and columns share one value of colour."""
+"""Rows and columns of pixels that share one chroma value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Jpeg(Recipe):
-    """Compressed by baseline JPEG and read again, with the roundings of 8 bits on the way.
+    """Baseline JPEG compression and decompression, with all roundings to 8 bits.
 
-    ``quality`` from 1 to 100 scales the usual tables as the Independent JPEG Group does; ``luma``
-    and ``chroma``, 64 steps each row by row, are used instead where they are given. Colour is
-    halved as ``subsampling`` says: 4:4:4, 4:2:2 or 4:2:0. Images in [-1, 1], of any size, of three
-    channels or one. Gradients pass the rounding and clamping as if they were not there, so the
-    vector-Jacobian product is that of the linear rest. ValueError for values outside these.
+    ``quality``, 1 to 100, scales the standard quantisation tables as the Independent JPEG Group
+    does; ``luma`` and ``chroma``, if given, replace them: 64 steps each, row by row.
+    ``subsampling`` of chroma is 4:4:4, 4:2:2 or 4:2:0. Images are in [-1, 1], of any size, with one
+    or three channels. Rounding and clamping have straight-through gradients: the vector-Jacobian
+    product is that of the operator without them. ValueError for parameters out of range.
     """
 
     quality: int = 30
@@ -54,7 +54,7 @@ class Jpeg(Recipe):
             object.__setattr__(self, which, tuple(map(int, table)))
 
     def tables(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The quantisation steps of luma and chroma, row by row."""
+        """Quantisation tables of luma and chroma, 64 steps each, row by row."""
         return (
             self.luma or scaled(LUMA, self.quality),
             self.chroma or scaled(CHROMA, self.quality),

@@ -1,4 +1,4 @@
-"""Baseline JPEG, compressed and read again, in tensors."""
+"""Baseline JPEG compression and decompression on tensors, differentiable."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ Rounding = Callable[[Tensor], Tensor]
 
 
 def _byte(x: Tensor, round_: Rounding) -> Tensor:
-    """Eight bits: rounded, and cut off at 0 and 255; gradients pass as they do in ``round_``."""
+    """x rounded and clamped to 0..255; the clamp has a straight-through gradient."""
     x = round_(x)
     return x + (x.clamp(0, 255) - x).detach()
 
 
 def _tilted(x: Tensor, by: float) -> Tensor:
-    """What decides ties of a rounding: they fall to either side in turn, as in libjpeg."""
+    """x plus ``by`` and −``by`` in alternating columns: breaks ties of rounding as libjpeg does."""
     offset = x.new_full((x.shape[-1],), by)
     offset[1::2] = -by
     return x + offset
 
 
 class Codec(Operator):
-    """``shares``: rows and columns that share one value of colour; ``tables`` (2, 64): steps."""
+    """JPEG of images (N, 1 or 3, H, W) in [-1, 1]; ``shares`` are the rows and columns of pixels
+    per chroma value, ``tables`` (2, 64) the quantisation steps."""
 
     def __init__(self, shape: Shape, shares: tuple[int, int], tables: Tensor):
         super().__init__(shape, shape)
         self._shares, self._tables = shares, tables
         self._cosine = cosine(8).to(tables)
-        # Red, green, blue to luma, blue and red difference (JFIF), and back.
+        # RGB to YCbCr (JFIF) and back.
         kr, kg, kb = 0.299, 0.587, 0.114
         split = torch.tensor(
             [
@@ -49,7 +50,7 @@ class Codec(Operator):
         self._middle = torch.tensor([0.0, 128.0, 128.0]).view(3, 1, 1).to(tables)
 
     def _plane(self, x: Tensor, table: Tensor, round_: Rounding) -> Tensor:
-        """Quantise planes (N, c, h, w) from 0 to 255 in their 8 x 8 blocks; edges are repeated."""
+        """Quantise the DCT of 8 x 8 blocks of planes (N, c, h, w) in 0..255, edges replicated."""
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
         n, c, tall, wide = x.shape
@@ -57,19 +58,19 @@ class Codec(Operator):
         blocks = x.view(n, c, tall // 8, 8, wide // 8, 8) - 128
         found = torch.einsum("ij,ncajbk,lk->ncaibl", d, blocks, d)
         steps = table.view(8, 1, 8)
-        # Halves go away from zero.
+        # Ties are rounded away from zero.
         found = round_(found * (1 + 2e-6) / steps) * steps
         back = torch.einsum("ij,ncaibl,lk->ncajbk", d, found, d)
         return _byte(back.reshape(n, c, tall, wide)[..., :height, :width] + 128, round_)
 
     def _codec(self, x: Tensor, round_: Rounding) -> Tensor:
-        """Compress and decompress, with ``round_`` in the places where JPEG rounds."""
+        """Compress and decompress x; ``round_`` is applied wherever JPEG rounds."""
         x = _byte((x + 1) * 127.5, round_)
         if x.shape[1] == 1:
             return self._plane(x, self._tables[0], round_) / 127.5 - 1
         height, width = x.shape[2:]
         rows, columns = self._shares
-        # Edges are repeated to whole blocks of 8 x 8 values of colour, before colour is averaged.
+        # Edges are replicated to whole blocks of 8 x 8 chroma values before chroma is averaged.
         grown = (0, -width % (8 * columns), 0, -height % (8 * rows))
         x = torch.einsum("ij,njhw->nihw", self._split, F.pad(x, grown, mode="replicate"))
         x = _byte(x + self._middle, round_)
@@ -78,7 +79,7 @@ class Codec(Operator):
         chroma = self._plane(chroma, self._tables[1], round_)
         chroma = chroma[..., : -(-height // rows), : -(-width // columns)]
         if self._shares != (1, 1):
-            # The triangle filter of the usual decoders.
+            # Triangle filter ("fancy upsampling"), as in libjpeg.
             size = (chroma.shape[2] * rows, chroma.shape[3] * columns)
             chroma = F.interpolate(chroma, size, mode="bilinear")[..., :height, :width]
             chroma = _byte(_tilted(chroma, -1 / 8 if rows == 1 else 1 / 32), round_)

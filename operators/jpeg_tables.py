@@ -1,4 +1,4 @@
-"""The usual quantisation tables of JPEG, and how a quality scales them."""
+"""Standard JPEG quantisation tables and their scaling by quality."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ CHROMA = (
 
 
 def scaled(table: tuple[int, ...], quality: int) -> tuple[int, ...]:
-    """A quantisation table at a quality of 1 to 100, as the Independent JPEG Group scales it."""
+    """``table`` scaled to ``quality``, 1 to 100, by the Independent JPEG Group's formula."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return tuple(min(255, max(1, (entry * percent + 50) // 100)) for entry in table)

@@ -1,4 +1,4 @@
-"""Blur by any kernel, given as values."""
+"""Blur with an arbitrary kernel, given by its values."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .recipe import Recipe, check_boundary, positive_integer
 __all__ = ["Kernel"]
 
 LARGEST = 511
-"""Most taps a side of a kernel from a picture: more is a photo, connected by mistake."""
+"""Largest side, in taps, of a kernel from a picture; a larger one is probably a photo."""
 
 
 def trimmed(kernel: Tensor, *, centre: bool = True) -> Tensor:
-    """``kernel`` (h, w) without the zeros around it, as float64 with odd sides.
+    """``kernel`` (h, w) cropped to its nonzero taps, float64, odd sides.
 
-    With ``centre``, its centre of mass, rounded to whole taps, becomes the middle; without, the tap
-    (h // 2, w // 2) stays the middle. ValueError for another shape, for negative or infinite
-    values, for a kernel that is 0 everywhere, and for one larger than ``LARGEST`` taps.
+    ``centre``: the middle tap of the result is the centre of mass, rounded to whole taps; otherwise
+    it is the tap (h // 2, w // 2). ValueError for another shape, for negative or non-finite values,
+    for a kernel of zeros, and for more than ``LARGEST`` taps a side.
     """
     if kernel.ndim != 2 or not kernel.numel():
         raise ValueError(f"the kernel has shape {tuple(kernel.shape)}; expected (height, width)")
@@ -47,7 +47,7 @@ def trimmed(kernel: Tensor, *, centre: bool = True) -> Tensor:
         if 2 * reach + 1 > LARGEST:
             raise ValueError(
                 f"the kernel is {2 * reach + 1} pixels long; expected at most {LARGEST}: a small"
-                " picture, black but for the path of one point of light"
+                " picture of the path of one point of light on black"
             )
         part = kernel.narrow(axis, first, last - first + 1)
         before, after = reach - (middle - first), reach - (last - middle)
@@ -60,8 +60,8 @@ def trimmed(kernel: Tensor, *, centre: bool = True) -> Tensor:
 class Kernel(Recipe):
     """Convolution with a given kernel of ``height`` x ``width`` taps, centred at (h // 2, w // 2).
 
-    ``values`` holds the taps in float32; ``from_tensor`` writes it. ValueError for values that do
-    not fit.
+    ``values`` are the packed float32 taps, as made by ``from_tensor``. ValueError if they do not
+    match the size, are not finite or are all 0.
     """
 
     height: int
@@ -77,15 +77,15 @@ class Kernel(Recipe):
         check_boundary(self.boundary)
         kernel = self.kernel()
         if not (bool(kernel.isfinite().all()) and bool((kernel != 0).any())):
-            raise ValueError("the kernel is 0 everywhere, or not finite; expected other numbers")
+            raise ValueError("the kernel is 0 everywhere or not finite; expected finite values")
 
     @classmethod
     def from_tensor(
         cls, kernel: Tensor, *, normalise: bool = True, boundary: str = "symmetric"
     ) -> Kernel:
-        """The recipe of ``kernel`` (h, w); divided by its sum, which keeps brightness, if asked.
+        """The recipe of ``kernel`` (h, w); ``normalise`` divides it by its sum.
 
-        ValueError for another shape, or where there is no sum to divide by.
+        ValueError for another shape, or for a sum to divide by that is 0 or not finite.
         """
         if kernel.ndim != 2 or not kernel.numel():
             raise ValueError(

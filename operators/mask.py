@@ -1,4 +1,4 @@
-"""Inpainting: some pixels are known, the others are not."""
+"""Masks of known pixels, the degradation of inpainting."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class _Masked(LinearOperator):
 
 
 def resized(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask (h, w) at another size; every value is one of its own.
+    """``mask`` (h, w), 0 (unknown) to 1 (known), resized to ``height`` x ``width``.
 
-    A pixel of a smaller mask is as little known as the least known of those it covers, so that no
-    thin scratch is lost; unless nothing would be known, as of a mask of single pixels: then it is
-    the nearest one. ValueError where that knows nothing either.
+    Downsampling takes the minimum over the covered pixels, so that thin scratches are kept; if that
+    leaves no known pixel, the nearest pixel is taken. Upsampling repeats pixels. ValueError if no
+    pixel is known in the result.
     """
     if mask.shape == (height, width):
         return mask
@@ -67,10 +67,10 @@ def resized(mask: Tensor, height: int, width: int) -> Tensor:
 class Mask(Recipe):
     """Every pixel times a weight from 0 (unknown) to 1 (known), the same in every channel.
 
-    ``values`` holds ``height`` x ``width`` weights of ``depth`` bits, 1 or 8; ``from_tensor``
-    writes it. An image of another size gets the mask resized without blending, and a smaller one
-    knows nothing where a part of its pixel is unknown. The measurement has the image's shape, with
-    0 where nothing is known. ValueError for values that do not fit.
+    ``values`` are the packed ``height`` x ``width`` weights of ``depth`` bits, 1 or 8, as made by
+    ``from_tensor``. For images of another size the mask is resized without interpolation; a pixel
+    is known only if all mask pixels that it covers are. The measurement has the image's shape and
+    is 0 at unknown pixels. ValueError if ``values`` do not match the size or are all 0.
     """
 
     height: int
@@ -92,7 +92,8 @@ class Mask(Recipe):
     def from_tensor(cls, mask: Tensor) -> Mask:
         """The recipe of ``mask`` (h, w), from 0 (unknown) to 1 (known).
 
-        Other values than 0 and 1 are kept to 1/255. ValueError for another shape or range.
+        Values between 0 and 1 are rounded to multiples of 1/255. ValueError for another shape or
+        range.
         """
         mask = mask.detach().cpu().double()
         if mask.ndim != 2 or not mask.numel():
@@ -107,11 +108,11 @@ class Mask(Recipe):
 
     @classmethod
     def from_painted(cls, painted: Tensor, threshold: float = 0.1) -> Mask:
-        """The recipe of what someone painted over, (h, w) from 0 (untouched) to 1: unknown is
-        wherever ``painted`` is at least ``threshold``.
+        """The recipe of an inpainting mask (h, w) from 0 (keep) to 1: pixels of at least
+        ``threshold`` are unknown.
 
-        A low threshold counts the soft edge of a stroke as painted, where picture and stroke mix.
-        ValueError for another shape, values that are no numbers, or a mask that covers everything.
+        A low threshold includes the soft edges of brush strokes. ValueError for another shape, for
+        non-finite values, or for a mask that covers everything.
         """
         if painted.ndim != 2 or not painted.numel():
             raise ValueError(f"the mask has shape {tuple(painted.shape)}; expected (height, width)")

@@ -1,4 +1,4 @@
-"""A measurement: what was seen, and through which operator."""
+"""Measurements: values, operator and noise level."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .operator import Operator
 from .randomness import standard_normal
 
 SMALLEST_NOISE = 0.005
-"""Least noise level that is divided by: rounding to 8 bits alone has 0.002."""
+"""Lower limit of noise levels used as divisors; rounding to 8 bits alone has 0.002."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Measurement:
     """``y`` (N, *operator.out_shape) = A x + noise of standard deviation ``noise_level``, on the
     scale of images in [-1, 1]; ``simulated`` from a clean image, or observed.
 
-    ``valid``, bool (1, *out_shape), is False where ``y`` belongs to padding and says nothing of the
-    picture; None: it all counts. Raises ValueError for a noise level that is negative or not
-    finite, or a ``y`` of another shape.
+    ``valid``, bool (1, *out_shape), is False where ``y`` belongs to padding and is to be ignored;
+    None: True everywhere. Raises ValueError for a noise level that is negative or not finite, or a
+    ``y`` of another shape.
     """
 
     y: Tensor
@@ -43,14 +43,14 @@ class Measurement:
 
     @property
     def floored_noise_level(self) -> float:
-        """The noise level, but at least ``SMALLEST_NOISE``: for dividing by."""
+        """The noise level, but at least ``SMALLEST_NOISE``, for use as a divisor."""
         return max(self.noise_level, SMALLEST_NOISE)
 
     @property
     def measured(self) -> Tensor | None:
-        """Bool (1, *out_shape), False where ``y`` holds nothing: holes of a mask, and padding.
+        """Bool (1, *out_shape), False where ``y`` has no value: in holes of a mask, and padding.
 
-        None: it holds something everywhere.
+        None: True everywhere.
         """
         measured = self.operator.measured
         if self.valid is None or measured is None:
@@ -73,9 +73,9 @@ class Measurement:
     def residual_ratio(self, x: Tensor) -> Tensor:
         """Root mean square of A x − y over the noise level, for every sample: (N,).
 
-        x is (N, C, H, W) in [-1, 1]. About 1 is what the noise explains; below it noise was fitted
-        as if it were detail, above it the measurement was missed. Padding and the holes of masks
-        are left out, and the noise level counts as at least ``SMALLEST_NOISE``.
+        x is (N, C, H, W) in [-1, 1]. About 1 is expected from the noise; lower values mean that
+        noise was fitted, higher values that the measurement was not. Padding and the holes of masks
+        are left out, and the noise level is taken as at least ``SMALLEST_NOISE``.
         """
         return self.residual_rms(self.operator.A(x.to(self.y))) / self.floored_noise_level
 

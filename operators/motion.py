@@ -1,4 +1,4 @@
-"""Motion blur along a random camera path."""
+"""Motion blur along a random camera trajectory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _uniform(g: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
 
 
 def _beta(g: torch.Generator, a: int, b: int) -> float:
-    """Beta(a, b) for whole a, b: the a-th smallest of a + b − 1 uniform numbers."""
+    """A Beta(a, b) number for integers a, b: the a-th smallest of a + b − 1 uniform numbers."""
     draws = torch.rand(a + b - 1, generator=g, dtype=torch.float64)
     return float(draws.sort().values[a - 1])
 
@@ -37,10 +37,10 @@ def _triangular(g: torch.Generator, low: float, mode: float, high: float) -> flo
 
 
 def trajectory(size: int, intensity: float, seed: int) -> Tensor:
-    """Points (P, 2) of a random path on a canvas of 2 ``size``, float64, its mean at the origin.
+    """Points (P, 2) of a random path on a canvas of side 2 ``size``, float64, with mean 0.
 
-    Length, steps and angles follow the distributions of the published motion kernels: higher
-    ``intensity`` (0 to 1) is a shakier path.
+    Length, steps and angles follow the distributions of the published motion kernels. ``intensity``
+    is from 0 (straight) to 1 (shaky).
     """
     g = torch.Generator().manual_seed(seed)
     diagonal = 2 * size * math.sqrt(2)
@@ -60,7 +60,7 @@ def trajectory(size: int, intensity: float, seed: int) -> Tensor:
         dtype=torch.float64,
     )
     points = torch.cat([moves.new_zeros(1, 2), moves.cumsum(0)])
-    # Dense points, so that every part of the path weighs by its length.
+    # Dense sampling, so that the weight of every segment is proportional to its length.
     parts = [
         a + (b - a) * torch.linspace(0, 1, 2 + int(4 * (b - a).norm()))[:-1, None].double()
         for a, b in itertools.pairwise(points)
@@ -74,9 +74,9 @@ def trajectory(size: int, intensity: float, seed: int) -> Tensor:
 
 
 def motion_kernel(size: int, intensity: float = 0.5, seed: int = 0) -> Tensor:
-    """Kernel (size, size), float64, sum 1, centre of mass at the tap size // 2.
+    """Kernel (size, size) of a random ``trajectory``, float64, sum 1, centre of mass at size // 2.
 
-    The path is drawn anti-aliased and slightly blurred; one that would leave the kernel is shrunk.
+    The path is scaled down to fit if need be, drawn anti-aliased and slightly blurred.
     """
     if size < 3:
         return torch.ones(1, 1, dtype=torch.float64) if size == 1 else _delta(size)
@@ -105,7 +105,8 @@ def _delta(size: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class MotionBlur(Recipe):
-    """Blur along a seeded random path, ``size`` x ``size`` taps; see ``motion_kernel``.
+    """Blur along a random path drawn from ``seed``, with ``size`` x ``size`` taps; see
+    ``motion_kernel``. ``intensity`` is from 0 (straight) to 1 (shaky).
 
     ValueError for a size below 1 or an intensity outside 0 to 1.
     """

@@ -1,4 +1,4 @@
-"""Blur that differs from place to place."""
+"""Spatially varying blur."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from .blurs import disk
 from .linear.convolution import convolution
 from .linear.linear_operator import LinearOperator
+from .linear.preconditioner import Spectrum, spectrum_of_kernels
+from .linear.solvers import Map
 from .motion import motion_kernel
 from .operator import Shape
 from .recipe import Recipe, check_boundary, positive_integer
@@ -22,9 +24,10 @@ KINDS = ("defocus", "motion")
 
 
 class Blended(LinearOperator):
-    """A x = Σ mₖ · (hₖ ∗ x), with maps mₖ (K, H, W) that sum to 1 at every pixel.
+    """A x = Σ mₖ · (hₖ ∗ x), with weight maps mₖ (K, H, W) that sum to 1 at every pixel.
 
-    Every convolution is done only as far around its map as its kernel reaches.
+    Every convolution is computed only on the support of its map, enlarged by the kernel's size.
+    Pseudo-inverse and prox are iterative.
     """
 
     def __init__(
@@ -37,16 +40,20 @@ class Blended(LinearOperator):
         dtype: torch.dtype,
     ):
         super().__init__(shape, shape)
+        self._kernels: list[Tensor] = []
+        self._spectra: list[Spectrum] = []
         self._parts: list[tuple[slice, slice, Tensor, LinearOperator]] = []
         for kernel, each in zip(kernels, maps, strict=True):
             if not bool(each.any()):
                 continue
-            # Beyond the border of the image the parts mirror as the whole does; wrapping needs all.
+            # Symmetric extension of a part is that of the image at its border; wrapping around
+            # needs the whole image.
             rows = _around(each.amax(1), kernel.shape[0], boundary)
             columns = _around(each.amax(0), kernel.shape[1], boundary)
             part = each[rows, columns].to(device, dtype)
             size = (shape[0], part.shape[0], part.shape[1])
             blur = convolution(size, kernel, boundary, device, dtype)
+            self._kernels.append(kernel)
             self._parts.append((rows, columns, part, blur))
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -61,9 +68,40 @@ class Blended(LinearOperator):
             x[..., rows, columns] += blur.adjoint(part * y[..., rows, columns])
         return x
 
+    def _preconditioner(self, shift: float, like: Tensor) -> Map:
+        self._spectra = self._spectra or self._local_spectra()
+        inverses = [spectrum.inverse(shift) for spectrum in self._spectra]
+
+        def blended(x: Tensor) -> Tensor:
+            result = torch.zeros_like(x)
+            for (rows, columns, part, _), inverse in zip(self._parts, inverses, strict=True):
+                root = part.sqrt()
+                result[..., rows, columns] += root * inverse(root * x[..., rows, columns])
+            return result
+
+        return blended
+
+    def _local_spectra(self) -> list[Spectrum]:
+        """For every map, the spectrum of AᵀA around it, with a share of the kernels it overlaps:
+        what one kernel removes, the others let pass.
+        """
+        spectra = []
+        for rows, columns, part, _ in self._parts:
+            shares = []
+            for other_rows, other_columns, other, _ in self._parts:
+                whole = part.new_zeros(self.in_shape[1:])
+                whole[other_rows, other_columns] = other
+                shares.append(float((part * whole[rows, columns]).sum()))
+            used = [(k, s) for k, s in zip(self._kernels, shares, strict=True) if s > 0]
+            kernels = [kernel for kernel, _ in used]
+            weights = [share / sum(shares) for _, share in used]
+            size = (part.shape[0], part.shape[1])
+            spectra.append(spectrum_of_kernels(kernels, weights, size, part.device, part.dtype))
+        return spectra
+
 
 def _around(weights: Tensor, reach: int, boundary: str) -> slice:
-    """Where ``weights`` (n,) are not 0, and ``reach`` further on either side."""
+    """The range in which ``weights`` (n,) are not 0, extended by ``reach`` on either side."""
     if boundary == "periodic":
         return slice(0, len(weights))
     where = weights.nonzero()
@@ -71,9 +109,10 @@ def _around(weights: Tensor, reach: int, boundary: str) -> slice:
 
 
 def hats(place: Tensor, count: int) -> Tensor:
-    """Weights (count, *place.shape) of ``count`` nodes for places from 0 to 1; they sum to 1.
+    """Interpolation weights (count, *place.shape) of ``count`` evenly spaced nodes in [0, 1].
 
-    Every node's weight falls to 0 at its neighbours, along half a cosine.
+    They sum to 1 at every place; the weight of a node falls to 0 at its neighbours as a raised
+    cosine.
     """
     nodes = torch.arange(count, dtype=place.dtype).view(-1, *[1] * place.ndim)
     distance = (place * max(1, count - 1) - nodes).abs().clamp(max=1)
@@ -83,11 +122,11 @@ def hats(place: Tensor, count: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class NonuniformBlur(Recipe):
-    """A few kernels, blended smoothly from place to place.
+    """Spatially varying blur: a smooth blend of several kernels.
 
-    kind ``defocus``: ``count`` disks from the centre (sharp) to the corners (``size`` pixels wide),
-    as of a simple lens. kind ``motion``: ``count`` x ``count`` shaken kernels of ``size`` taps on a
-    grid over the image, drawn from ``seed``. ValueError for other kinds, or numbers below 1.
+    kind ``defocus``: ``count`` disks, from sharp at the centre to ``size`` pixels wide at the
+    corners, as of a simple lens. kind ``motion``: a grid of ``count`` x ``count`` motion kernels of
+    ``size`` taps, drawn from ``seed``. ValueError for other kinds, or a size or count below 1.
     """
 
     kind: str = "defocus"
@@ -110,7 +149,7 @@ class NonuniformBlur(Recipe):
         """The kernels, float64, each with sum 1."""
         if self.kind == "motion":
             return [motion_kernel(self.size, seed=self.seed + k) for k in range(self.count**2)]
-        # A single kernel is the corners'.
+        # A single kernel is that of the corners.
         radii = torch.linspace((self.size - 1) / 2, 0, self.count).flip(0)
         return [disk(float(radius)) for radius in radii]
 
@@ -120,7 +159,7 @@ class NonuniformBlur(Recipe):
         if self.kind == "motion":
             rows, columns = hats(y, self.count), hats(x, self.count)
             return (rows[:, None, :, None] * columns[None, :, None, :]).flatten(0, 1)
-        # 0 at the centre, 1 at the corners, half the diagonal away.
+        # Distance from the centre over half the diagonal: 0 at the centre, 1 at the corners.
         away = torch.hypot(height * (y[:, None] - 0.5), width * (x - 0.5))
         return hats(away / (0.5 * torch.tensor([height, width]).double().norm()), self.count)
 

@@ -1,4 +1,4 @@
-"""How a photo becomes a measurement: padded to what model and operator need, read or simulated."""
+"""Measurements from photos: padded to the sizes of model and operator, observed or simulated."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pad(x: Tensor, multiple: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """A measurement that has no device yet: ``y`` (N, *operator's out_shape) on the CPU.
+    """A measurement not yet bound to a device: ``y`` (N, *operator's out_shape) on the CPU.
 
     ``image_size`` is (height, width) of the restoration, which lies at the top left of the padded
     image of ``padded_size``; ``noise_level`` is the standard deviation of the noise for images in
@@ -62,10 +62,10 @@ class Observation:
     def from_photo(
         cls, photo: Tensor, recipe: Recipe, noise_level: float, multiple: int
     ) -> Observation:
-        """The photos (N, 3, h, w) in [-1, 1] are pictures of the measurement itself.
+        """The measurement whose pictures are the photos (N, 3, h, w) in [-1, 1].
 
         ``multiple`` must divide both sides of the padded image, as must the recipe's stride.
-        ValueError for a recipe of which no photo can be a measurement.
+        ValueError for a recipe whose measurements are not pictures.
         """
         image_size = recipe.image_size(photo.shape[2], photo.shape[3])
         padded_size = up_to(image_size, math.lcm(multiple, recipe.stride))
@@ -99,7 +99,7 @@ class Observation:
 
     @property
     def padded(self) -> bool:
-        """Whether there is anything to cut off."""
+        """Whether the image is padded."""
         return self.padded_size != self.image_size
 
     @property
@@ -124,13 +124,13 @@ class Observation:
         return x[..., : self.image_size[0], : self.image_size[1]]
 
     def operator(self, device: torch.device | str = "cpu") -> Operator:
-        """The operator of the padded image on ``device``, the same one while anybody holds it."""
+        """The operator of the padded image on ``device``; cached while it is in use."""
         return self.fitted.bind((CHANNELS, *self.padded_size), device)
 
     def bind(self, device: torch.device | str = "cpu", count: int | None = None) -> Measurement:
         """The measurement on ``device`` in float32, for ``count`` samples.
 
-        One photo serves any number of samples; ValueError where the numbers do not fit.
+        A single photo is repeated; ValueError for any other number of photos than ``count``.
         """
         y = self.y
         count = len(y) if count is None else count
@@ -156,5 +156,5 @@ class Observation:
         inside[..., :height, :width] = 1
         try:
             return self.fitted.from_photo(inside) > 0
-        except ValueError:  # No photo shows such a measurement.
+        except ValueError:  # The measurement is not a picture.
             return None

@@ -1,4 +1,4 @@
-"""What every degradation has, linear or not: the damage itself, and how a measurement looks."""
+"""The interface of all operators, linear or not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Shape = tuple[int, int, int]
 class Operator(ABC):
     """A map A from images (N, ``in_shape``) to measurements (N, ``out_shape``).
 
-    Immutable; both shapes are (C, H, W). Differentiable, any batch size, no value range assumed
-    unless a subclass says so. Raises ValueError for a tensor of another shape. Only a
-    ``LinearOperator`` has ``linear`` = True, and with it an adjoint, a pseudo-inverse and a prox.
+    Immutable; both shapes are (C, H, W). Differentiable; takes any batch size and any value range
+    unless a subclass documents one. Raises ValueError for tensors of another shape. ``linear`` is
+    True only for a ``LinearOperator``, which adds adjoint, pseudo-inverse and prox.
     """
 
     linear: ClassVar[bool] = False
@@ -28,14 +28,14 @@ class Operator(ABC):
         return self._forward(self._checked(x, self.in_shape, "image"))
 
     def picture(self, y: Tensor) -> Tensor:
-        """The measurement ``y`` (N, *out_shape), or a residual, as something to look at: (N, C, h,
-        w) with three channels where there is one, and with 0 where nothing was measured.
+        """The measurement ``y`` (N, *out_shape), or a residual, as a picture (N, C, h, w): a single
+        channel is repeated to three, and values that were not measured are 0.
         """
         return _colours(self._picture(self._checked(y, self.out_shape, "measurement")))
 
     @property
     def measured(self) -> Tensor | None:
-        """Bool (1, *out_shape), False where a measurement holds nothing; None: True everywhere."""
+        """Bool (1, *out_shape), False where a measurement has no value; None: True everywhere."""
         return None
 
     def __matmul__(self, other: Operator) -> Operator:
@@ -62,7 +62,7 @@ def _colours(x: Tensor) -> Tensor:
 
 
 class Composition(Operator):
-    """One operator after another; neither need be linear."""
+    """``outer`` after ``inner``; neither needs to be linear."""
 
     def __init__(self, outer: Operator, inner: Operator):
         if outer.in_shape != inner.out_shape:
@@ -77,7 +77,7 @@ class Composition(Operator):
         return self.outer.A(self.inner.A(x))
 
     def _picture(self, y: Tensor) -> Tensor:
-        # What keeps the shape, such as a mask, leaves it to the one before to make a picture of it.
+        # An outer operator that keeps the shape, such as a mask, uses the picture of the inner one.
         last = self.inner if self.outer.in_shape == self.outer.out_shape else self.outer
         return last.picture(y)
 

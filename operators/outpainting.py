@@ -1,4 +1,4 @@
-"""Outpainting: the picture is known, what lies around it is not."""
+"""Cropping, the degradation of outpainting."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class _Crop(CoIsometry):
 
 @dataclasses.dataclass(frozen=True)
 class Outpainting(Recipe):
-    """The image without its margins, in pixels; the measurement is smaller by them.
+    """The image cropped by margins in pixels; the measurement is smaller by them.
 
-    ValueError for a margin that is no whole number of at least 0, and, from bind, for an image of
-    which nothing would be left.
+    ValueError unless every margin is a whole number of at least 0; ``bind`` raises it for images
+    that are no larger than the margins.
     """
 
     left: int = 32
@@ -64,8 +64,8 @@ class Outpainting(Recipe):
     def for_padding(
         self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1
     ) -> Outpainting:
-        # The padding lies beyond the margins, and nothing is known of it either; nor is of the last
-        # rows and columns of a clean image that the next degradation cannot divide.
+        # The padding lies beyond the margins and is unknown like them. So are the last rows and
+        # columns of the crop where ``multiple`` does not divide its size.
         height, width = (n // multiple * multiple for n in self.measured_size(*size))
         bottom, right = padded[0] - self.top - height, padded[1] - self.left - width
         return dataclasses.replace(self, right=right, bottom=bottom)

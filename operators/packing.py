@@ -1,4 +1,4 @@
-"""Arrays in recipes: compressed and written as text, so that JSON holds them in little space."""
+"""Compact text encoding of arrays, for recipes in JSON."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor
 
 
 def pack(values: bytes) -> str:
-    """``values`` as text that JSON knows: zlib, then base64."""
+    """``values`` compressed by zlib and encoded as base64."""
     return base64.b64encode(zlib.compress(values, 9)).decode("ascii")
 
 
 def unpack(text: str, length: int, what: str) -> bytes:
-    """Inverse of ``pack``; ValueError names ``what`` for text that holds no ``length`` bytes."""
+    """Inverse of ``pack``; ValueError, naming ``what``, unless it yields ``length`` bytes."""
     try:
-        # One byte more than needed would tell, and a bomb is not let grow.
+        # At most length + 1 bytes: enough to detect a wrong length, and safe from zip bombs.
         values = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), length + 1)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise ValueError(f"{what} cannot be unpacked ({error}); make it from a tensor") from error
     if len(values) != length:
-        raise ValueError(f"{what} does not hold the {length} bytes that its size asks for")
+        raise ValueError(f"{what} does not hold the {length} bytes that its size requires")
     return values
 
 
 def pack_bits(flags: Tensor) -> str:
-    """A bool tensor as text, eight values a byte."""
+    """A bool tensor as text, eight values per byte."""
     flat = flags.flatten().to("cpu", torch.uint8)
     flat = torch.cat([flat, flat.new_zeros(-len(flat) % 8)]).view(-1, 8)
     weights = 2 ** torch.arange(7, -1, -1)

@@ -1,4 +1,4 @@
-"""One way from a seed to generators, and from generators to noise."""
+"""Random generators from a seed, and noise from generators."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor
 
 
 def generator(seed: int, purpose: str, key: str | int) -> torch.Generator:
-    """A CPU generator for ``purpose``, such as "measurement" or "sampling", of one sample.
+    """A CPU generator for one sample and one ``purpose``, such as "measurement" or "sampling".
 
-    ``key`` names the sample: its picture's file name, or its place in the batch. Different seeds,
-    purposes and keys give independent streams; what else is in the batch does not matter.
+    ``key`` identifies the sample: its file name or its index in the batch. Different seeds,
+    purposes and keys give independent streams, so a sample does not depend on the rest of its
+    batch.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}/{key}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,4 +1,4 @@
-"""Recipes: plain values that say how an image was degraded."""
+"""Recipes: degradations described by plain parameters, independent of image size and device."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from torch import Tensor
 from .operator import Operator, Shape
 
 BOUNDARIES = ("symmetric", "periodic")
-"""What a blur sees beyond the border: the image mirrored (half-sample), or the image again."""
+"""Extension of the image beyond its border: mirrored (half-sample symmetric), or periodic."""
 _BOUND: WeakValueDictionary[tuple[Any, ...], Operator] = WeakValueDictionary()
-"""Operators in use: they never change, and some take long to make."""
+"""Cache of the operators in use, which are immutable and may be slow to make."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(ABC):
-    """Plain values that say how an image was damaged; ``bind`` makes the operator for one size.
+    """Parameters of a degradation; ``bind`` makes its operator for one image size.
 
     ``name`` is the key in the registry and in ``to_dict``.
     """
 
     name: ClassVar[str]
     partial: ClassVar[bool] = False
-    """Whether the measurement has fewer values than its picture: one channel, or fewer rows."""
+    """Whether a measurement has fewer values than its picture, as one channel or fewer rows."""
 
     @property
     def stride(self) -> int:
-        """Both image sides must be multiples of this; the measurement is smaller by it, if no
-        other rule is given by ``measured_size`` and ``image_size``.
+        """Divisor of both image sides, and the factor by which the measurement is smaller unless
+        ``measured_size`` and ``image_size`` are overridden.
         """
         return 1
 
     def measured_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the picture of a measurement of an image, padding left out."""
+        """(height, width) of a measurement's picture for an image of ``height`` x ``width``."""
         return -(-height // self.stride), -(-width // self.stride)
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the image, given the picture of its measurement."""
+        """(height, width) of the image for a measurement's picture of ``height`` x ``width``."""
         return height * self.stride, width * self.stride
 
     def for_padding(
         self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1
     ) -> Recipe:
-        """The recipe for an image of ``size`` (height, width) that is padded at the bottom and
-        right to ``padded``. Itself, unless it has to tell the padding from the image.
+        """The recipe for images of ``size`` (height, width) padded at the bottom and right to
+        ``padded``; self unless the recipe depends on the image size, as masks do.
 
-        ``multiple`` is what the next degradation needs both sides to be multiples of.
+        ``multiple``: divisor of both sides that the next degradation of a chain requires.
         """
         return self
 
     def from_photo(self, photo: Tensor) -> Tensor:
-        """The measurement y of which ``photo`` (N, 3, h, w), in [-1, 1], is a picture.
+        """The measurement y whose picture is ``photo`` (N, 3, h, w) in [-1, 1].
 
-        Raises ValueError for a measurement that no photo shows.
+        Raises ValueError for degradations whose measurements are not pictures.
         """
         return photo
 
@@ -67,7 +67,7 @@ class Recipe(ABC):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Operator:
-        """The operator for images of ``shape`` (C, H, W); the same object while one is in use.
+        """The operator for images of ``shape`` (C, H, W); cached while it is in use.
 
         Raises ValueError for an empty shape or one that the stride does not divide.
         """
@@ -83,7 +83,7 @@ class Recipe(ABC):
         key = (self, (channels, height, width), torch.device(device), dtype)
         operator = _BOUND.get(key)
         if operator is None:
-            # Not with tensors of inference mode, which autograd refuses.
+            # Autograd cannot use tensors made in inference mode.
             with torch.inference_mode(False):
                 operator = _BOUND[key] = self._bind(*key[1:])
         return operator
@@ -92,19 +92,19 @@ class Recipe(ABC):
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> Operator: ...
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able values, read back by ``recipe_from_dict``."""
+        """JSON-serialisable values, read back by ``recipe_from_dict``."""
         return {"operator": self.name, **dataclasses.asdict(self)}
 
 
 def positive_integer(value: float, what: str) -> int:
-    """``value`` as an int; ValueError names ``what`` when it is not a positive whole number."""
+    """``value`` as an int; ValueError, naming ``what``, unless it is a positive whole number."""
     if isinstance(value, bool) or value != value or value < 1 or value != int(value):
         raise ValueError(f"{what} is {value}; expected a whole number of at least 1")
     return int(value)
 
 
 def check_boundary(boundary: str) -> None:
-    """ValueError unless the boundary is one that the blurs know."""
+    """ValueError unless ``boundary`` is one of ``BOUNDARIES``."""
     if boundary == "reflect":
         raise ValueError("boundary 'reflect' is now called 'symmetric'; write that instead")
     if boundary not in BOUNDARIES:

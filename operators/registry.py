@@ -1,7 +1,7 @@
-"""Every degradation, one row each, and recipes by their names.
+"""The registry of degradations, one row each, and recipes by name.
 
-Task names, defaults and choices of the command line, choices of the nodes, cases of the benchmark
-and the gallery, and the tables of the documents derive from these rows.
+The tasks, defaults and choices of the command line and the nodes, the cases of benchmark and
+gallery, and the tables of the documents are derived from these rows.
 """
 
 from __future__ import annotations
@@ -43,33 +43,36 @@ def _margins(number: float) -> dict[str, Any]:
 
 def _ratio(number: float) -> dict[str, Any]:
     if not number >= 1:
-        raise ValueError(f"deg_scale is {number}; expected how many times fewer numbers to keep")
+        raise ValueError(
+            f"deg_scale is {number}; expected at least 1: how many times fewer values than pixels"
+            " are measured"
+        )
     return {"ratio": 1 / number}
 
 
 def _half_known() -> Mask:
-    """Half of the pixels are missing, at random."""
+    """A mask of random pixels, half of them missing."""
     generator = torch.Generator().manual_seed(0)
     return Mask.from_tensor((torch.rand(128, 128, generator=generator) < 0.5).float())
 
 
 def _scratched() -> Mask:
-    """A photo with a dozen scratches."""
+    """A mask of twelve scratches."""
     return Mask.from_painted(scratches(128, 128, count=12, thickness=2.0, seed=1))
 
 
 def _three_taps() -> Kernel:
-    """Three exposures on one piece of film."""
+    """A kernel of three separate taps, as of a multiple exposure."""
     kernel = torch.zeros(13, 13)
     kernel[1, 2], kernel[6, 6], kernel[10, 12] = 1, 2, 1
     return Kernel.from_tensor(kernel)
 
 
-SCALE = Number("how many times smaller either side became", "scale", 4, 12)
+SCALE = Number("how many times smaller each side became", "scale", 4, 12)
 SENSING = Number("how many times fewer numbers than pixels were measured", _ratio, 4, 4)
 
 DEGRADATIONS: tuple[Degradation, ...] = (
-    # The picture was shrunk.
+    # Downsampling.
     Degradation(
         AveragePool,
         "shrunk by averaging every block of pixels, as in a mosaic",
@@ -108,7 +111,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         AreaDownsample,
         "shrunk by what image programs call area or box; the same as sr_avgpool",
         SCALE,
-        # It would repeat the benchmark of sr_avgpool.
+        # No benchmark case: it would repeat that of sr_avgpool.
         gallery=(GalleryCase("scale 4", AreaDownsample(4)),),
     ),
     Degradation(
@@ -118,7 +121,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         bench=(BenchCase("nearest x4", NearestDownsample(4)),),
         gallery=(GalleryCase("scale 4", NearestDownsample(4)),),
     ),
-    # The picture was blurred.
+    # Blur.
     Degradation(
         GaussianBlur,
         "softly out of focus, by a Gaussian blur of 3 pixels",
@@ -142,21 +145,21 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     ),
     Degradation(
         BoxBlur,
-        "smeared, every pixel being the mean of a square around it",
+        "blurred by a box filter, every pixel being the mean of a square around it",
         Number("width of the kernel in pixels", "size", 5, 9),
         bench=(BenchCase("box blur, 9", BoxBlur(9)),),
         gallery=(GalleryCase("size 7", BoxBlur(7)),),
     ),
     Degradation(
         AnisotropicBlur,
-        "smeared along an oblique line",
+        "smeared along a slanted line",
         Number("width of the kernel in pixels, odd", "size", 19, 61),
         bench=(BenchCase("Gaussian blur, 4 by 1", AnisotropicBlur(25, 4.0, 1.0)),),
         gallery=(GalleryCase("6 along, 0.8 across", AnisotropicBlur(31, 6.0, 0.8)),),
     ),
     Degradation(
         DefocusBlur,
-        "out of focus, every point being a disk as of a lens",
+        "out of focus, so that every point became a disk, as with a lens",
         Number("radius of the disk in pixels", "radius", 4, 12),
         bench=(BenchCase("lens blur, radius 4", DefocusBlur(4.0), blind="blur"),),
         gallery=(GalleryCase("radius 4", DefocusBlur(4.0)),),
@@ -185,7 +188,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
             GalleryCase("motion, size 15", NonuniformBlur("motion", 15)),
         ),
     ),
-    # Parts of the picture are missing.
+    # Missing parts.
     Degradation(
         Mask,
         "unknown in places that a mask shows, such as scratches and holes",
@@ -204,7 +207,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         bench=(BenchCase("margins of 16", Outpainting(16, 16, 16, 16)),),
         gallery=(GalleryCase("margins of 24", Outpainting(24, 24, 24, 24)),),
     ),
-    # The camera did not record everything.
+    # Incomplete recording by the camera.
     Degradation(
         Colorization,
         "black-and-white, so that only the brightness is known",
@@ -223,22 +226,22 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         bench=(BenchCase("Bayer mosaic", Bayer()),),
         gallery=(GalleryCase("RGGB", Bayer()),),
     ),
-    # Few random numbers of the picture were measured.
+    # Compressed sensing.
     Degradation(
         WalshHadamard,
-        "known by few random numbers, each measured of the whole picture",
+        "measured as a few random numbers, each from the whole picture",
         SENSING,
         bench=(BenchCase("Walsh-Hadamard, 25 %", WalshHadamard(0.25)),),
         gallery=(GalleryCase("ratio 0.25, projected", WalshHadamard(0.25)),),
     ),
     Degradation(
         BlockSensing,
-        "known by few random numbers, measured of every 32 x 32 pixels",
+        "measured as a few random numbers for every 32 x 32 pixels",
         SENSING,
         bench=(BenchCase("blocks of 32, 25 %", BlockSensing(0.25)),),
         gallery=(GalleryCase("ratio 0.25, projected", BlockSensing(0.25)),),
     ),
-    # Values were rounded or cut off.
+    # Rounding and clipping.
     Degradation(
         Jpeg,
         "strongly compressed, as a JPEG file",
@@ -259,21 +262,21 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         bench=(BenchCase("overexposed", Clip(-1.0, 0.3)),),
         gallery=(GalleryCase("high 0.3", Clip()),),
     ),
-    # Only noise was added.
+    # Noise only.
     Degradation(
         Identity,
         "sharp and complete, only noisy",
         bench=(BenchCase("noise only", Identity(), blind="noise"),),
     ),
 )
-"""The rows, in the order in which users see them."""
+"""The rows, in the order shown to users."""
 
 REGISTRY: dict[str, Degradation] = {row.name: row for row in DEGRADATIONS}
-"""The rows by name, which is the name in ``Recipe.to_dict``."""
+"""The rows by name, as in ``Recipe.to_dict``."""
 TASKS = tuple(row.name for row in DEGRADATIONS if not row.file)
-"""Names of the tasks that need no file: a number and a seed say everything."""
+"""Names of the tasks that are defined by a number and a seed, without a file."""
 FROM_FILES = {row.name: row.file for row in DEGRADATIONS if row.file}
-"""Names of the tasks that need a file, and what it shows."""
+"""Names of the tasks that need a file, and its content: "mask" or "kernel"."""
 
 
 def recipe_from_dict(values: dict[str, Any]) -> Recipe:
@@ -291,15 +294,15 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
 def recipe_for_task(task: str, deg_scale: float | None = None, *, seed: int = 0) -> Recipe:
     """The recipe of one of ``TASKS``, as in the paper's command line.
 
-    ``deg_scale`` is the task's own number, whose meaning its row says; None: the recipe's defaults;
-    ignored where the task takes none. ``seed`` draws what is random. ValueError names what is
-    wrong.
+    ``deg_scale`` is the number of the task, described by ``Number.meaning`` and ignored by tasks
+    without one; None: the recipe's defaults. ``seed`` is used by random degradations only.
+    ValueError for an unknown task or a number out of range.
     """
     return _row(task, TASKS).make(deg_scale, seed=seed)
 
 
 def meanings() -> dict[str, list[str]]:
-    """What ``deg_scale`` means, and the tasks for which it does."""
+    """The meanings of ``deg_scale``, each with the names of its tasks."""
     found: dict[str, list[str]] = {}
     for row in DEGRADATIONS:
         if row.number is not None:

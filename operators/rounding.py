@@ -1,4 +1,4 @@
-"""Few levels (posterised), and values cut off (over- and underexposed). Not linear."""
+"""Quantisation (posterised images) and clipping (over- or underexposure); nonlinear."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Clip", "Quantise"]
 
 
 def rounded(x: Tensor) -> Tensor:
-    """x rounded to whole numbers; its gradient passes as if it were not (straight-through)."""
+    """x rounded to whole numbers, with a straight-through gradient."""
     return x + (x.round() - x).detach()
 
 
@@ -30,7 +30,7 @@ class _Quantise(Operator):
 
 
 class _Cut(torch.autograd.Function):
-    """A clamp whose gradient, beyond its ends, passes only where descent leads back inside."""
+    """A clamp whose gradient outside its range is kept only where descent leads back inside."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
@@ -56,10 +56,10 @@ class _Clip(Operator):
 
 @dataclasses.dataclass(frozen=True)
 class Quantise(Recipe):
-    """Every value becomes the nearest of ``levels`` numbers from -1 to 1, evenly spaced.
+    """Round every value to the nearest of ``levels`` evenly spaced numbers from -1 to 1.
 
-    256 are the 8 bits of a file, 2 is black and white. Gradients pass as if there were no levels
-    (straight-through). ValueError for fewer than 2 levels.
+    256 levels are 8 bits; 2 levels are black and white. The gradient is straight-through.
+    ValueError for fewer than 2 levels.
     """
 
     levels: int = 8
@@ -77,11 +77,11 @@ class Quantise(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class Clip(Recipe):
-    """Values below ``low`` become ``low``, and those above ``high`` become ``high``.
+    """Values clamped to the range from ``low`` to ``high``.
 
-    The gradient inside is exact. Outside, the clamp's own is 0, which would leave a pixel that went
-    too far there for ever: here it passes where a step against it leads back inside, and is 0
-    where it would lead further out. ValueError unless ``low`` is less than ``high``.
+    The gradient is exact inside the range. Outside, where that of a clamp is 0 and pixels would get
+    stuck, it passes unchanged if a descent step leads back into the range, and is 0 otherwise.
+    ValueError unless ``low`` is less than ``high``.
     """
 
     low: float = -1.0

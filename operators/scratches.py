@@ -1,4 +1,4 @@
-"""Scratches to try inpainting with: where an old print lost its picture."""
+"""Synthetic scratches, as masks for inpainting."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .recipe import positive_integer
 def scratches(
     height: int, width: int, *, count: int = 12, thickness: float = 2.0, seed: int = 0
 ) -> Tensor:
-    """``count`` slightly bent lines across a picture, float32 (height, width): 1 on them, 0 beside.
+    """A mask of ``count`` slightly curved scratches, float32 (height, width): 1 on them, else 0.
 
-    A line is ``thickness`` pixels wide, from a third of the picture's diagonal to all of it long,
-    and somewhere between upright and level. Drawn from ``seed``. ValueError for a size or count
-    below 1, or a thickness that is not positive.
+    Every scratch is ``thickness`` pixels wide, between one third and the whole of the diagonal
+    long, and has a random position and direction, drawn from ``seed``. ValueError for a size or
+    count below 1, or a thickness that is not positive.
     """
     height, width = positive_integer(height, "the height"), positive_integer(width, "the width")
     count = positive_integer(count, "the number of scratches")
@@ -34,7 +34,7 @@ def scratches(
         angle = math.pi * u[2]
         half = diagonal * (1 + 2 * u[3]) / 6
         bend = 0.2 * (2 * u[4] - 1) / half
-        # Place along the line and beside it; the line itself is a parabola through the middle.
+        # Coordinates along and across the scratch, which is a parabola through its middle.
         along = math.cos(angle) * (x - right) + math.sin(angle) * (y - down)
         beside = math.cos(angle) * (y - down) - math.sin(angle) * (x - right)
         slope = 2 * bend * along

@@ -1,4 +1,4 @@
-"""What a camera leaves out: every other row (interlacing), and two colours of three (Bayer)."""
+"""Sensors that record a part of the image: interlaced rows, and Bayer mosaics."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Interlace(Recipe):
     """One field of an interlaced frame: rows 0, 2, 4, … (``field`` = top) or 1, 3, 5, … (bottom).
 
     The measurement has the rows of that field only; its picture is the whole frame, with 0 for the
-    other field. ValueError for an unknown field, and, from bind, for an image without such a row.
+    other field. ValueError for an unknown field; ``bind`` raises it for images without such a row.
     """
 
     field: str = "top"
@@ -70,17 +70,17 @@ class Interlace(Recipe):
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
         first = FIELDS.index(self.field)
         if shape[1] <= first:
-            raise ValueError("the image has one row, which is no bottom field; choose 'top'")
+            raise ValueError("the image has one row and so no bottom field; choose 'top'")
         return _Rows(shape, first)
 
 
 @dataclasses.dataclass(frozen=True)
 class Bayer(Recipe):
-    """What a sensor behind a Bayer filter sees: one of three colours at every pixel.
+    """Bayer mosaic: one of three colours is measured at every pixel.
 
-    ``pattern`` names the colours of the first two pixels of row 0, then of row 1. The measurement
-    has one channel, as raw files do; its picture is grey, and a picture in colours is read as well.
-    ValueError for an unknown pattern, and, from bind, for an image without three channels.
+    ``pattern`` gives the colours of the first two pixels of row 0, then of row 1. The measurement
+    has one channel, as in raw files; its picture is grey, and ``from_photo`` also takes pictures in
+    colour. ValueError for an unknown pattern; ``bind`` raises it for images without three channels.
     """
 
     pattern: str = "RGGB"
@@ -94,7 +94,7 @@ class Bayer(Recipe):
             )
 
     def filter(self, height: int, width: int) -> Tensor:
-        """1 where a colour is seen, float64 (3, height, width); one 1 at every pixel."""
+        """Colour filter array, float64 (3, height, width): 1 for the measured colour, else 0."""
         cell = torch.tensor([["RGB".index(c) for c in self.pattern]]).view(2, 2)
         rows, columns = torch.arange(height) % 2, torch.arange(width) % 2
         colour = cell[rows[:, None], columns]

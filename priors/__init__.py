@@ -1,1 +1,1 @@
-"""What a sampler needs of a model: :mod:`base` is the protocol, :mod:`diffusers` loads models."""
+"""Flow models as priors: :mod:`base` defines the protocol, :mod:`diffusers` loads models."""

@@ -1,4 +1,4 @@
-"""What a sampler needs to know of a model, and nothing more."""
+"""The protocol that samplers require of a model, and a base class for it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..operators.randomness import standard_normal
-
 if TYPE_CHECKING:
     from .tiling import Tile
 
 SIDE = 1024
-"""Side in pixels of the images that large models were trained for."""
+"""Side in pixels of the training images of large models."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out, on whatever device."""
+    """Whether ``error`` is an out-of-memory error of any device."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     words = ("out of memory", "can't allocate memory", "not enough memory")
@@ -28,9 +26,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Passes(dict[str, int]):
-    """Batched calls so far, by the name of what was called; ``gradients`` of those that went back.
+    """Numbers of batched calls by network name; ``gradients`` has those of backward passes.
 
-    The gradient of a part that is computed again on its way, as the memory modes do, counts once.
+    Recomputation by the memory modes is not counted.
     """
 
     def __init__(self, *names: str) -> None:
@@ -38,7 +36,7 @@ class Passes(dict[str, int]):
         self.gradients = dict.fromkeys(names, 0)
 
     def note(self, name: str, result: Tensor) -> Tensor:
-        """Count one call that gave ``result``, and its gradient once that is taken."""
+        """Count one call that returned ``result``, and its backward pass once it happens."""
         self[name] = self.get(name, 0) + 1
 
         def went_back(_: Tensor) -> None:
@@ -50,31 +48,33 @@ class Passes(dict[str, int]):
 
 
 def network_passes() -> Passes:
-    """The counts of a prior that has not been asked yet."""
+    """Zero counts for transformer, decoder and encoder."""
     return Passes("transformer", "decoder", "encoder")
 
 
 def draw_latents(
     mean: Tensor, deviation: Tensor | None, generators: Sequence[torch.Generator] | None
 ) -> Tensor:
-    """Samples (N, C, h, w) of Gaussian posteriors, sample k with noise from ``generators[k]``.
+    """Samples (N, C, h, w) of N(mean, deviation²), sample k with noise from ``generators[k]``.
 
-    The mean where there are no generators or where ``deviation`` is None. Raises ValueError unless
-    there is one generator per sample.
+    Returns the mean if ``generators`` or ``deviation`` is None. Raises ValueError unless there is
+    one generator per sample.
     """
     if generators is None or deviation is None:
         return mean
-    return mean + deviation * standard_normal(mean.shape, generators).to(mean)
+    if len(generators) != len(mean):
+        raise ValueError(f"{len(generators)} generators for {len(mean)} samples; expected one each")
+    noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+    return mean + deviation * noise.to(mean)
 
 
 @runtime_checkable
 class FlowPrior(Protocol):
     """A latent rectified-flow model with its autoencoder.
 
-    Time runs as in SD3: σ = 1 is noise and σ = 0 is data, ``z_σ = σ ε + (1 − σ) z0``. Images are
+    Time is as in SD3: σ = 1 is noise and σ = 0 is data, ``z_σ = σ ε + (1 − σ) z0``. Images are
     float (N, 3, H, W) in [-1, 1]; latents are (N, ``latent_channels``, H / ``stride``,
-    W / ``stride``) in the model's own scaled space. Derive from ``BasePrior`` for a prior that
-    needs only its networks.
+    W / ``stride``), scaled as the model expects. ``BasePrior`` implements all but the networks.
     """
 
     latent_channels: int
@@ -83,17 +83,16 @@ class FlowPrior(Protocol):
     device: torch.device
     dtype: torch.dtype
     passes: Passes
-    """Batched calls so far of ``transformer``, ``decoder`` and ``encoder``."""
+    """Numbers of batched calls of ``transformer``, ``decoder`` and ``encoder``."""
     largest: float
-    """Longest side of an image in pixels for which the model has positions; may be infinite."""
+    """Longest image side in pixels that the model's positional embedding covers; may be inf."""
     usual: int
-    """Side in pixels of the square images that the model was trained for."""
+    """Side in pixels of the model's training images."""
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean ``z − σ v`` of the data given ``z`` at noise level ``sigma``.
 
-        Classifier-free guidance, if any, happens inside. Differentiable when ``z`` requires a
-        gradient.
+        Includes classifier-free guidance, if any. Differentiable when ``z`` requires a gradient.
         """
         ...
 
@@ -104,41 +103,42 @@ class FlowPrior(Protocol):
     def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Latents of images ``x``; differentiable.
 
-        With ``generators``, one per sample, a variational autoencoder draws from its posterior;
-        without, it takes the mean. A deterministic autoencoder ignores them.
+        A variational autoencoder draws from its posterior with ``generators``, one per sample, and
+        returns the mean without. A deterministic autoencoder ignores them.
         """
         ...
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and standard deviation of the latents of images ``x``; differentiable.
 
-        The deviation is None for a deterministic autoencoder.
+        The standard deviation is None for a deterministic autoencoder.
         """
         ...
 
     def within(self, tile: Tile) -> contextlib.AbstractContextManager[None]:
-        """While this context lasts, every pass is of that tile of a larger image.
+        """Context in which all passes are of ``tile`` of a larger image.
 
-        What depends on the place in the image, such as a mask of a prompt, is cut to the tile.
+        Position-dependent conditioning, such as the mask of a prompt, is cropped to the tile.
         """
         ...
 
     @property
     def memory_mode(self) -> str:
-        """How the decoder's gradient is computed now, one of ``gradients.modes.MODES``."""
+        """Current mode of the decoder's gradient, one of ``gradients.modes.MODES``."""
         ...
 
     def save_memory(self) -> bool:
-        """Memory has run out: take the next smaller mode from now on. False if there is none."""
+        """Switch to the mode that needs less memory, after an out-of-memory error; False if there
+        is none."""
         ...
 
 
 class BasePrior:
-    """What most priors have in common; a subclass adds the networks.
+    """Base class of priors; a subclass adds the networks.
 
-    It gives ``latent_channels``, ``stride``, ``device``, ``dtype``, ``denoise``, ``decode`` and
-    ``moments``. Images of any size are taken, no place differs from another, and the gradient of
-    the decoder has one mode, ``full``.
+    It must define ``latent_channels``, ``stride``, ``device``, ``dtype``, ``denoise``, ``decode``
+    and ``moments``. Defaults: images of any size, no position-dependent conditioning, and ``full``
+    as the only memory mode.
     """
 
     largest: float = math.inf
@@ -148,23 +148,23 @@ class BasePrior:
         self.passes = network_passes()
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and standard deviation of the latents of images (N, 3, H, W)."""
+        """Mean and standard deviation of the latents of images (N, 3, H, W) in [-1, 1]."""
         raise NotImplementedError
 
     def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
-        """Latents of images (N, 3, H, W) in [-1, 1]: drawn from the posterior with one CPU
+        """Latents of images (N, 3, H, W) in [-1, 1]: drawn from the posterior if there is one CPU
         generator per sample, else its mean. ValueError for another number of generators."""
         return draw_latents(*self.moments(x), generators)
 
     def within(self, tile: Tile) -> contextlib.AbstractContextManager[None]:
-        """No place differs from another."""
+        """A context without effect."""
         return contextlib.nullcontext()
 
     @property
     def memory_mode(self) -> str:
-        """How the decoder's gradient is computed now."""
+        """Current mode of the decoder's gradient."""
         return "full"
 
     def save_memory(self) -> bool:
-        """False: there is no smaller mode."""
+        """False: no mode needs less memory."""
         return False

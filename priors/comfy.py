@@ -1,4 +1,4 @@
-"""ComfyUI's MODEL and VAE as a prior: the only file outside ``nodes/`` that imports the host."""
+"""ComfyUI's MODEL and VAE as a prior; the only module outside ``nodes/`` that imports the host."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .gradients.modes import DecoderGradient, check_mode
 from .tiling import Tile, cells_of, side_of
 
 FULL, KEPT = (6.5, 1.8), (1.3, 0.8)
-"""Memory of a gradient pass of transformer and encoder, as multiples of what the host expects of a
-pass without: with everything kept, and with block inputs only (``benchmarks/memory.py``, SD3)."""
+"""Memory of a gradient pass of transformer and encoder, relative to the host's estimate for a pass
+without gradient: full, and with checkpointed blocks (``benchmarks/memory.py``, SD3)."""
 USUAL = "flowdps_usual_side"
-"""Attachment of a ModelPatcher: side in pixels of what the model was trained for, if not 1024."""
+"""Name of a ModelPatcher's attachment: side in pixels of the training images, if not 1024."""
 WHOLE_IMAGES = 12
-"""Float32 tensors of the whole image's size that a guided step in tiles holds."""
+"""Float32 tensors of the whole image's size that are alive in a tiled sampling step."""
 
 
 def _encoder(autoencoder: Any) -> nn.Module:
@@ -56,7 +56,7 @@ def latent_shape(model: Any, vae: Any, count: int, height: int, width: int) -> t
 
 
 def check_pair(model: Any, vae: Any) -> None:
-    """ValueError, in one sentence, unless MODEL is a flow and VAE speaks its latents."""
+    """ValueError unless MODEL is a rectified flow and VAE an image autoencoder for its latents."""
     if getattr(vae, "first_stage_model", None) is None:
         raise ValueError(
             "the VAE input holds no autoencoder; connect the VAE of the same model family"
@@ -79,7 +79,7 @@ def check_pair(model: Any, vae: Any) -> None:
             f"the VAE has {vae.latent_channels} latent channels and the MODEL"
             f" {form.latent_channels}: they belong to different model families"
         )
-    # In place on newer hosts: probe with a tensor of our own.
+    # Newer hosts work in place, hence the local tensor.
     with torch.inference_mode(False):
         probe = torch.tensor([-1.0, 0.0, 1.0])
         ends = vae.process_output(probe)
@@ -89,7 +89,8 @@ def check_pair(model: Any, vae: Any) -> None:
 
 
 def check_memory(memory: str, vae: Any, tiny_vae: Any) -> None:
-    """ValueError unless ``memory`` is a mode that ``tiny_vae``, which may be None, serves."""
+    """ValueError unless ``memory`` is a known mode and ``tiny_vae`` matches ``vae``; ``tiny_vae``
+    may be None except in mode tiny."""
     check_mode(memory)
     if tiny_vae is None:
         if memory == "tiny":
@@ -109,7 +110,7 @@ def check_memory(memory: str, vae: Any, tiny_vae: Any) -> None:
 
 
 def positions(model: Any) -> float:
-    """Latent cells a side that MODEL has positions for; infinity where it has no list of them."""
+    """Latent cells a side covered by MODEL's positional embedding; inf if it has no table."""
     network = model.model.diffusion_model
     most = getattr(network, "pos_embed_max_size", None)
     embedder = getattr(network, "x_embedder", None)
@@ -119,15 +120,15 @@ def positions(model: Any) -> float:
 
 
 def usual_side(model: Any) -> int:
-    """Side in pixels of the square images that MODEL was trained for."""
+    """Side in pixels of MODEL's training images."""
     return int(model.get_attachment(USUAL) or SIDE)
 
 
 def tile_of(model: Any, vae: Any, shape: Sequence[int], tile: int = 0) -> int:
-    """Side in cells of the tiles for latents of ``shape``; 0 where one pass takes them all.
+    """Side in cells of the tiles for latents of ``shape``; 0 for no tiling.
 
-    tile: the side in pixels that is asked for, 0 for automatic. Raises ValueError as
-    :func:`~comfyui_flowdps.priors.tiling.side_of` does.
+    tile: the requested side in pixels, 0 for automatic. ValueError as from
+    :func:`~comfyui_flowdps.priors.tiling.side_of`.
     """
     stride = stride_of(vae)
     height, width = (n * stride for n in shape[-2:])
@@ -136,12 +137,12 @@ def tile_of(model: Any, vae: Any, shape: Sequence[int], tile: int = 0) -> int:
 
 
 class ComfyPrior(BasePrior):
-    """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of what a sampler function is given.
+    """A :class:`~comfyui_flowdps.priors.base.FlowPrior` of the arguments of a sampler function.
 
-    model is the denoiser of the call, with the guider inside; ``extra_args`` go along with every
-    call. ``memory`` is a mode of :mod:`.gradients.modes` or auto, ``tiny_vae`` the VAE that guides
-    in mode tiny. Latents may have a time axis of length 1. A noise mask is respected: where it is 0
-    neither the data gradient nor the sampler moves anything.
+    model is the denoiser, which wraps the guider; ``extra_args`` are passed to every call of it.
+    ``like`` (N, C, h, w) gives device, dtype and channels of the latents, which may have a time
+    axis of length 1. ``memory`` is a mode of :mod:`.gradients.modes` or auto, ``tiny_vae`` the VAE
+    of mode tiny. Latents are kept fixed where the noise mask is 0.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class ComfyPrior(BasePrior):
         patcher = self.guider.model_patcher
         self.largest, self.usual = positions(patcher) * self.stride, usual_side(patcher)
         self._video = like.ndim == 5
-        # Its tensors, if any, were made in inference mode.
+        # Its tensors, if any, are inference tensors.
         self._format: Any = copy.copy(self.base.latent_format)
         self._format.__dict__.update(without_inference_mode(vars(self._format)))
         tiny = None if tiny_vae is None else tiny_vae.first_stage_model
@@ -174,11 +175,11 @@ class ComfyPrior(BasePrior):
 
     @contextlib.contextmanager
     def session(self, shape: Sequence[int], through_model: bool, tile: int = 0) -> Iterator[None]:
-        """Everything that the passes of one run on latents of ``shape`` need: memory, and modules
-        that have gradients.
+        """Context of one run on latents of ``shape``: loads the models, reserves memory and makes
+        the modules differentiable.
 
-        ``through_model``: the gradient also passes through MODEL, as PSLD's does. ``tile``: side of
-        the tiles in cells, if there are any.
+        ``through_model``: gradients also go through MODEL, as in PSLD. ``tile``: side of the tiles
+        in cells; 0 for no tiling.
         """
         if tile:
             one = (*shape[:-2], *(min(n, tile) for n in shape[-2:]))
@@ -203,7 +204,7 @@ class ComfyPrior(BasePrior):
 
     @contextlib.contextmanager
     def within(self, tile: Tile) -> Iterator[None]:
-        """While this lasts, every pass is one of ``tile``: all that is spatial is cut to it."""
+        """Context in which all passes are of ``tile``; spatial conditioning is cropped to it."""
         held, mask, args = vars(self.model).copy(), self._mask, self.extra_args
         conds = self.guider.conds
         try:
@@ -223,11 +224,11 @@ class ComfyPrior(BasePrior):
                     setattr(self.model, name, held[name])
 
     def _load(self, shape: Sequence[int], through_model: bool, also_used: float = 0.0) -> None:
-        """Ask the host for the memory of a guided step, model and autoencoder both in place."""
+        """Load model and autoencoder, with free memory for one step; choose the memory mode."""
         vae, one = self.vae, (1, *shape[1:])
         pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
         size = vae.vae_dtype.itemsize
-        # What the host itself asks for a decoding is about what the checkpointed gradient takes.
+        # The host's estimate for decoding is about the memory of the checkpointed gradient.
         memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
         if self.memory != "auto":
             memory = self.decoder_gradient.needs(
@@ -254,15 +255,15 @@ class ComfyPrior(BasePrior):
 
     @property
     def memory_mode(self) -> str:
-        """How the decoder's gradient is computed now, one of ``MODES``."""
+        """Current mode of the decoder's gradient, one of ``MODES``."""
         return self.decoder_gradient.mode
 
     def save_memory(self) -> bool:
-        """Use less memory for the decoder's gradient; False where it takes the least already."""
+        """Switch to the mode that needs less memory; False if there is none."""
         return self.decoder_gradient.less()
 
     def _normal_conditions(self) -> list[nn.Module]:
-        """Clone what autograd may save of the run's inputs; the control networks among them."""
+        """Clone the inputs that autograd may save, and return the control networks' modules."""
         guider = self.guider
         guider.conds = without_inference_mode(guider.conds)
         self.extra_args = without_inference_mode(self.extra_args)
@@ -278,11 +279,11 @@ class ComfyPrior(BasePrior):
             for name in ("cond_hint", "cond_hint_original", "extra_concat"):
                 if getattr(control, name, None) is not None:
                     setattr(control, name, without_inference_mode(getattr(control, name)))
-        # One network names those that are chained before it, too.
+        # Chained networks are listed more than once.
         return list(dict.fromkeys(modules))
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
-        """Posterior mean of the data given ``z`` at σ; the guider's guidance is inside."""
+        """Posterior mean of the data given ``z`` at σ, including the guider's guidance."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         levels = z.new_full((len(z),), sigma)
         if z.requires_grad and torch.is_grad_enabled():
@@ -308,7 +309,7 @@ class ComfyPrior(BasePrior):
     def moments(self, x: Tensor) -> tuple[Tensor, None]:
         """Latents of images (N, 3, H, W) in [-1, 1]; differentiable.
 
-        The host's autoencoders give the mean of their posterior, without its deviation.
+        The host's autoencoders return the mean of their posterior, without standard deviation.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
@@ -320,13 +321,13 @@ class ComfyPrior(BasePrior):
 
 
 def _resize(picture: Tensor, width: int, height: int, algorithm: str) -> Tensor:
-    """As the host fits the picture of a control network."""
+    """Resize and centre-crop as the host does for hints of control networks."""
     return comfy.utils.common_upscale(picture, width, height, algorithm, "center")
 
 
 @contextlib.contextmanager
 def _training_flag() -> Iterator[None]:
-    """Newer hosts avoid in-place shortcuts while this is set."""
+    """Set the flag with which newer hosts avoid in-place operations."""
     management: Any = comfy.model_management
     if not hasattr(management, "in_training"):
         yield
@@ -339,5 +340,5 @@ def _training_flag() -> Iterator[None]:
 
 
 def _torch_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """The host's attention by torch's kernel: other kernels have no gradient."""
+    """The host's attention with torch's kernel; other kernels may have no gradient."""
     return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)

@@ -1,6 +1,6 @@
-"""What belongs to one tile of everything spatial that ComfyUI's conditioning holds.
+"""Cropping of ComfyUI's spatial conditioning to one tile.
 
-Works on the host's objects by their attributes; nothing here imports the host.
+Uses the host's objects by their attributes only, without importing the host.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .gradients.inference_mode import without_inference_mode
 from .tiling import Tile
 
 Resize = Callable[[Tensor, int, int, str], Tensor]
-"""Tensor, width, height and the name of the host's algorithm."""
+"""Resize function of the host: (picture, width, height, name of the algorithm) to a tensor."""
 
 
 def _is_spatial(value: Any, tile: Tile) -> bool:
@@ -23,7 +23,7 @@ def _is_spatial(value: Any, tile: Tile) -> bool:
 
 
 def cut_area(area: tuple[int, ...], tile: Tile) -> tuple[int, ...] | None:
-    """An area (..., h, w, ..., y, x) in cells as ``tile`` sees it; None if they share nothing."""
+    """An area (..., h, w, ..., y, x) in cells, cropped to ``tile``; None if they do not overlap."""
     axes = len(area) // 2
     cut = list(area)
     for axis, first, length in ((-2, tile.top, tile.height), (-1, tile.left, tile.width)):
@@ -37,9 +37,9 @@ def cut_area(area: tuple[int, ...], tile: Tile) -> tuple[int, ...] | None:
 
 
 def cut_condition(condition: dict[str, Any], tile: Tile) -> dict[str, Any] | None:
-    """A condition as ``tile`` sees it; None where its area lies elsewhere.
+    """A condition cropped to ``tile``; None if its area does not overlap the tile.
 
-    What has the size of the latents is cut: masks, and what goes in beside the noise.
+    Tensors of the latents' size are cropped: masks, and inputs concatenated with the latents.
     """
     cut = dict(condition)
     if "area" in cut:
@@ -59,7 +59,7 @@ def cut_condition(condition: dict[str, Any], tile: Tile) -> dict[str, Any] | Non
 
 
 def cut_conditions(groups: dict[str, Any], tile: Tile) -> dict[str, Any]:
-    """The conditions of a guider as ``tile`` sees them."""
+    """The conditions of a guider, cropped to ``tile``."""
     return {
         name: group
         if group is None
@@ -69,7 +69,7 @@ def cut_conditions(groups: dict[str, Any], tile: Tile) -> dict[str, Any]:
 
 
 def controls_of(groups: dict[str, Any]) -> list[Any]:
-    """Every control network of a guider's conditions, once, with those chained before it."""
+    """All control networks of a guider's conditions, chained ones included, without duplicates."""
     found: dict[int, Any] = {}
     for condition in (each for group in groups.values() for each in group or ()):
         control = condition.get("control")
@@ -80,9 +80,9 @@ def controls_of(groups: dict[str, Any]) -> list[Any]:
 
 
 class Hints:
-    """The pictures of control networks, a tile at a time.
+    """The hint pictures of control networks, cropped to a tile at a time.
 
-    What a network makes of its picture with an autoencoder is kept for the next pass of that tile.
+    Hints that a network encodes with an autoencoder are cached per tile.
     """
 
     def __init__(self, resize: Resize):
@@ -91,7 +91,8 @@ class Hints:
         self._made: dict[tuple[int, Tile], Any] = {}
 
     def _cut(self, control: Any, which: int, picture: Tensor, tile: Tile, unit: int) -> Tensor:
-        """The part of ``picture``, fitted to the whole image as the host would."""
+        """``picture``, resized to the whole image as the host does and cropped to ``tile``;
+        ``unit`` is in pixels of the picture per latent cell."""
         height, width = (n * unit for n in tile.whole)
         if tuple(picture.shape[-2:]) != (height, width):
             key = (id(control), which)
@@ -103,7 +104,7 @@ class Hints:
 
     @contextlib.contextmanager
     def within(self, controls: Iterable[Any], tile: Tile) -> Iterator[None]:
-        """While this lasts, the ``controls`` have the pictures of ``tile`` alone."""
+        """Context in which the hints of ``controls`` are cropped to ``tile``."""
         names = ("cond_hint_original", "cond_hint", "extra_concat_orig")
         held: list[tuple[Any, dict[str, Any]]] = []
         try:

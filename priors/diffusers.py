@@ -1,4 +1,4 @@
-"""SD3 and SD3.5 through diffusers, outside ComfyUI: folders, hub models and single files."""
+"""SD3 and SD3.5 by diffusers, without ComfyUI: from folders, hub models and single files."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _DTYPES = {
 }
 _T5_TOKENS = 256
 TINY = "madebyollin/taesd3"
-"""Hub id of SD3's small autoencoder."""
+"""Hub id of SD3's tiny autoencoder."""
 
 
 class DiffusersPrior(BasePrior):
     """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of diffusers' modules.
 
-    context (1 or 2, T, D) and pooled (1 or 2, P) condition the transformer: the prompt's row or,
-    for classifier-free guidance of weight ``cfg``, the negative prompt's row and the prompt's.
-    Tensors passed in may have any precision: they are cast inside, and results come back in theirs.
+    context (1 or 2, T, D) and pooled (1 or 2, P) condition the transformer: one row for the prompt
+    or, for classifier-free guidance of weight ``cfg``, two: the negative prompt, then the prompt.
+    Inputs may have any dtype and are cast to the model's; results have the dtype of the input.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class DiffusersPrior(BasePrior):
                 f"the image is {height * self.stride}x{width * self.stride} pixels; this model"
                 f" takes at most {self.largest:.0f}x{self.largest:.0f}: choose a smaller size"
             )
-        # ComfyUI, too, fills an incomplete last patch from the opposite side.
+        # An incomplete last patch is padded circularly, as in ComfyUI.
         fill = (0, -width % self._patch, 0, -height % self._patch)
         if any(fill):
             z = F.pad(z, fill, mode="circular")
@@ -117,7 +117,7 @@ class DiffusersPrior(BasePrior):
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            log.warning("out of memory: both prompts are taken one after another from now on")
+            log.warning("out of memory: both prompts are processed one after another from now on")
             self._one_by_one = True
         null, conditional = (run(self.context[k : k + 1], self.pooled[k : k + 1]) for k in range(2))
         return null + self.cfg * (conditional - null)
@@ -126,7 +126,7 @@ class DiffusersPrior(BasePrior):
         """Posterior mean ``z − σ v`` of the data given ``z`` (N, C, h, w) at σ in [0, 1].
 
         Differentiable when ``z`` requires a gradient. Raises ValueError for latents larger than
-        the model's positions.
+        the model's positional embedding covers.
         """
         self._choose_memory(z)
         with (
@@ -136,11 +136,11 @@ class DiffusersPrior(BasePrior):
             return z - sigma * self._velocity(z, sigma)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images (N, 3, H, W), about in [-1, 1], of latents (N, C, H / stride, W / stride)."""
+        """Images (N, 3, H, W) in about [-1, 1], not clamped, of latents z (N, C, h, w)."""
         self._choose_memory(z)
         with self.decoder_gradient():
             if self._tiny is not None and self.decoder_gradient.small(z):
-                # It speaks the model's latents, without scale and shift.
+                # It takes the model's latents, without scale and shift.
                 images = self._tiny.decode(z.to(self.device, self.dtype), return_dict=False)[0]
             else:
                 raw = (z * self._factor + self._offset).to(self.device, self.dtype)
@@ -148,7 +148,7 @@ class DiffusersPrior(BasePrior):
         return self.passes.note("decoder", images.to(z))
 
     def _choose_memory(self, z: Tensor) -> None:
-        """Settle the memory mode when a gradient is wanted for the first time."""
+        """Choose the memory mode before the first pass with a gradient."""
         if not (self.memory and z.requires_grad and torch.is_grad_enabled()):
             return
         if self.memory != "auto":
@@ -160,17 +160,17 @@ class DiffusersPrior(BasePrior):
 
     @property
     def memory_mode(self) -> str:
-        """How the decoder's gradient is computed now, one of ``MODES``."""
+        """Current mode of the decoder's gradient, one of ``MODES``."""
         return self.decoder_gradient.mode
 
     def save_memory(self) -> bool:
-        """Use less memory for the decoder's gradient; False where it takes the least already."""
+        """Switch to the mode that needs less memory; False if there is none."""
         return self.decoder_gradient.less()
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and standard deviation of the latents of images (N, 3, H, W) in [-1, 1].
 
-        The deviation is None for a deterministic autoencoder such as TAESD. Differentiable.
+        The standard deviation is None for a deterministic autoencoder like TAESD. Differentiable.
         """
         with self.decoder_gradient():
             encoded = self.autoencoder.encode(x.to(self.device, self.dtype))
@@ -184,7 +184,7 @@ class DiffusersPrior(BasePrior):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the libraries' notices and loading bars, and give them back afterwards."""
+    """Context without the libraries' log messages and progress bars."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
@@ -236,9 +236,9 @@ def _first_line(error: Exception) -> str:
 def _part(kind: Any, source: str, name: str, dtype: torch.dtype | None = None, **more: Any) -> Any:
     """One part of a model folder or hub model; ValueError in one sentence if it does not load."""
     if dtype is not None:
-        # Under this name old and new versions of both libraries know it.
+        # Old and new versions of both libraries accept this name.
         more |= {"torch_dtype": dtype, "use_safetensors": True}
-    # diffusers fills what a file lacks with random numbers.
+    # diffusers initialises missing tensors at random.
     if checked := name in ("vae", "transformer"):
         more["output_loading_info"] = True
     try:
@@ -263,7 +263,7 @@ def _release(device: torch.device) -> None:
 
 
 def _folder_index(source: str) -> dict[str, Any]:
-    """What ``model_index.json`` of a folder or hub model says; ValueError if it is not SD3."""
+    """``model_index.json`` of a folder or hub model; ValueError if it is not that of SD3."""
     from diffusers import DiffusionPipeline
 
     try:
@@ -290,9 +290,9 @@ def _has(index: dict[str, Any], part: str) -> bool:
 def _encode_texts(
     source: str, index: dict[str, Any], texts: list[str], device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Context (len(texts), T, D) and pooled vectors (len(texts), P), as SD3 wants them.
+    """Text conditioning of SD3: context (len(texts), T, D) and pooled vectors (len(texts), P).
 
-    The encoders are in memory one at a time, and none afterwards.
+    Only one encoder is in memory at a time, and none afterwards.
     """
     from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5EncoderModel
 
@@ -305,11 +305,11 @@ def _encode_texts(
             if suffix == "_3":
                 continue
             raise ValueError(
-                f"{source} lacks text_encoder{suffix}, without which SD3 knows no prompt"
+                f"{source} lacks text_encoder{suffix}, which SD3 needs to encode prompts"
             )
         tokenizer = _part(AutoTokenizer, source, f"tokenizer{suffix}")
         kind = T5EncoderModel if suffix == "_3" else CLIPTextModelWithProjection
-        # No cast afterwards: T5 overflows unless it keeps the layers that it loads in float32.
+        # Not cast after loading: T5 keeps some layers in float32 against overflow.
         encoder = _part(kind, source, f"text_encoder{suffix}", work).to(device).eval()
         length = _T5_TOKENS if suffix == "_3" else tokenizer.model_max_length
         tokens = tokenizer(
@@ -331,7 +331,7 @@ def _encode_texts(
 
 
 def _tiny_autoencoder(source: str, transformer: Any, dtype: torch.dtype) -> nn.Module:
-    """An AutoencoderTiny for the latents of ``transformer``; ValueError where it does not fit."""
+    """An AutoencoderTiny for the latents of ``transformer``; ValueError if it does not match."""
     from diffusers import AutoencoderTiny
 
     try:
@@ -363,22 +363,22 @@ def load_prior(
 ) -> DiffusersPrior:
     """Load a prior.
 
-    source: None for the demo prior that comes with the package; a safetensors file; a folder in
+    source: None for the demo prior included in the package; a safetensors file; a folder in
         diffusers' layout; or the id of such a model on the Hugging Face hub.
-    device: auto takes CUDA, then MPS, then the CPU.
+    device: auto is CUDA if available, else MPS, else the CPU.
     dtype: float16, bfloat16, float32 or float64; auto is float32 on the CPU, else float16.
-    prompt, negative: what the pictures show, and what not. The text encoders are gone before the
+    prompt, negative: prompt and negative prompt. The text encoders are freed before the
         transformer is loaded. A model without them is conditioned on one token of zeros.
     cfg: weight w of classifier-free guidance, ``v = v_null + w (v_prompt − v_null)``, both in one
-        batched pass; a single pass at 1, and wherever both prompts are the same.
-    memory: what the decoder's gradient keeps: full, checkpointed, strips, tiny, or auto, which
-        takes the first of them that fits the device.
-    tiny: folder or hub id of the small autoencoder (AutoencoderTiny) that guides in mode tiny; for
-        None that of SD3, ``madebyollin/taesd3``, in that mode.
-    config: folder or hub id in diffusers' layout from which a single file takes what it lacks:
-        the text encoders and, where need be, the autoencoder.
+        batch; without guidance (w = 1, or equal prompts) there is a single pass.
+    memory: mode of the decoder's gradient: full, checkpointed, strips, tiny, or auto, the first
+        of them that fits the device's memory.
+    tiny: folder or hub id of the autoencoder (AutoencoderTiny) of mode tiny; None is that of SD3,
+        ``madebyollin/taesd3``.
+    config: folder or hub id in diffusers' layout for parts that a single file lacks: the text
+        encoders and, if need be, the autoencoder.
 
-    Raises ValueError, in one sentence, for all that is not a complete SD3 model.
+    Raises ValueError, in one sentence, for anything but a complete SD3 model.
     """
     if not (math.isfinite(cfg) and cfg >= 0):
         raise ValueError(f"cfg is {cfg}; expected a number of at least 0 (1 is no guidance)")
@@ -402,7 +402,7 @@ def load_prior(
         ) from error
 
     with _quiet():
-        # A single file is completed from the folder `config`; a folder is complete.
+        # Missing parts of a single file come from `config`; a folder is complete.
         folder = config if file is not None else path if path.exists() else source
         folder = None if folder is None else str(folder)
         index = {} if folder is None else _folder_index(folder)
@@ -459,7 +459,7 @@ def load_prior(
         context = torch.zeros(1, 1, wide[0], device=at, dtype=precision)
         pooled = torch.zeros(1, wide[1], device=at, dtype=precision)
     else:
-        # Without T5 the CLIP encodings are narrower than what the transformer expects.
+        # Without T5 the CLIP encodings are narrower than the transformer's input.
         if context.shape[-1] < wide[0]:
             context = F.pad(context, (0, wide[0] - context.shape[-1]))
             context = torch.cat([context, context.new_zeros(len(context), _T5_TOKENS, wide[0])], 1)

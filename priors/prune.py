@@ -1,9 +1,9 @@
-"""Remove the dead parts of a TAESD network: the same function, computed faster.
+"""Lossless pruning of zero channels and blocks of a TAESD network, for speed.
 
-The shipped autoencoder is a narrow network inside the 64-wide layout that hosts expect
-(``training/taesd.py``), so most of its channels are zero everywhere and some of its blocks do
-nothing. A channel whose kernels and bias are zero stays zero through ReLU, upsampling and skip
-connection; dropping it changes nothing but the order of floating-point sums.
+The demo autoencoder is a narrow network zero-padded to the 64-channel layout that hosts expect
+(``training/taesd.py``): most channels are always zero, and some blocks are identities. A channel
+with zero kernels and bias stays zero through ReLU, upsampling and skip connections; removing it
+changes results only by the order of floating-point sums.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SkipBlock(nn.Module):
 
 
 def _live(conv: nn.Conv2d) -> Tensor:
-    """Mask of the output channels that are not zero for every input."""
+    """Mask of the output channels with a nonzero kernel or bias; all others are always zero."""
     live = conv.weight.detach().flatten(1).ne(0).any(1)
     return live if conv.bias is None else live | conv.bias.detach().ne(0)
 
@@ -48,7 +48,7 @@ def _slice(conv: nn.Conv2d, outputs: Tensor, inputs: Tensor) -> nn.Conv2d:
 
 
 def _block_convs(module: nn.Module) -> list[nn.Conv2d] | None:
-    """The three convolutions of a residual block without a projection in its skip; else None."""
+    """The three convolutions of a residual block with an identity skip; None for other modules."""
     body = getattr(module, "conv", None)
     skip = getattr(module, "skip", None)
     if getattr(module, "pool", None) is not None:
@@ -76,9 +76,9 @@ def _shrink_block(convs: list[nn.Conv2d], width: Tensor) -> nn.Module:
 
 
 def prune(layers: nn.Sequential) -> nn.Sequential:
-    """A smaller network that computes the same as ``layers``, a TAESD encoder or decoder.
+    """A smaller network equivalent to ``layers``, a TAESD encoder or decoder.
 
-    Its parameters do not require gradients. Layers of any other topology are returned as they are.
+    Its parameters do not require gradients. Networks of another topology are returned unchanged.
     """
     modules = list(layers)
     blocks = [_block_convs(module) for module in modules]
@@ -94,7 +94,7 @@ def prune(layers: nn.Sequential) -> nn.Sequential:
     small: list[nn.Module] = []
     for i, module in enumerate(modules):
         if isinstance(module, nn.Conv2d):
-            # One width from this convolution to the next: what it or a block behind it fills.
+            # Up to the next convolution the live channels are those of this one or of a block.
             outputs = _live(module)
             following = next((j for j in at if j > i), None)
             for found in blocks[i + 1 : following]:

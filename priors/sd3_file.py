@@ -1,6 +1,6 @@
 """Read an SD3 or SD3.5 model from one safetensors file, in the layout that ComfyUI detects.
 
-The shapes alone say what the network is. Nothing is ever unpickled.
+The architecture is inferred from the tensors' names and shapes. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
 _SIGN = "joint_blocks.0.context_block.attn.qkv.weight"
 _TRANSFORMER_PREFIXES = ("model.diffusion_model.", "")
 _AUTOENCODER_PREFIXES = ("first_stage_model.", "vae.", "")
-# In files without prefixes, an autoencoder or text encoders may lie beside the transformer.
+# Files without prefixes may also hold an autoencoder or text encoders.
 _TRANSFORMER_ROOTS = (
     "joint_blocks.",
     "x_embedder.",
@@ -37,7 +37,7 @@ _TRANSFORMER_ROOTS = (
     "pos_embed",
 )
 _TINY_SIGN, _KL_SIGN = "taesd_decoder.1.weight", "decoder.conv_in.weight"
-# What else people have on disk, by a part of a tensor's name; the first that fits is reported.
+# Other models, by a substring of a tensor's name, for error messages; the first match is reported.
 _OTHERS = (
     ("lora_", "a LoRA"),
     ("double_blocks.", "a Flux model"),
@@ -51,7 +51,7 @@ _OTHERS = (
 
 
 class Checkpoint(Mapping[str, Tensor]):
-    """The tensors of one safetensors file, read when asked for.
+    """The tensors of one safetensors file by name, read on access.
 
     Raises ValueError, in one sentence, for a missing, truncated or corrupt file and for a pickle.
     """
@@ -69,7 +69,7 @@ class Checkpoint(Mapping[str, Tensor]):
             start = file.read(9)
         length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else 0
         if start[8:] != b"{" or length > size - 8:
-            # Zip archives and pickle streams open with these bytes whatever their name says.
+            # The first bytes of zip archives and pickle streams.
             if start.startswith(b"PK\x03\x04") or re.match(rb"\x80[\x02-\x05]", start):
                 raise ValueError(self._pickle())
             raise ValueError(
@@ -105,14 +105,15 @@ class Checkpoint(Mapping[str, Tensor]):
         return len(self._keys)
 
     def part(self, prefix: str, roots: tuple[str, ...]) -> dict[str, Tensor]:
-        """Tensors named ``prefix``, one of ``roots`` and anything, by their name without prefix."""
+        """Tensors whose names begin with ``prefix`` and one of ``roots``, keyed without prefix."""
         wanted = tuple(prefix + root for root in roots)
         return {k[len(prefix) :]: self[k] for k in self._keys if k.startswith(wanted)}
 
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """diffusers' AutoencoderKL or AutoencoderTiny, which speaks ``latents * factor + offset``."""
+    """diffusers' AutoencoderKL or AutoencoderTiny ``module``, whose latents are
+    ``latents * factor + offset`` in terms of the model's."""
 
     module: Any
     factor: float
@@ -124,7 +125,7 @@ def _prefix(keys: Mapping[str, Tensor], prefixes: tuple[str, ...], sign: str) ->
 
 
 def _load(module: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Give ``module``, built without memory, the tensors of ``state``."""
+    """Assign the tensors of ``state`` to ``module``, which is on the meta device."""
     expected = module.state_dict()
     wrong = sorted(expected.keys() ^ state.keys()) or [
         key for key in expected if expected[key].shape != state[key].shape
@@ -163,7 +164,7 @@ def transformer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def check_sd3(file: Checkpoint) -> None:
-    """Raise ValueError, saying what was found instead, unless ``file`` holds an SD3 transformer."""
+    """ValueError, naming the kind of model found, unless ``file`` holds an SD3 transformer."""
     if _prefix(file, _TRANSFORMER_PREFIXES, _SIGN) is None:
         found = next((name for sign, name in _OTHERS if any(sign in k for k in file)), None)
         named = f" such as {min(file)!r}" if len(file) else ""
@@ -172,7 +173,7 @@ def check_sd3(file: Checkpoint) -> None:
 
 
 def load_transformer(file: Checkpoint) -> SD3Transformer2DModel:
-    """The transformer of ``file`` in the file's own precision.
+    """The transformer of ``file``, in the dtype of the file.
 
     Raises ValueError if the file holds none or an incomplete one.
     """
@@ -197,7 +198,7 @@ def load_transformer(file: Checkpoint) -> SD3Transformer2DModel:
 def _tiny(state: dict[str, Tensor], path: Path) -> Autoencoder:
     from diffusers import AutoencoderTiny
 
-    # ComfyUI's defaults where the file has no scale of its own.
+    # ComfyUI's defaults for files without scale and shift.
     scale = float(state.get("vae_scale", torch.tensor(1.0)))
     shift = float(state.get("vae_shift", torch.tensor(0.0)))
     if not scale:
@@ -209,7 +210,7 @@ def _tiny(state: dict[str, Tensor], path: Path) -> Autoencoder:
     for key, value in state.items():
         if match := re.match(r"taesd_(encoder|decoder)\.(\d+)\.(.+)", key):
             side, index, rest = match[1], int(match[2]), match[3]
-            # The original decoder counts its clamp as layer 0.
+            # Layer 0 of the original decoder is its clamp, which diffusers does not count.
             layers[f"{side}.layers.{index - (side == 'decoder')}.{rest}"] = value
     _load(model, layers, path)
     return Autoencoder(model, scale / SD3_SCALE, (SD3_SHIFT - shift) * scale)
@@ -239,7 +240,7 @@ def _kl(state: dict[str, Tensor], path: Path) -> Autoencoder:
 
 
 def load_autoencoder(file: Checkpoint) -> Autoencoder | None:
-    """The autoencoder of ``file`` (TAESD or SD3's own), or None where there is none."""
+    """The autoencoder of ``file`` (TAESD or SD3's), or None if it has none."""
     kinds = (
         (_TINY_SIGN, ("taesd_encoder.", "taesd_decoder.", "vae_scale", "vae_shift"), _tiny),
         (_KL_SIGN, ("encoder.", "decoder."), _kl),

@@ -1,9 +1,9 @@
-"""Images larger than a model was trained for: the prior works in overlapping tiles, nothing else.
+"""Tiled evaluation of a prior, for images larger than those that the model was trained for.
 
-The sampler sees one image, one measurement and one noise. Every answer of the prior is a blend of
-its answers for tiles, with weights that are smooth and sum to one, so that no border exists at
-which something could jump. Not to be confused with the exact strips
-inside a decoder (:mod:`.gradients.normalised_strips`).
+Only the prior is tiled: the sampler has one image, one measurement and one noise. Results of the
+prior for overlapping tiles are blended with smooth weights that sum to one, so that there are no
+seams. Not to be confused with the exact strips inside a decoder
+(:mod:`.gradients.normalised_strips`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .base import SIDE, FlowPrior, draw_latents
 LARGEST = 4096
 """Longest side of an image in pixels."""
 DEMO_SIDE = 192
-"""The same for the demo prior, which was trained at 128: there it still does well."""
+"""``usual`` side of the demo prior in pixels; trained at 128, it still performs well at 192."""
 WHOLE = 1.5
-"""Largest image that is left whole, in squares of that side."""
+"""Largest area of an image that is not tiled, in squares of the ``usual`` side."""
 SMALLEST = 64
-"""Least side of a tile in pixels."""
+"""Smallest side of a tile in pixels."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of latents of ``whole`` = (height, width); everything in cells."""
+    """A rectangle of latents whose size is ``whole`` = (height, width); all values in cells."""
 
     top: int
     left: int
@@ -41,14 +41,14 @@ class Tile:
     whole: tuple[int, int]
 
     def of(self, values: Tensor, unit: int = 1) -> Tensor:
-        """Its part, a view, of ``values`` (..., H, W) with ``unit`` elements to a cell."""
+        """View of ``values`` (..., H, W), cropped to the tile, with ``unit`` elements per cell."""
         rows = slice(self.top * unit, (self.top + self.height) * unit)
         return values[..., rows, self.left * unit : (self.left + self.width) * unit]
 
 
 def starts(length: int, tile: int, overlap: int) -> list[int]:
-    """First cells of the tiles along a side of ``length`` cells: evenly placed, first and last at
-    the ends, each sharing at least ``overlap`` cells with the next."""
+    """First cells of the tiles along a side of ``length`` cells, evenly spaced from end to end,
+    with an overlap of at least ``overlap`` cells between neighbours."""
     if length <= tile:
         return [0]
     count = math.ceil((length - overlap) / (tile - overlap))
@@ -56,9 +56,9 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def weights(first: Sequence[int], length: int, tile: int, unit: int = 1) -> list[Tensor]:
-    """Weight of every tile along a side, float64 (tile · unit,): above zero, and one in sum.
+    """Blending weights of every tile along a side, float64 (tile · unit,), positive, sum 1.
 
-    They fall as a squared cosine across what two tiles share.
+    They fall as a squared cosine across the overlap of two tiles.
     """
     tile = min(tile, length)
     at = (torch.arange(tile * unit, dtype=torch.float64) + 0.5) / unit
@@ -79,9 +79,9 @@ def weights(first: Sequence[int], length: int, tile: int, unit: int = 1) -> list
 
 
 class _Pass:
-    """One answer of the prior, tile by tile: ``work`` of every part, blended.
+    """One tiled evaluation: the blend of ``work(tile, part)`` over all tiles.
 
-    ``units`` are the elements to a cell of what goes in and of what comes out.
+    ``units`` are the elements per cell and side of the input and of the output.
     """
 
     def __init__(
@@ -96,14 +96,14 @@ class _Pass:
         self.rows, self.columns, self.units = rows, columns, units
 
     def parts(self) -> Iterator[tuple[Tile, Tensor]]:
-        """Every tile with the weights (h, w) of its answer."""
+        """Every tile with the weights (h, w) of its output."""
         grid = ((row, column) for row in self.rows for column in self.columns)
         for tile, (row, column) in zip(self.tiles, grid, strict=True):
             yield tile, row[:, None] * column
 
     def forward(self, values: Tensor, wanted: bool) -> Tensor:
-        """The blend. Where its gradient will be ``wanted``, parts are computed as for one, since
-        a prior may then answer otherwise, and what that kept is dropped at once."""
+        """The blend. With ``wanted`` (a gradient will be taken) parts are computed with gradients
+        enabled, since a prior's output may depend on that; their graphs are dropped at once."""
         height, width = (n * self.units[1] for n in self.tiles[0].whole)
         blend: Tensor | None = None
         for tile, weight in self.parts():
@@ -117,7 +117,8 @@ class _Pass:
         return blend
 
     def backward(self, values: Tensor, gradient: Tensor) -> Tensor:
-        """Every tile is computed again, alone, so that there is one tile's graph at a time."""
+        """Vector-Jacobian product; tiles are recomputed one by one, so only one graph exists at a
+        time."""
         total = torch.zeros_like(values)
         for tile, weight in self.parts():
             with torch.enable_grad():
@@ -144,15 +145,15 @@ class _Blend(torch.autograd.Function):
 
 
 class TiledPrior:
-    """A :class:`~comfyui_flowdps.priors.base.FlowPrior` that asks ``inner`` for tiles of at most
-    ``tile`` latent cells a side, which share ``overlap`` cells or more.
+    """A :class:`~comfyui_flowdps.priors.base.FlowPrior` that evaluates ``inner`` on tiles of at
+    most ``tile`` latent cells a side, which overlap by at least ``overlap`` cells.
 
-    Latents may have any axes before the last two. The memory of a pass and of its gradient is that
-    of one tile, besides a few tensors of the image's size; a gradient computes every tile twice,
-    and ``passes`` counts both. What fits one tile is ``inner``'s own answer.
+    Latents may have any axes before the last two. A pass and its gradient need the memory of one
+    tile, besides a few tensors of the image's size; a gradient computes every tile twice, and
+    ``passes`` counts both. Images that fit one tile are passed to ``inner`` unchanged.
 
-    Every pass of ``inner`` happens inside its ``within(tile)``. What is drawn from the posterior of
-    a variational autoencoder is one field of noise for the image, whatever the tiles. Raises
+    Every pass of ``inner`` runs inside its ``within(tile)``. Noise for the posterior of a
+    variational autoencoder is drawn for the whole image, independently of the tiles. Raises
     ValueError for an overlap that is not smaller than the tile.
     """
 
@@ -171,7 +172,7 @@ class TiledPrior:
         self.usual = inner.usual
 
     def tiles(self, height: int, width: int) -> list[Tile]:
-        """The tiles of latents of so many cells, row by row."""
+        """The tiles of latents of ``height`` x ``width`` cells, row by row."""
         tall, wide = min(self.tile, height), min(self.tile, width)
         return [
             Tile(top, left, tall, wide, (height, width))
@@ -180,7 +181,7 @@ class TiledPrior:
         ]
 
     def _tiled(self, work: Callable[[Tensor], Tensor], values: Tensor, *units: int) -> Tensor:
-        """``work`` of ``values``, tile by tile; ``units`` as in :class:`_Pass`."""
+        """``work(values)``, evaluated in tiles and blended; ``units`` as in :class:`_Pass`."""
         height, width = (n // units[0] for n in values.shape[-2:])
         tiles = self.tiles(height, width)
         if len(tiles) == 1:
@@ -209,9 +210,8 @@ class TiledPrior:
         return self._tiled(self.inner.decode, z, 1, self.stride)
 
     def encode(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
-        """Latents of images (N, 3, H, W), as ``inner`` encodes them; differentiable.
-
-        Raises ValueError where the stride does not divide a side.
+        """Latents of images (N, 3, H, W), drawn from the posterior with ``generators``, else its
+        mean; differentiable. Raises ValueError if the stride does not divide a side.
         """
         self._check_sides(x)
         if max(x.shape[-2:]) <= self.tile * self.stride:
@@ -221,10 +221,10 @@ class TiledPrior:
         return draw_latents(*self.moments(x), generators)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and standard deviation of the latents of images (N, 3, H, W), each a blend of tiles.
+        """Mean and standard deviation of the latents of images (N, 3, H, W), each blended.
 
-        The deviation is None for a deterministic autoencoder. Differentiable. Raises
-        ValueError where the stride does not divide a side.
+        The standard deviation is None for a deterministic autoencoder. Differentiable. Raises
+        ValueError if the stride does not divide a side.
         """
         self._check_sides(x)
 
@@ -247,30 +247,31 @@ class TiledPrior:
             )
 
     def within(self, tile: Tile) -> contextlib.AbstractContextManager[None]:
-        """As ``inner``'s: the image in tiles is itself a tile of a larger one."""
+        """Context of ``inner`` for an image that is itself a ``tile`` of a larger one."""
         return self.inner.within(tile)
 
     @property
     def memory_mode(self) -> str:
-        """How the decoder's gradient of a tile is computed now."""
+        """Current mode of the decoder's gradient."""
         return self.inner.memory_mode
 
     def save_memory(self) -> bool:
-        """Use less memory for gradients from now on; False where that cannot be."""
+        """Switch to the mode that needs less memory; False if there is none."""
         return self.inner.save_memory()
 
 
 def side_of(
     height: int, width: int, largest: float = math.inf, tile: int = 0, usual: int = SIDE
 ) -> int:
-    """Side in pixels of the tiles of an image of ``height`` x ``width`` pixels; 0 if it is one.
+    """Side in pixels of the tiles of an image of ``height`` x ``width`` pixels; 0 for no tiling.
 
-    largest: longest side in pixels for which the model has positions.
-    tile: the side that is asked for; 0 leaves images of up to 1.5 squares of ``usual`` whole where
-        the model has positions for them, and cuts others into tiles of ``usual`` or of what it has.
-    usual: side in pixels of what the model was trained for.
+    largest: longest side in pixels that the model's positional embedding covers.
+    tile: the requested side. 0 is automatic: no tiling up to an area of 1.5 ``usual``² if no side
+        exceeds ``largest``; otherwise tiles of the smaller of ``usual`` and ``largest``.
+    usual: side in pixels of the model's training images.
 
-    Raises ValueError for an image above 4096 pixels a side, and for a tile that does not serve.
+    Raises ValueError for an image above 4096 pixels a side, and for a tile below 64 or above
+    ``largest``.
     """
     if max(height, width) > LARGEST:
         raise ValueError(
@@ -290,19 +291,20 @@ def side_of(
 
 
 def cells_of(side: int, stride: int) -> int:
-    """Cells of a tile of ``side`` pixels; even, as transformers take them in pairs."""
+    """Side in cells of a tile of ``side`` pixels, rounded down to an even number for patches of 2
+    x 2 cells."""
     return max(2, side // stride // 2 * 2)
 
 
 def tile_side(prior: FlowPrior, height: int, width: int, tile: int = 0) -> int:
-    """:func:`side_of` with the ``largest`` and ``usual`` side of ``prior``."""
+    """:func:`side_of` with ``prior.largest`` and ``prior.usual``."""
     return side_of(height, width, prior.largest, tile, prior.usual)
 
 
 def tiled(prior: FlowPrior, height: int, width: int, tile: int = 0) -> FlowPrior:
-    """``prior`` in tiles for images of ``height`` x ``width`` pixels, or itself where one serves.
+    """``prior``, tiled if images of ``height`` x ``width`` pixels need it.
 
-    ``tile`` is a side in pixels, 0 for automatic, as in :func:`side_of`, which raises ValueError.
+    ``tile``: side of the tiles in pixels, 0 for automatic; ValueError as from :func:`side_of`.
     """
     side = tile_side(prior, height, width, tile)
     return TiledPrior(prior, cells_of(side, prior.stride)) if side else prior

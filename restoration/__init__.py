@@ -1,1 +1,1 @@
-"""A photo in, a restoration out."""
+"""Restoration of photos, from image to image."""

@@ -1,4 +1,4 @@
-"""How photos were damaged: as the command line says, and as each photo tells by itself."""
+"""The degradation of photos: given by the user, or estimated from each photo."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from ..operators import Chain, Identity, Recipe
 from . import images
 
 ESTIMATES = tuple(name for name in ESTIMATORS if name != "point")
-"""Estimators that need nothing but the photo and its file."""
+"""Estimators that need only the photo and its file."""
 NOISE = 0.03
-"""The noise level where nobody says one."""
+"""Default noise level: standard deviation for images in [-1, 1]."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What happened to every photo, in this order: ``blur``, ``task``, JPEG, ``mask``.
+    """The degradation of every photo, in this order: ``blur``, ``task``, JPEG, ``mask``.
 
-    estimate: what each photo tells by itself, of ``ESTIMATES``; a blur takes the place of ``blur``.
-    noise: the level, for images in [-1, 1]; None: what was estimated, else 0.03.
-    kernel_size: width in pixels of an estimated kernel that has no family.
+    estimate: estimators applied to each photo, of ``ESTIMATES``; an estimated blur replaces
+        ``blur``.
+    noise: noise level for images in [-1, 1]; None: the estimated one, else 0.03.
+    kernel_size: width in pixels of an estimated nonparametric kernel.
     """
 
     blur: Recipe | None = None
@@ -41,20 +42,20 @@ class Damage:
 
     @property
     def noise_level(self) -> float:
-        """The noise level where nothing is estimated."""
+        """The noise level if none is estimated."""
         return NOISE if self.noise is None else self.noise
 
     def recipe(self, blur: Recipe | None = None, jpeg: Recipe | None = None) -> Recipe:
-        """The degradation, with what was estimated."""
+        """The degradation, with the estimated ``blur`` and ``jpeg`` if given."""
         parts = [p for p in (blur or self.blur, self.task, jpeg, self.mask) if p is not None]
-        # What does nothing is left out.
+        # Identities are left out.
         parts = [part for part in parts if part != Identity()] or [Identity()]
         return parts[0] if len(parts) == 1 else Chain(tuple(parts))
 
     def of(self, file: Path, x: Tensor) -> tuple[Recipe, float, list[str]]:
-        """Degradation and noise level of the photo x (1, 3, H, W), read from ``file``; and notes.
+        """Degradation, noise level and notes for the photo x (1, 3, H, W), read from ``file``.
 
-        ValueError for a photo that is too small, and with jpeg for a file that is none.
+        ValueError for a photo that is too small, and for the estimator jpeg if the file is no JPEG.
         """
         photo = Photo(x, file, noise_level=self.noise, kernel_size=self.kernel_size)
         found: dict[str, Recipe] = {}
@@ -63,18 +64,18 @@ class Damage:
         blurred = any(ESTIMATORS[name].place == "blur" for name in self.estimate)
         for name in self.estimate:
             if name == "noise" and blurred:
-                continue  # The blur's estimator tells the noise as well.
+                continue  # The estimators of blur estimate the noise as well.
             told = estimate(name, photo)
             found[ESTIMATORS[name].place] = told.recipe
             levels.append(told.noise_level)
             notes.append(told.report)
-        # What the rounding of a JPEG took is more than the noise that it left.
+        # The quantisation error of JPEG exceeds the noise that is left after it.
         level = max(levels) if levels and self.noise is None else self.noise_level
         return self.recipe(found.get("blur"), found.get("jpeg")), level, notes
 
 
 def recipe_from_picture(file: Path, make: Callable[[Tensor], Recipe]) -> Recipe:
-    """What ``make`` makes of a grey picture; ValueError names the file."""
+    """``make`` applied to the picture in ``file``, grey; ValueError with the file's name."""
     picture = images.read_grey(file)
     try:
         return make(picture)

@@ -1,4 +1,4 @@
-"""Image files to tensors and back, with a note for everything that was changed on the way."""
+"""Reading and writing of image files, with notes on all conversions."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import Tensor
 
 _KINDS = "avif bmp gif jfif jp2 jpe jpeg jpg pbm pgm png ppm tga tif tiff webp"
 SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
-"""What counts as an image in a folder."""
+"""File name extensions of the images in a folder."""
 SMALLEST = 16
-"""Least height and width in pixels: below it there is nothing to restore."""
+"""Least height and width of an image in pixels."""
 
 _NAMES = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette"}
-_COLUMN = 128  # Least width of a column of a sheet, so that its caption fits.
+_COLUMN = 128  # Least width of a sheet's column, so that its caption fits.
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """Files named by ``inputs``, each once, in order; a folder stands for the images in it.
+    """The files given by ``inputs``, without duplicates, in order; folders yield their images.
 
-    Files are not looked at, nor need they exist. Raises ValueError for a folder without images.
+    Files are not opened and need not exist. Raises ValueError for a folder without images.
     """
     found: dict[Path, Path] = {}
     for given in map(Path, inputs):
@@ -46,12 +46,12 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
 
 
 def read_image(path: str | Path, smallest: int = SMALLEST) -> tuple[Tensor, list[str]]:
-    """The picture in a file, float32 (1, 3, H, W) in [-1, 1], and notes on what was converted.
+    """The image in a file, float32 (1, 3, H, W) in [-1, 1], and notes on conversions.
 
-    The first frame is taken; EXIF orientation is applied; alpha is composited on white; 16-bit and
-    floating-point grey is scaled, and every other mode becomes RGB. Raises ValueError, in one
+    Reads the first frame, applies the EXIF orientation, composites alpha on white, scales 16-bit
+    and floating-point grey, and converts every other mode to RGB. Raises ValueError, in one
     sentence, for a file that is missing, not an image, truncated, smaller than ``smallest`` pixels
-    on a side, or that holds NaN or infinite values.
+    on a side, or that has NaN or infinite values.
     """
     path = Path(path)
     if path.is_dir():
@@ -66,7 +66,7 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> tuple[Tensor, list
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1:
                     notes.append(f"first of {frames} frames")
-                # Pillow keeps 8 of 16 bits of a colour: only the file's own layout tells.
+                # Pillow reduces 16-bit colour to 8 bits; only the tile layout reveals the depth.
                 deep = any("16" in str(tile[3]) for tile in image.tile)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
@@ -91,9 +91,9 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> tuple[Tensor, list
 
 
 def read_grey(path: str | Path) -> Tensor:
-    """The brightness of the picture in a file, float32 (H, W) from 0 (black) to 1, of any size.
+    """The mean of red, green and blue of the image in a file, float32 (H, W) from 0 (black) to 1.
 
-    The mean of red, green and blue. ValueError as from ``read_image``.
+    Any size; ValueError as from ``read_image``.
     """
     return (read_image(path, 1)[0][0].mean(0) + 1) / 2
 
@@ -121,7 +121,7 @@ def _to_tensor(image: Image.Image, deep: bool, path: Path, notes: list[str]) -> 
 
 
 def _white_level(grey: Tensor, mode: str, path: Path) -> float:
-    """What value of ``grey`` means white: 65535 for integers; 1, 255 or 65535 for floats."""
+    """The value of white in ``grey``: 65535 for integers; 1, 255 or 65535 for floats."""
     if not bool(grey.isfinite().all()):
         raise ValueError(f"{path} holds NaN or infinite values; expected finite ones")
     low, high = float(grey.min()), float(grey.max())
@@ -135,13 +135,13 @@ def _white_level(grey: Tensor, mode: str, path: Path) -> float:
 
 
 def to_pil(x: Tensor) -> Image.Image:
-    """8-bit RGB picture of ``x`` (1, 3, H, W) or (3, H, W) in [-1, 1], clamped."""
+    """8-bit RGB image of ``x`` (1, 3, H, W) or (3, H, W) in [-1, 1], clamped."""
     x = x.detach().reshape(x.shape[-3:]).float().cpu().clamp(-1, 1)
     return Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy(), "RGB")
 
 
 def save_png(picture: Tensor | Image.Image, path: str | Path) -> None:
-    """Write a PNG; a file of that name is whole at every moment, the old one or the new one."""
+    """Write a PNG atomically: a temporary file replaces ``path`` once it is complete."""
     picture = picture if isinstance(picture, Image.Image) else to_pil(picture)
     part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
     try:
@@ -152,7 +152,7 @@ def save_png(picture: Tensor | Image.Image, path: str | Path) -> None:
 
 
 def sheet(columns: Sequence[tuple[str, Tensor]]) -> Image.Image:
-    """Captioned pictures side by side, all at the size of the largest, pixels kept as squares.
+    """Captioned images side by side, all enlarged to the size of the largest by pixel repetition.
 
     columns: captions and images (1, 3, h, w) in [-1, 1].
     """

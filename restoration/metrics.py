@@ -1,4 +1,4 @@
-"""How close a restoration comes to the clean image."""
+"""Quality metrics of a restoration, given the clean image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def _eight_bit(x: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1], with the values that an 8-bit file of ``x`` in [-1, 1] would have."""
+    """``x`` in [-1, 1] rounded to 8 bits, as float64 (3, H, W) in [0, 1]."""
     x = x.detach().reshape(x.shape[-3:]).double().cpu().clamp(-1, 1)
     return ((x + 1) * 127.5).round().div(255).numpy()
 
@@ -26,9 +26,9 @@ def _scikit_image() -> Any:
 
 
 def psnr(x: Tensor, clean: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of one image (1, 3, H, W) in [-1, 1], as 8-bit files.
+    """Peak signal-to-noise ratio in dB of one image (1, 3, H, W) in [-1, 1], rounded to 8 bits.
 
-    Infinite where both are the same. Computed by scikit-image.
+    Infinite for identical images. Computed by scikit-image.
     """
     a, b = _eight_bit(clean), _eight_bit(x)
     if np.array_equal(a, b):
@@ -37,7 +37,7 @@ def psnr(x: Tensor, clean: Tensor) -> float:
 
 
 def ssim(x: Tensor, clean: Tensor) -> float:
-    """Structural similarity (at most 1) of one image (1, 3, H, W) in [-1, 1], as 8-bit files.
+    """Structural similarity (at most 1) of one image (1, 3, H, W) in [-1, 1], rounded to 8 bits.
 
     Computed by scikit-image with its 7 x 7 window; both sides must have at least 7 pixels.
     """

@@ -1,4 +1,4 @@
-"""Photos to restorations: fit to the model, measure, sample, and judge. Knows no files."""
+"""The restoration pipeline on tensors: resizing, measurement, sampling and evaluation."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from . import metrics
 
 @dataclass(frozen=True)
 class Request:
-    """What to do with every photo.
+    """Settings of a restoration, for all photos.
 
-    observed: the photo is the measurement; otherwise it is a clean image, which is degraded first.
-    size: (height, width) of the restoration; None keeps the photo's proportions and shrinks a clean
-        photo until its shorter side is ``side`` pixels. Nothing is enlarged for None.
+    observed: whether the photo is the measurement; otherwise it is a clean image to be degraded.
+    size: (height, width) of the restoration; None keeps the aspect ratio and shrinks a clean photo
+        until its shorter side is at most ``side`` pixels.
     noise: standard deviation of the measurement's noise, for images in [-1, 1].
-    tile: side in pixels of the tiles in which the model sees a large image; 0 is automatic.
+    tile: side in pixels of the tiles in which the model processes large images; 0 is automatic.
 
-    Raises ValueError for values that make no sense.
+    Raises ValueError for an unknown method and for values out of range.
     """
 
     recipe: Recipe
@@ -69,8 +69,8 @@ class Request:
 
 @dataclass
 class Photo:
-    """A photo at the model's size: ``pixels`` (1, 3, h, w) in [-1, 1], clean or as it was observed,
-    and what is measured of it. ``notes`` say what was done to it.
+    """A resized photo and its measurement: ``pixels`` (1, 3, h, w) in [-1, 1] are the clean image
+    or the observed one; ``notes`` list the conversions.
     """
 
     name: str
@@ -83,8 +83,8 @@ class Photo:
 class Restored:
     """One result; images are (1, 3, h, w), the restoration clamped to [-1, 1].
 
-    ``psnr`` and ``ssim`` are None without a clean image; ``residual_ratio`` is that of
-    ``Measurement``. ``work`` counts the passes of the whole batch, as ``Work.counted`` does.
+    ``psnr`` and ``ssim`` are None without a clean image; ``residual_ratio`` is defined in
+    ``Measurement``. ``work`` counts the passes of the whole batch; see ``Work.counted``.
     """
 
     measurement: Tensor
@@ -97,12 +97,12 @@ class Restored:
 
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic with antialiasing, (1, 3, height, width), clamped to [-1, 1]."""
+    """x resized to (1, 3, height, width), bicubic with antialiasing, clamped to [-1, 1]."""
     return F.interpolate(x, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def cover(x: Tensor, height: int, width: int) -> Tensor:
-    """Resize until ``height`` x ``width`` is covered, and cut the middle out."""
+    """x resized to cover ``height`` x ``width`` and centre-cropped to that size."""
     zoom = max(height / x.shape[2], width / x.shape[3])
     tall, wide = (
         max(n, round(s * zoom)) for n, s in zip((height, width), x.shape[2:], strict=True)
@@ -112,9 +112,10 @@ def cover(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
-    """Fit the photo ``x`` (1, 3, H, W) in [-1, 1] to request and model.
+    """Resize the photo ``x`` (1, 3, H, W) in [-1, 1] as requested and make its measurement.
 
-    Raises ValueError for a photo above 4096 pixels a side, and for tiles that do not serve.
+    Raises ValueError for a photo above 4096 pixels a side, and for a tile size that the model does
+    not support.
     """
     given, notes, recipe = tuple(x.shape[2:]), [], request.recipe
     if request.size:
@@ -150,9 +151,10 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
 def restore(
     photos: Sequence[Photo], request: Request, prior: FlowPrior, callback: Callback | None = None
 ) -> list[Restored]:
-    """Restore photos whose observations share recipe and sizes; the batch changes no result.
+    """Restore photos whose observations share recipe and sizes, as one batch; results do not depend
+    on the other photos.
 
-    Raises ValueError where the model's answer is not finite.
+    Raises ValueError if a restoration is not finite.
     """
     observation = Observation.joined([photo.observation for photo in photos])
     prior = tiled(prior, *observation.padded_size, request.tile)
@@ -182,7 +184,7 @@ def restore(
 
 
 def _compared(photo: Photo, image: Tensor, ratio: float, work: dict[str, int]) -> Restored:
-    """The result of one photo, beside its clean picture if there is one."""
+    """The result of one photo, with PSNR and SSIM if its clean image is known."""
     observation = photo.observation
     if not observation.simulated:
         return Restored(photo.pixels, image, None, None, None, ratio, work)

@@ -1,4 +1,4 @@
-"""Posterior samplers: pure functions of a prior, a start, a list of sigmas and a measurement."""
+"""Posterior samplers: pure functions of prior, initial noise, noise schedule and measurement."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def sample(
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents (N, C, h, w) of one posterior sample per measurement, by the method of that name.
+    """Latents (N, C, h, w) of one posterior sample per measurement, drawn by ``method``.
 
-    ``sigmas`` (n,) falls from at most 1 to 0; ``settings`` are of the method's own class, such as
-    ``preset(method)``; ``generators`` holds one CPU generator per sample and is the only source of
-    randomness. Raises ValueError for an unknown method, settings of another method, a bad list of
-    sigmas, and an image size that the prior's stride does not divide.
+    ``sigmas`` (n,) decrease from at most 1 to 0; ``settings`` are of the method's settings class,
+    such as ``preset(method)``; ``generators``, one CPU generator per sample, are the only source of
+    randomness. Raises ValueError for an unknown method, settings of another method, sigmas that do
+    not decrease, and an image size that the prior's stride does not divide.
     """
     chosen = method_named(method)
     if not isinstance(settings, chosen.settings):

@@ -1,4 +1,4 @@
-"""Refusals of settings, each in one sentence."""
+"""Validation of settings."""
 
 from __future__ import annotations
 

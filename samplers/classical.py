@@ -1,4 +1,4 @@
-"""Classical restorations to compare with: each a pure function of a measurement."""
+"""Classical restoration methods, as baselines: pure functions of a measurement."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RELAXED = 1.9
 def upsample_bicubic(measurement: Measurement) -> Tensor:
     """Keys' cubic interpolation (a = −0.5) of y to the image's size, (N, C, H, W)."""
     size = measurement.operator.in_shape[1:]
-    # torch takes a = −0.75 unless it may also filter, which it does only where it shrinks.
+    # torch has a = −0.5 only with antialias, which filters only when downsampling.
     return F.interpolate(measurement.y, size=size, mode="bicubic", antialias=True)
 
 
 def mean_colour(measurement: Measurement) -> Tensor:
-    """Images (N, C, H, W) of the one colour that was measured on average."""
+    """Uniform images (N, C, H, W) of the measurement's mean colour."""
     operator, y = measurement.linear, measurement.y
     channels = operator.in_shape[0]
     if y.shape[1] == channels and y.shape[2] > 1 and measurement.operator.measured is None:
@@ -39,7 +39,7 @@ def mean_colour(measurement: Measurement) -> Tensor:
 def wiener(measurement: Measurement, strength: float) -> Tensor:
     """argmin ‖A x − y‖² + λ ‖x − m‖² with m the mean colour of y and λ = ``strength``.
 
-    Wiener's filter for a white image spectrum (Tikhonov): one prox of the operator.
+    The Wiener filter for a white image spectrum (Tikhonov), computed by one prox of the operator.
     """
     return measurement.linear.prox(mean_colour(measurement), measurement.y, 1 / strength)
 
@@ -51,13 +51,13 @@ def _gradient(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _divergence(p: Tensor, q: Tensor) -> Tensor:
-    """Minus the adjoint of ``_gradient``."""
+    """Divergence of the field (p, q): the negative adjoint of ``_gradient``."""
     down = F.pad(p[..., :-1, :], (0, 0, 0, 1)) - F.pad(p[..., :-1, :], (0, 0, 1, 0))
     return down + F.pad(q[..., :-1], (0, 1)) - F.pad(q[..., :-1], (1, 0))
 
 
 def tv_objective(measurement: Measurement, x: Tensor, strength: float) -> Tensor:
-    """½ ‖A x − y‖² + λ TV(x), (N,), with the isotropic total variation that couples the colours."""
+    """½ ‖A x − y‖² + λ TV(x), (N,), with isotropic, colour-coupled TV and λ = ``strength``."""
     fit = (measurement.operator.A(x) - measurement.y).square().sum((1, 2, 3)) / 2
     p, q = _gradient(x)
     return fit + strength * (p.square() + q.square()).sum(1).sqrt().sum((1, 2))
@@ -66,12 +66,12 @@ def tv_objective(measurement: Measurement, x: Tensor, strength: float) -> Tensor
 def total_variation(measurement: Measurement, strength: float, iterations: int = 150) -> Tensor:
     """argmin ½ ‖A x − y‖² + λ TV(x) by the primal-dual method of Chambolle and Pock (2011).
 
-    The data term enters by its exact prox; ``strength`` is λ on the scale of images in [-1, 1].
+    The data term is handled by its exact prox; ``strength`` is λ for images in [-1, 1].
     """
     operator, y = measurement.linear, measurement.y
     x = operator.prox(mean_colour(measurement), y, 100.0)
-    # tau * sigma * 8 ≤ 1 for the norm of the gradient. The dual variable is at most λ long and a
-    # picture changes by some tenths: steps in this proportion converge fastest.
+    # tau * sigma * 8 ≤ 1, as ‖gradient‖² ≤ 8. The dual variable has norm at most λ and images
+    # change by a few tenths: this ratio of tau to sigma converges fastest.
     tau = 0.06 / strength
     sigma = 1 / (8 * tau)
     p, q = _gradient(torch.zeros_like(x))
@@ -91,10 +91,11 @@ def total_variation(measurement: Measurement, strength: float, iterations: int =
 def latent_fit(
     prior: FlowPrior, measurement: Measurement, passes: int, step_size: float, pull: float
 ) -> Tensor:
-    """The decoder fitted to y by Adam, without the flow: what the autoencoder alone achieves.
+    """Images (N, 3, H, W) of latents fitted to y by Adam, without the flow: a baseline for the
+    autoencoder alone.
 
-    Starts at the encoding of A⁺y (of y, for a blur), takes ``passes`` steps whose size falls to
-    zero by a cosine, and is pulled towards zero, the mean of all latents, with weight ``pull``.
+    Starts from the encoded A⁺y (y if A keeps the shape) and takes ``passes`` steps, with a cosine
+    decay of ``step_size`` to zero. ``pull`` is the weight of an L2 penalty on the latents.
     """
     operator, y = measurement.linear, measurement.y
     blurred = operator.in_shape == operator.out_shape

@@ -1,4 +1,4 @@
-"""The finish: a last correction in pixels, after decoding."""
+"""Final correction of the decoded image in pixel space."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PixelCorrection:
-    """Settings of the finish.
+    """Settings of the final correction.
 
-    pixel_error_std: standard deviation τ of what the autoencoder cannot show, for images in
+    pixel_error_std: standard deviation τ of the autoencoder's reconstruction error, for images in
         [-1, 1]; 0 is no correction. ValueError for a negative number.
     """
 
@@ -32,14 +32,13 @@ class PixelCorrection:
 
 @torch.no_grad()
 def data_consistency(x: Tensor, measurement: Measurement, settings: MethodSettings) -> Tensor:
-    """The decoded images x (N, 3, H, W), corrected where the measurement is more exact than the
-    autoencoder.
+    """Correct decoded images x (N, 3, H, W) where the measurement is more precise than the decoder.
 
-    The clean image is taken as x plus an error of standard deviation τ (``PixelCorrection``), so
-    that its mean given y is argmin ‖A u − y‖² / 2σₙ² + ‖u − x‖² / 2τ² over u: one prox of the
-    operator. With a ``stop`` of the data step the correction goes no further than to that ratio of
-    residual to noise. Where the operator is not linear or nothing is pulled, x is returned as it
-    is.
+    The clean image is modelled as x plus Gaussian errors of standard deviation τ
+    (``PixelCorrection``); its posterior mean, argmin over u of ‖A u − y‖² / 2σₙ² + ‖u − x‖² / 2τ²,
+    is one prox of the operator. If the data step has a ``stop``, the correction ends at that ratio
+    of residual to noise. Returns x unchanged if the operator is nonlinear or the data step is
+    inactive.
     """
     operator, error = measurement.operator, settings.finish.pixel_error_std
     if not (error and settings.data_step.active and isinstance(operator, LinearOperator)):

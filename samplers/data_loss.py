@@ -1,4 +1,4 @@
-"""The data loss: how far images or latents are from a measurement, and its gradient."""
+"""The data loss (misfit between latents or images and a measurement) and its gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def squared_norm(values: Tensor) -> Tensor:
 
 
 def norm(values: Tensor) -> Tensor:
-    """Euclidean norm of every sample, with gradient 0 at 0."""
+    """Euclidean norm of every sample, (N, ...) to (N,), with gradient 0 at 0."""
     squared = squared_norm(values)
     zero = squared == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
@@ -28,16 +28,16 @@ def norm(values: Tensor) -> Tensor:
 
 Loss = Literal["norm", "residual", "squared"]
 LOSSES = ("norm", "residual", "squared")
-"""What a data loss may be; docs/samplers.md has their equations."""
+"""Kinds of data loss; see docs/samplers.md for the equations."""
 
 Map = Callable[[Tensor], Tensor]
 
 
 def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:
-    """B of the loss ``kind``, and B A as one operator.
+    """The back-projection B of the loss ``kind``, and B A.
 
-    A⁺ for super-resolution (A changes the size), Aᵀ for deblurring, and the identity for what is
-    not linear and, in the loss ``residual``, for deblurring.
+    B is A⁺ if A changes the shape (super-resolution) and Aᵀ if it keeps it (deblurring); it is the
+    identity if A is nonlinear, or if A keeps the shape and the loss is ``residual``.
     """
     same = operator.in_shape == operator.out_shape
     if not isinstance(operator, LinearOperator) or (same and kind == "residual"):
@@ -48,11 +48,11 @@ def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:
 
 
 class DataLoss:
-    """Data loss of images or latents, one number per sample; constants are computed once.
+    """Data loss of images or latents, one number per sample.
 
     With the decoder D, the noise level σₙ and the back-projection B of ``back_projection``:
     ``norm`` and ``residual`` are ‖B y − B A D(z)‖, ``squared`` is the negative log-likelihood
-    ‖A D(z) − y‖² / 2σₙ². ``stop`` keeps the residual of the images that the loss saw last.
+    ‖A D(z) − y‖² / 2σₙ². ``stop`` records the residual at every evaluation.
     """
 
     def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str, stop: float = 0.0):
@@ -97,13 +97,13 @@ Result = TypeVar("Result")
 
 
 def saving_memory(prior: FlowPrior, work: Callable[[], Result]) -> Result:
-    """What ``work`` returns; it is done again while memory runs out and the prior can save some."""
+    """The result of ``work()``, retried after an out-of-memory error if ``prior.save_memory()``."""
     while True:
         try:
             return work()
         except (RuntimeError, MemoryError) as error:
             if not (is_out_of_memory(error) and prior.save_memory()):
                 raise
-        # Past the handler, which keeps the failed pass alive.
+        # Outside the handler, whose exception keeps the failed pass alive.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Data steps: what pulls the denoised latents towards a measurement.
+"""Data steps: updates of the denoised latents towards a measurement.
 
-The settings of a data step are plain values. They are bound to a prior and a measurement for a run,
-and the result is called once per noise level.
+``bind`` turns the settings of a data step into a ``DataStep`` for one prior and measurement, which
+the sampler calls once per noise level.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from ..priors.base import FlowPrior
 
 
 class DataStep(Protocol):
-    """A data step in one run: a method calls it once per noise level."""
+    """A data step bound to a prior and a measurement; called once per noise level."""
 
     def __call__(self, z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        """What to add to the denoised latents z0 (N, C, h, w) of noise level ``sigma``, and the
-        data loss (N,) at z0."""
+        """The update to add to the denoised latents z0 (N, C, h, w) at noise level ``sigma``, and
+        the data loss (N,) at z0."""
         ...
 
 
 class DataStepSettings(Protocol):
-    """Settings of a data step; every kind of data step has a frozen dataclass of its own."""
+    """Settings of a data step; every kind has its own frozen dataclass."""
 
     @property
     def stop(self) -> float:
-        """Ratio of residual to noise at which a sample is pulled no further; 0 is never."""
+        """Ratio of residual to noise at which the updates of a sample end; 0 is never."""
         ...
 
     @property
     def active(self) -> bool:
-        """Whether anything is pulled; a method without a pull is plain Euler sampling."""
+        """Whether the step is nonzero; otherwise sampling ignores the measurement."""
         ...
 
     def scaled(self, factor: float) -> DataStepSettings:
-        """The same with its step multiplied by ``factor``; 0 is no pull."""
+        """The same settings with the step multiplied by ``factor``; 0 makes it inactive."""
         ...
 
     def bind(self, prior: FlowPrior, measurement: Measurement) -> DataStep:
-        """The data step of one run."""
+        """The data step for one prior and measurement."""
         ...
 
 
 def no_pull(z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """The ``DataStep`` that adds nothing."""
+    """The inactive ``DataStep``: a zero update and a zero loss."""
     return torch.zeros_like(z0), z0.new_zeros(len(z0))

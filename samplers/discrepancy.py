@@ -1,4 +1,4 @@
-"""Morozov's discrepancy principle: no pull is left where the residual is down to the noise."""
+"""Morozov's discrepancy principle: data steps end once the residual reaches the noise level."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ..operators import Measurement
 
 
 class DiscrepancyStop:
-    """Shortens the moves of every sample so that its residual ratio does not fall below ``stop``.
+    """Shortens the updates of every sample so that its residual ratio does not fall below ``stop``.
 
-    A move goes no further than to where the ratio could be down to ``stop``, by the slope of the
-    loss, if the residual is linear in it. With ``stop`` 0 moves stay as they are.
+    The residual is assumed linear in the update: an update ends where, by the slope of the loss,
+    the ratio can first reach ``stop``. A ``stop`` of 0 leaves updates unchanged.
     """
 
     def __init__(self, stop: float, measurement: Measurement, power: int = 1):
-        """``power`` of the residual with which the loss grows: 1 for a norm, 2 for its square."""
+        """``power``: exponent of the residual norm in the loss, 1 for a norm, 2 for its square."""
         self.ratio_goal, self.power, self._measurement = stop, power, measurement
         self.ratio: Tensor | None = None
 
     @torch.no_grad()
     def update(self, seen: Tensor) -> None:
-        """Take note of A x at the images that the next moves start from."""
+        """Record the residual ratio of ``seen`` = A x, x being the images before the update."""
         if self.ratio_goal:
             self.ratio = (
                 self._measurement.residual_rms(seen.detach())
@@ -31,15 +31,16 @@ class DiscrepancyStop:
 
     @property
     def reached(self) -> bool:
-        """Whether every sample is down to the goal."""
+        """Whether the residual ratio of every sample is at most ``stop``."""
         return self.ratio is not None and bool((self.ratio <= self.ratio_goal).all())
 
     def limit(self, move: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
-        """The moves (N, ...) of latents at which ``loss`` (N,) has its ``gradient`` (N, ...)."""
+        """The updates ``move`` (N, ...), shortened, given ``loss`` (N,) and its ``gradient``."""
         if self.ratio is None:
             return move
         slope = (gradient * move).flatten(1).sum(1)
-        # The residual's square, at least 0 and with this slope, is at least (1 − t / T)² of itself.
+        # If the residual is linear in the step t, its square is nonnegative and quadratic in t:
+        # with a zero at T by the slope, it is at least (1 − t / T)² of its value at t = 0.
         part = (1 - self.ratio_goal / self.ratio).clamp(min=0).to(loss)
         share = torch.where(slope < 0, part * self.power * loss / -slope, (part > 0).to(loss))
         share = share.clamp(max=1)
@@ -47,9 +48,10 @@ class DiscrepancyStop:
 
 
 def towards(x: Tensor, corrected: Tensor, stop: float, measurement: Measurement) -> Tensor:
-    """The last of the images between x and ``corrected`` whose residual ratio is at least ``stop``.
+    """The point on the segment from x to ``corrected`` where the residual ratio reaches ``stop``.
 
-    Every sample on its own; x where its ratio is no more than ``stop``.
+    Computed per sample; ``corrected`` if the ratio stays above ``stop``, and x if its ratio is
+    already at most ``stop``.
     """
     operator, y = measurement.operator, measurement.y
     goal = stop * measurement.floored_noise_level

@@ -17,7 +17,7 @@ from .settings import MethodSettings
 
 @dataclass(frozen=True, kw_only=True)
 class FlowChefSettings(MethodSettings):
-    """Settings of FlowChef: the data step, as published one ``GradientStep``, and the finish."""
+    """Settings of FlowChef; the published data step is a ``GradientStep``."""
 
 
 @torch.no_grad()
@@ -30,8 +30,8 @@ def flowchef(
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved by the data
-    step at the denoised latents, with the network outside the graph. Draws no noise.
+    """Latents (N, C, h, w), integrated from noise ``z`` at ``sigmas[0]``: Euler steps, each plus
+    the data step at the denoised latents, without gradients through the model. Deterministic.
     """
     data_step = settings.data_step.bind(prior, measurement)
     total = len(sigmas) - 1

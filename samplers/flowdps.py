@@ -23,10 +23,9 @@ from .settings import MethodSettings
 class FlowDPSSettings(MethodSettings):
     """Settings of FlowDPS; the data step is usually ``InnerSteps``.
 
-    weight: part of the data step that is kept: ``sigma``, the noise level, as published, or
-        ``one``, all of it.
-    renew: part of the noise that is drawn anew, from 0 to 1, as published; at noise level σ' it
-        multiplies 1 − σ'.
+    weight: factor of the data step: ``sigma``, the noise level, as published, or ``one``.
+    renew: share of the noise variance that is drawn anew, from 0 to 1, as published; multiplied by
+        1 − σ' at the next noise level σ'.
 
     Raises ValueError for other values.
     """
@@ -40,11 +39,11 @@ class FlowDPSSettings(MethodSettings):
             raise ValueError(f"renew is {self.renew}; expected a number from 0 to 1")
 
     def kept(self, sigma: float) -> float:
-        """Part of the data step that is kept at noise level ``sigma``."""
+        """Factor of the data step at noise level ``sigma``."""
         return sigma if self.weight == "sigma" else 1.0
 
     def renewed(self, sigma: float) -> float:
-        """Part of the noise's variance that is drawn anew on the way to noise level ``sigma``."""
+        """Share of the noise variance drawn anew in the step to noise level ``sigma``."""
         return self.renew * (1 - sigma) if sigma > 0 and self.data_step.active else 0.0
 
 
@@ -58,10 +57,10 @@ def flowdps(
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents (N, C, h, w) of samples from the posterior, from noise ``z`` at ``sigmas[0]``.
+    """Latents (N, C, h, w) of posterior samples, integrated from noise ``z`` at ``sigmas[0]``.
 
-    Every step splits the state into its denoised part, which is pulled towards the measurement, and
-    its noise part, which is partly renewed.
+    Every step splits the state into denoised latents, which the data step moves towards the
+    measurement, and noise, which is partly drawn anew.
     """
     data_step = settings.data_step.bind(prior, measurement)
     total = len(sigmas) - 1

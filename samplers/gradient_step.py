@@ -24,20 +24,21 @@ RULES = ("gradient", "adam")
 
 @dataclass(frozen=True)
 class GradientStep:
-    """One move per noise level down the gradient of the data loss.
+    """One step per noise level against the gradient of the data loss.
 
-    step_size: for the rule ``gradient`` it multiplies the gradient; for ``adam`` it is the size of
-        a move in standard deviations of the latents. 0 is no pull.
+    step_size: for the rule ``gradient`` the factor of the gradient; for ``adam`` the size of an
+        update in standard deviations of the latents. 0 makes the data step inactive.
     loss: ``norm`` is ‖B(y) − B(A x)‖, as published, with B = A⁺ where A changes the size and Aᵀ
         elsewhere; ``residual`` is the same with B = I in place of Aᵀ; ``squared`` is the negative
         log-likelihood ‖A x − y‖² / 2σₙ².
-    rule: ``gradient``, or ``adam`` (Kingma and Ba 2015), whose means go on over all noise levels.
-    decay: power of r = σ / √(σ² + (1 − σ)²) that multiplies an Adam move; 0 is one size at every
-        noise level.
-    stop: ratio of residual to noise at which a sample is pulled no further, 1 being what the noise
-        explains (``DiscrepancyStop``); 0 is never.
+    rule: ``gradient``, or ``adam`` (Kingma and Ba 2015), whose moments are kept between noise
+        levels.
+    decay: Adam updates are multiplied by r^decay with r = σ / √(σ² + (1 − σ)²); 0 is the same size
+        at every noise level.
+    stop: ratio of residual to noise at which the updates of a sample end (``DiscrepancyStop``); 1
+        is the level expected from the noise, 0 is never.
 
-    Raises ValueError for values that make no sense alone or together.
+    Raises ValueError for values out of range, and for a decay without Adam.
     """
 
     step_size: float
@@ -52,34 +53,34 @@ class GradientStep:
         one_of(RULES, rule=self.rule)
         if self.decay and self.rule != "adam":
             raise ValueError(
-                f"decay is {self.decay} and the rule is {self.rule!r}; it shrinks the moves of Adam"
-                " only: choose the rule 'adam', or decay 0"
+                f"decay is {self.decay} and the rule is {self.rule!r}; it shrinks the updates of"
+                " Adam only: choose the rule 'adam', or decay 0"
             )
 
     @property
     def active(self) -> bool:
-        """Whether anything is pulled."""
+        """Whether the step size is above 0."""
         return self.step_size > 0
 
     def scaled(self, factor: float) -> Self:
-        """The same with its step size multiplied."""
+        """The same settings with the step size multiplied by ``factor``."""
         return dataclasses.replace(self, step_size=self.step_size * factor)
 
     def bind(self, prior: FlowPrior, measurement: Measurement) -> DataStep:
-        """The data step of one run."""
+        """The data step for one prior and measurement."""
         return _OneMove(self, prior, measurement) if self.active else no_pull
 
 
 @dataclass(frozen=True)
 class InnerSteps(GradientStep):
-    """Several moves per noise level, each from where the last one ended; Adam starts afresh.
+    """Several gradient steps per noise level; Adam's moments are reset at every noise level.
 
-    inner_steps: moves per noise level, each with one gradient through the decoder.
-    early_steps: moves at noise levels above ``early_sigma``, where what is gained is soon lost in
-        new noise; at most ``inner_steps`` are taken. None is as many as elsewhere.
-    proximal_weight: weight w of w ‖z − z0‖² / 2r², which keeps the latents near the denoised ones;
-        r as for ``decay`` is the standard deviation of a unit Gaussian given its noisy version. It
-        belongs to the loss ``squared``; 0 is none.
+    inner_steps: steps per noise level, each with one gradient through the decoder.
+    early_steps: steps at noise levels above ``early_sigma``, where later noise undoes most of their
+        effect; at most ``inner_steps`` are taken, None is ``inner_steps``.
+    proximal_weight: weight w of the penalty w ‖z − z0‖² / 2r², which keeps the latents near the
+        denoised ones z0; r, as for ``decay``, is the standard deviation of a unit Gaussian given
+        its noisy version. Only with the loss ``squared``; 0 is no penalty.
     """
 
     inner_steps: int = 3
@@ -95,24 +96,24 @@ class InnerSteps(GradientStep):
             at_least(0, early_steps=self.early_steps)
         if self.proximal_weight and self.loss != "squared":
             raise ValueError(
-                f"proximal_weight is {self.proximal_weight} and the loss is {self.loss!r}; the term"
-                " is a log-density, to be added to another: choose the loss 'squared', or"
+                f"proximal_weight is {self.proximal_weight} and the loss is {self.loss!r}; the"
+                " penalty is a negative log-density, like the loss 'squared' only: choose that, or"
                 " proximal_weight 0"
             )
 
     def steps_at(self, sigma: float) -> int:
-        """Moves at a noise level."""
+        """Number of steps at noise level ``sigma``."""
         if self.early_steps is not None and sigma > self.early_sigma:
             return min(self.inner_steps, self.early_steps)
         return self.inner_steps
 
     def bind(self, prior: FlowPrior, measurement: Measurement) -> DataStep:
-        """The data step of one run."""
+        """The data step for one prior and measurement."""
         return _SeveralMoves(self, prior, measurement) if self.active else no_pull
 
 
 class _OneMove:
-    """A ``GradientStep`` in one run."""
+    """A ``GradientStep`` bound to a prior and a measurement."""
 
     def __init__(self, settings: GradientStep, prior: FlowPrior, measurement: Measurement):
         self.loss = DataLoss(prior, measurement, settings.loss, settings.stop)
@@ -125,7 +126,7 @@ class _OneMove:
 
 
 class _SeveralMoves:
-    """``InnerSteps`` in one run."""
+    """``InnerSteps`` bound to a prior and a measurement."""
 
     def __init__(self, settings: InnerSteps, prior: FlowPrior, measurement: Measurement):
         self.settings = settings
@@ -147,7 +148,7 @@ class _SeveralMoves:
 
 
 class Descent:
-    """Turns gradients into moves: the gradient itself, or Adam (Kingma and Ba 2015)."""
+    """Update rule of a data step: gradient descent, or Adam (Kingma and Ba 2015)."""
 
     def __init__(self, settings: GradientStep):
         self.adam, self.step_size = settings.rule == "adam", settings.step_size
@@ -157,7 +158,7 @@ class Descent:
         self.count = 0
 
     def move(self, gradient: Tensor, sigma: float) -> Tensor:
-        """What to add to latents (N, C, h, w) of noise level ``sigma``."""
+        """The update of the latents (N, C, h, w) at noise level ``sigma``."""
         if not self.adam:
             return -self.step_size * gradient
         b1, b2 = 0.9, 0.99

@@ -1,4 +1,4 @@
-"""What a sampler reports to its caller."""
+"""Progress reports of samplers to a callback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback sees after step ``i`` of ``total``.
+    """The state after step ``i`` of ``total``, as given to a callback.
 
     ``denoised`` (N, C, h, w) is the estimate of the clean latents at noise level ``sigma``,
     ``loss`` (N,) the data loss of every sample.

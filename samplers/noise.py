@@ -1,4 +1,4 @@
-"""Noise like a given tensor, from explicit generators."""
+"""Gaussian noise from explicit generators."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from ..operators.randomness import standard_normal
 
 
 def randn_like(z: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Standard normal noise of the shape of ``z``, sample k from ``generators[k]`` (CPU)."""
+    """Standard normal noise like ``z`` (N, ...); sample k is drawn from ``generators[k]`` (CPU)."""
     return standard_normal(z.shape, generators).to(z)

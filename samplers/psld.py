@@ -23,8 +23,8 @@ from .settings import MethodSettings
 class PSLDSettings(MethodSettings):
     """Settings of PSLD.
 
-    data_step: a ``GradientStep``; its gradient is taken with respect to the noisy latents, through
-        the model itself. ValueError for another kind.
+    data_step: a ``GradientStep``, whose gradient is taken with respect to the noisy latents,
+        through the model. ValueError for another kind.
     gluing: weight of the gluing term, 0.1 as published.
     """
 
@@ -46,10 +46,10 @@ def psld_loss(
     generators: Sequence[torch.Generator] | None,
     gluing: float = 0.1,
 ) -> Tensor:
-    """‖A x − y‖ + w ‖z0 − E(B y + x − B A x)‖ of x = D(z0), (N,): measurement and gluing terms.
+    """‖A x − y‖ + w ‖z0 − E(B y + x − B A x)‖ with x = D(z0), (N,): measurement and gluing terms.
 
-    w is ``gluing``. With the squared loss the first term is the negative log-likelihood and the
-    second is squared.
+    D is the decoder, E the encoder, B the back-projection and w ``gluing``. With the loss
+    ``squared`` the first term is the negative log-likelihood and the second is squared.
     """
     prior, measurement = loss.prior, loss.measurement
     x = prior.decode(z0)
@@ -78,7 +78,7 @@ def _gradient(
             value = psld_loss(loss, z0, generators, gluing)
             (gradient,) = torch.autograd.grad(value.sum(), z)
     except BaseException:
-        # A second attempt draws the same noise.
+        # So that a second attempt draws the same noise.
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         raise
@@ -95,8 +95,8 @@ def psld(
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents (N, C, h, w), from noise ``z`` at ``sigmas[0]``: Euler steps, each moved along the
-    gradient with respect to the noisy latents, through decoder, encoder and network.
+    """Latents (N, C, h, w), integrated from noise ``z`` at ``sigmas[0]``: Euler steps, each plus a
+    step against the gradient of ``psld_loss`` with respect to the noisy latents.
     """
     operator = measurement.operator
     if not operator.linear and operator.in_shape != operator.out_shape:

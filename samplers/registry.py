@@ -1,4 +1,4 @@
-"""One row per method: command line, nodes, benchmark and document tables derive from it."""
+"""The registry of methods; command line, nodes, benchmark and documents are derived from it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .psld import PSLDSettings, psld
 from .settings import MethodSettings, flat, with_values
 
 PRESETS = ("tuned", "fast", "published")
-"""Names that every method has settings for; the first one is the default."""
+"""Presets of every method; the first one is the default."""
 
 
 @dataclass(frozen=True)
 class Method:
     """A row of the registry.
 
-    name: what the command line calls it, in lower case.
-    title: what the nodes call it; their ids are ``FlowDPS_<title>Sampler`` and
-        ``FlowDPS_<title>SamplerObject``, and do not change once published.
+    name: its name on the command line, in lower case.
+    title: its name in the nodes, whose ids are ``FlowDPS_<title>Sampler`` and
+        ``FlowDPS_<title>SamplerObject``; these must not change once published.
     about: what it does, in one plain sentence.
     function: ``function(prior, z, sigmas, measurement, settings, generators, callback=None)``,
         which returns latents like z (N, C, h, w).
     settings: the class of its settings.
     presets: settings for every name in ``PRESETS``.
-    through_model: whether a gradient passes through the model itself, which then needs memory.
+    through_model: whether it takes gradients through the model, which needs more memory.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Method:
 
     @property
     def inner_steps(self) -> bool:
-        """Whether the number of moves per noise level can be chosen."""
+        """Whether the method has a number of inner steps per noise level."""
         return "inner_steps" in flat(self.presets[PRESETS[0]])
 
     def preset(self, name: str = PRESETS[0]) -> Any:
-        """Settings of this method under the preset ``name``; ValueError for an unknown name."""
+        """Settings of this method for the preset ``name``; ValueError for an unknown name."""
         if name not in self.presets:
             raise ValueError(f"unknown preset {name!r}; expected one of {', '.join(self.presets)}")
         return self.presets[name]
@@ -75,7 +75,7 @@ ROWS = (
         settings=FlowDPSSettings,
         presets={
             "tuned": FLOWDPS,
-            # A sixth less work through the decoder.
+            # A sixth fewer passes through the decoder.
             "fast": with_values(FLOWDPS, early_steps=6),
             "published": FlowDPSSettings(data_step=InnerSteps(15.0, inner_steps=3)),
         },
@@ -92,7 +92,7 @@ ROWS = (
             "published": FlowChefSettings(data_step=GradientStep(15.0)),
         },
     ),
-    # Gradients through the model itself.
+    # Needs gradients through the model.
     Method(
         name="psld",
         title="PSLD",
@@ -112,15 +112,15 @@ METHODS: dict[str, Method] = {row.name: row for row in ROWS}
 
 
 def method_named(name: str) -> Method:
-    """The method of that name; ValueError for an unknown one."""
+    """The method called ``name``; ValueError for an unknown name."""
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
     return METHODS[name]
 
 
 def preset(method: str, name: str = PRESETS[0]) -> Any:
-    """Settings of ``method`` under the preset ``name``, of the method's own class.
+    """Settings of ``method`` for the preset ``name``, of the method's settings class.
 
-    Raises ValueError for an unknown name.
+    Raises ValueError for an unknown method or preset.
     """
     return method_named(method).preset(name)

@@ -1,4 +1,4 @@
-"""Lists of noise levels, from 1 (noise) down to 0 (data)."""
+"""Noise schedules, from σ = 1 (noise) to σ = 0 (data)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor
 
 
 def shifted(sigma: Tensor, shift: float) -> Tensor:
-    """SD3's time shift, σ ↦ k σ / (1 + (k − 1) σ): a larger k stays longer at high noise."""
+    """SD3's timestep shift, σ ↦ k σ / (1 + (k − 1) σ) with k = ``shift``; a larger k puts more
+    steps at high noise."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def published_sigmas(steps: int, shift: float = 4.0) -> Tensor:
     """The schedule of the FlowDPS paper: float64 (steps + 1,), from 1 to 0.
 
-    The end point carries the model's own shift of 3, the whole list the shift of 4.
+    σ is linear from 1 to 0.001 shifted by 3 (the model's shift), then shifted by ``shift``.
     Raises ValueError for fewer than one step or a shift that is not positive.
     """
     if steps < 1:
@@ -30,7 +31,7 @@ def published_sigmas(steps: int, shift: float = 4.0) -> Tensor:
 
 
 def noise_levels(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
-    """Number of every step, its noise level and the next one."""
+    """Index, noise level and next noise level of every step."""
     for i, (level, following) in enumerate(
         zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)
     ):
@@ -43,7 +44,7 @@ def posterior_deviation(sigma: float) -> float:
 
 
 def check_sigmas(sigmas: Tensor) -> None:
-    """ValueError unless ``sigmas`` (n,) fall from at most 1 to at least 0."""
+    """ValueError unless ``sigmas`` (n,), n ≥ 2, decrease strictly from at most 1 to at least 0."""
     falling = bool((sigmas[1:] < sigmas[:-1]).all())
     if len(sigmas) < 2 or not falling or sigmas[0] > 1 or sigmas[-1] < 0:
         raise ValueError(f"sigmas are {sigmas.tolist()}; expected numbers falling from 1 to 0")

@@ -1,4 +1,4 @@
-"""What the settings of all methods have in common, and how single values of them are changed."""
+"""Settings common to all methods, and functions that change single values of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
-    """Settings that every method has; each method's own class adds its own.
+    """Settings of every method; subclasses add those of one method.
 
-    data_step: what pulls towards the measurement.
-    finish: the correction of the decoded image.
+    data_step: the update towards the measurement.
+    finish: the final correction of the decoded image.
     """
 
     data_step: DataStepSettings
@@ -29,7 +29,7 @@ M = TypeVar("M", bound=MethodSettings)
 
 
 def flat(settings: Any) -> dict[str, Any]:
-    """All values by name, those of the data step and the finish among them."""
+    """All values by name, with those of nested settings (data step, final correction) merged."""
     found: dict[str, Any] = {}
     for each in dataclasses.fields(settings):
         value = getattr(settings, each.name)
@@ -39,9 +39,9 @@ def flat(settings: Any) -> dict[str, Any]:
 
 
 def with_values(settings: S, **changes: Any) -> S:
-    """The same settings with values replaced by name, whichever part has them.
+    """A copy of the settings with values replaced by name, nested ones included.
 
-    Raises ValueError for a name that no part has.
+    Raises ValueError for an unknown name.
     """
     known: Any = settings
     names = flat(known)
@@ -69,14 +69,14 @@ def override(
     inner_steps: int | None = None,
     stop: float | None = None,
 ) -> M:
-    """A preset with what a user chose; the command line and the nodes mean the same by it.
+    """A preset with the user's choices, as of the command line and the nodes.
 
-    step_scale: multiplies the preset's step; 1 keeps it, 0 is no pull.
-    inner_steps: moves per noise level; None or 0 keeps the preset's.
-    stop: ratio of residual to noise at which the pull ends, 0 for never; None or -1 keeps the
+    step_scale: factor of the preset's step; 1 keeps it, 0 ignores the measurement.
+    inner_steps: steps per noise level; None or 0 keeps the preset's.
+    stop: ratio of residual to noise at which the data steps end, 0 for never; None or -1 keeps the
         preset's.
 
-    Raises ValueError for other values, and for inner steps of a method that has none.
+    Raises ValueError for values out of range, and for inner steps if the method has none.
     """
     at_least(0, step_scale=step_scale)
     settings = dataclasses.replace(settings, data_step=settings.data_step.scaled(step_scale))

@@ -1,4 +1,4 @@
-"""Where a method starts."""
+"""The initial noise of a sampler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .noise import randn_like
 def start(
     prior: FlowPrior, measurement: Measurement, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """Noise to start from, (N, C, h, w), sample k from ``generators[k]``.
+    """Initial standard normal latents (N, C, h, w); sample k is drawn from ``generators[k]``.
 
     Raises ValueError when the operator's image size is not a multiple of the prior's stride.
     """

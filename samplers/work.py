@@ -1,4 +1,4 @@
-"""What a run costs, counted: passes through the networks and applications of the operator."""
+"""The cost of a run: passes through the networks and applications of the operator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..priors.base import FlowPrior, Passes
 
 
 class _Counted(Operator):
-    """An operator that counts how often it is applied, and how often a gradient goes back."""
+    """An operator that counts its applications and their backward passes."""
 
     def __init__(self, inner: Operator, passes: Passes):
         super().__init__(inner.in_shape, inner.out_shape)
@@ -55,9 +55,9 @@ class _CountedLinear(_Counted, LinearOperator):
 
 
 class Work:
-    """Counts what is done with ``prior`` from now on, and with its own copy of ``measurement``.
+    """Counts calls of ``prior`` from now on, and of the operator of ``self.measurement``, a copy.
 
-    Hand that copy to the sampler and to ``data_consistency``; ``counted`` then says what it took.
+    Pass that copy to the sampler and to ``data_consistency``; ``counted`` returns the counts.
     """
 
     def __init__(self, prior: FlowPrior, measurement: Measurement):
@@ -68,10 +68,11 @@ class Work:
         self.measurement = dataclasses.replace(measurement, operator=operator)
 
     def counted(self) -> dict[str, int]:
-        """Calls by name, such as ``decoder``; with `` gradient`` behind it those that went back.
+        """Numbers of calls by name, such as ``decoder``, and of backward passes, by
+        ``decoder gradient``.
 
         Names are transformer, decoder, encoder, and the operator's A, adjoint, normal, pinv,
-        projection and prox. A call takes the whole batch. What was not called is left out.
+        projection and prox. A call is one batch. Zero counts are left out.
         """
         result = {}
         for passes, before in ((self._passes, self._before), (self._applied, ({}, {}))):

@@ -23,8 +23,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "priors": ("operators.randomness",),
     "training": ("priors",),
 }
-"""Which room may import which other: never upwards. Samplers know of priors only the protocol, and
-nothing imports the training."""
+"""Which room may import which other: never upwards. Samplers know of priors only the protocol,
+priors of operators only how a seed becomes noise, and nothing imports the training."""
 INSIDE_HOST = ("nodes/", "priors/comfy.py")
 """What may import ComfyUI."""
 MODULES = sorted(file for room in MAY_IMPORT for file in (ROOT / room).rglob("*.py"))

@@ -7,8 +7,8 @@ from pathlib import Path
 from ..samplers.registry import PRESETS, Method
 
 TEMPLATES = Path(__file__).with_name("templates")
-SAME = "`fast` is the same, since this method has nothing to spare."
-FEWER = "`fast` takes fewer steps at high noise, at most 0.1 dB worse where it was measured."
+SAME = "`fast`: the same, since nothing can be left out of this method."
+FEWER = "`fast`: fewer steps at high noise, at most 0.1 dB worse where it was measured."
 
 
 def _filled(template: str, method: Method) -> str:

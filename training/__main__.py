@@ -13,8 +13,6 @@ from pathlib import Path
 from . import flow, photos, prior
 from .taesd import STRIDE
 
-SHIPPED = Path(__file__).resolve().parent.parent / "priors" / "photo_prior.safetensors"
-
 
 def parser() -> argparse.ArgumentParser:
     """The command line; times are minutes of training without the encoding of pictures."""
@@ -31,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--start",
         type=Path,
-        default=SHIPPED,
-        help="prior to begin with; its autoencoder is kept. A folder with taesd3_encoder and"
-        " taesd3_decoder gives an autoencoder alone (the prior for photographs in this pack)",
+        required=True,
+        help="prior to begin with; its autoencoder is kept. A folder with the files taesd3_encoder"
+        " and taesd3_decoder gives an autoencoder alone, and a flow is trained from scratch",
     )
     add("--from-scratch", action="store_true", help="keep the autoencoder alone of --start")
     add("--work", type=Path, default=Path("runs"), help="folder of latents, state and log (runs)")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import math
 from abc import abstractmethod
 from typing import Any, overload
 
@@ -9,7 +12,18 @@ import torch
 from torch import Tensor
 
 from ..operator import Composition, Operator
-from .solvers import Map, cg, cgls
+from .preconditioner import Spectrum, estimated_spectrum, largest_eigenvalue
+from .solvers import Map, Solution, cg, norm, relative, tolerance
+
+DAMPING = {torch.float32: 3e-3, torch.float64: 7e-4}
+"""Level of the regularisation of iterative pseudo-inverses, relative to the largest singular
+value; 0.1 for other dtypes.
+"""
+PASSES, MOST_PASSES = 2, 30
+"""Passes of iterated Tikhonov regularisation: these at least, unless the solution is exact before,
+and at most; a sample that has taken more than ``EFFORT`` steps gets no further ones.
+"""
+EFFORT = 500
 
 
 class _Linear(torch.autograd.Function):
@@ -52,10 +66,29 @@ class LinearOperator(Operator):
     def pinv(self, y: Tensor) -> Tensor:
         """A⁺ y, the least-squares solution of least norm: (N, *out_shape) to (N, *in_shape).
 
-        In closed form where there is one, else by CGLS to a relative residual of 1e-11 in float64
-        and 1e-5 in float32; its gradient is then the pseudo-inverse of Aᵀ, by CGLS too.
+        A closed form counts singular values below 1e-11 (float64) or 1e-5 (float32) of the largest,
+        ‖A‖, as zero. Without a closed form, A⁺ is regularised and found by conjugate gradients: the
+        inverse 1/σ of every singular value is multiplied by 1 − (μ² / (σ² + μ²))², where μ is
+        7e-4 ‖A‖ (float64) or 3e-3 ‖A‖ (float32), so that A A⁺ A differs from A by at most
+        3e-4 ‖A‖ or 1e-3 ‖A‖ (spectral norm). A ``ConvergenceWarning`` says if the iteration did not
+        reach its tolerance. The gradient is the transpose of A⁺, by the same method.
         """
         return self._pinv(self._checked(y, self.out_shape, "measurement"))
+
+    def solve_pinv(self, y: Tensor) -> Solution:
+        """``pinv(y)`` and how it was found, without a warning.
+
+        The residual is ‖Aᵀ(y − A x)‖ / ‖Aᵀ y‖, that of the normal equations.
+        """
+        y = self._checked(y, self.out_shape, "measurement")
+        if type(self)._pinv is LinearOperator._pinv:
+            solution = self._iterative_pinv(y)
+        else:
+            solution = _closed(self._pinv(y))
+        with torch.no_grad():
+            seen = self._adjoint(y)
+            residual = relative(self._adjoint(y - self._forward(solution.x)), seen)
+        return dataclasses.replace(solution, residual=residual)
 
     def normal(self, x: Tensor) -> Tensor:
         """AᵀA x: (N, *in_shape) to the same; the gradient is the same map."""
@@ -70,14 +103,36 @@ class LinearOperator(Operator):
         return linear(x, self._projection, self._projection)
 
     def prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        """argmin over x of γ/2 ‖A x − y‖² + ½ ‖x − z‖², (N, *in_shape); tolerance as of pinv.
+        """argmin over x of γ/2 ‖A x − y‖² + ½ ‖x − z‖², (N, *in_shape).
 
-        Where it is iterative, its gradient solves the same linear system for another right side.
+        Without a closed form it is found by conjugate gradients, to a relative residual of 1e-11
+        (float64) or 1e-5 (float32); a ``ConvergenceWarning`` says if that was not reached. The
+        gradient solves the same linear system for another right side. ValueError for a gamma below
+        0.
         """
+        return self._prox(*self._checked_prox(z, y, gamma), gamma)
+
+    def solve_prox(self, z: Tensor, y: Tensor, gamma: float) -> Solution:
+        """``prox(z, y, gamma)`` and how it was found, without a warning.
+
+        The residual is ‖γ Aᵀ(y − A x) − (x − z)‖ / ‖γ Aᵀ(y − A z)‖.
+        """
+        z, y = self._checked_prox(z, y, gamma)
+        if type(self)._prox is LinearOperator._prox:
+            solution = self._iterative_prox(z, y, gamma)
+        else:
+            solution = _closed(self._prox(z, y, gamma))
+        with torch.no_grad():
+            x = solution.x
+            slope = gamma * self._adjoint(y - self._forward(x)) - (x - z)
+            residual = relative(slope, gamma * self._adjoint(y - self._forward(z)))
+        return dataclasses.replace(solution, residual=residual)
+
+    def _checked_prox(self, z: Tensor, y: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
         if not gamma >= 0:
             raise ValueError(f"gamma is {gamma}; expected a number of at least 0")
         z = self._checked(z, self.in_shape, "image")
-        return self._prox(z, self._checked(y, self.out_shape, "measurement"), gamma)
+        return z, self._checked(y, self.out_shape, "measurement")
 
     @overload
     def __matmul__(self, other: LinearOperator) -> Composed: ...
@@ -99,19 +154,134 @@ class LinearOperator(Operator):
         return self._pinv(self._forward(x))
 
     def _pinv(self, y: Tensor) -> Tensor:
-        # (A⁺)ᵀ = (Aᵀ)⁺
-        return linear(
-            y,
-            lambda y: cgls(self._forward, self._adjoint, y),
-            lambda x: cgls(self._adjoint, self._forward, x),
-        )
+        solution = self._iterative_pinv(y)
+        solution.warn("the pseudo-inverse")
+        return solution.x
 
     def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        # With d = x − z: (I + γ AᵀA) d = γ Aᵀ(y − A z), and the system is symmetric.
-        def solve(right: Tensor) -> Tensor:
-            return cg(lambda d: torch.add(d, self._normal(d), alpha=gamma), right)
+        solution = self._iterative_prox(z, y, gamma)
+        solution.warn("the prox")
+        return solution.x
 
-        return z + linear(gamma * self._adjoint(y - self._forward(z)), solve, solve)
+    # Both are solutions of (G + c I) u = b with a Gram matrix G: x = u for G = AᵀA and b = Aᵀy, or
+    # x = Aᵀu for G = A Aᵀ and b = y. The smaller matrix is taken.
+
+    @property
+    def _dual(self) -> bool:
+        """Whether the smaller Gram matrix is A Aᵀ."""
+        return math.prod(self.out_shape) < math.prod(self.in_shape)
+
+    def _gram(self, u: Tensor, dual: bool) -> Tensor:
+        return self._forward(self._adjoint(u)) if dual else self._normal(u)
+
+    def _preconditioner(self, shift: float, like: Tensor) -> Map | None:
+        """A symmetric positive map near (G + ``shift`` I)⁻¹ for the smaller Gram matrix and tensors
+        like ``like``; or None.
+        """
+        return None
+
+    def _shifted_inverse(
+        self,
+        b: Tensor,
+        shift: float,
+        dual: bool,
+        scale: Tensor | None = None,
+        damping: float = 0.0,
+    ) -> Solution:
+        """(G + ``shift`` I)⁻¹ b; ``scale`` and ``damping`` are those of ``cg``."""
+        preconditioner = self._preconditioner(shift, b) if dual == self._dual else None
+        return cg(
+            lambda u: torch.add(self._gram(u, dual), u, alpha=shift),
+            b,
+            preconditioner,
+            scale,
+            damping,
+        )
+
+    def _iterative_prox(self, z: Tensor, y: Tensor, gamma: float) -> Solution:
+        # With d = x − z: (AᵀA + I / γ) d = Aᵀ(y − A z).
+        dual, ended = self._dual, []
+        change = y - linear(z, self._forward, self._adjoint)
+        if gamma == 0:
+            return _closed(z + 0 * linear(change, self._adjoint, self._forward))
+
+        def solve(b: Tensor) -> Tensor:
+            ended.append(self._shifted_inverse(b, 1 / gamma, dual))
+            return ended[-1].x
+
+        def backward(b: Tensor) -> Tensor:
+            solution = self._shifted_inverse(b, 1 / gamma, dual)
+            solution.warn("the gradient of the prox")
+            return solution.x
+
+        if dual:
+            d = linear(linear(change, solve, backward), self._adjoint, self._forward)
+        else:
+            d = linear(linear(change, self._adjoint, self._forward), solve, backward)
+        return dataclasses.replace(ended[0], x=z + d)
+
+    _largest: float | None = None
+
+    def _norm_squared(self, y: Tensor) -> float:
+        """‖A‖², estimated once: the operator does not change."""
+        if self._largest is None:
+            like = y.new_empty(1, *(self.out_shape if self._dual else self.in_shape))
+            self._largest = largest_eigenvalue(lambda u: self._gram(u, self._dual), like)
+        return self._largest
+
+    def _iterative_pinv(self, y: Tensor) -> Solution:
+        ended = []
+
+        def solve(y: Tensor) -> Tensor:
+            if self._dual:
+                ended.append(self._regularised_inverse(y, True))
+                return self._adjoint(ended[-1].x)
+            ended.append(self._regularised_inverse(self._adjoint(y), False))
+            return ended[-1].x
+
+        def backward(x: Tensor) -> Tensor:
+            # (A⁺)ᵀ = (A Aᵀ)⁺ A; what A does not see of x would spoil (AᵀA)⁺ x.
+            solution = self._regularised_inverse(self._forward(x), True)
+            solution.warn("the gradient of the pseudo-inverse")
+            return solution.x
+
+        x = linear(y, solve, backward)
+        return dataclasses.replace(ended[0], x=x)
+
+    def _regularised_inverse(self, b: Tensor, dual: bool) -> Solution:
+        """G⁺ b by iterated Tikhonov regularisation: every pass adds what is missing of the solution
+        of the passes before.
+        """
+        largest, tol = self._norm_squared(b), tolerance(b.dtype)
+        shift = DAMPING.get(b.dtype, 0.1) ** 2 * largest or 1.0
+        # Of b = y, a part may have no solution, and the norm of u says nothing of x = Aᵀu.
+        damping = 0.0 if dual and self._dual else shift
+        total = self._shifted_inverse(b, shift, dual, damping=damping)
+        for passes in range(1, MOST_PASSES):
+            rest = b - self._gram(total.x, dual)
+            # Not below the rounding errors of this difference.
+            rounding = 32 * torch.finfo(b.dtype).eps * largest * norm(total.x)
+            scale = torch.maximum(norm(b), rounding / tol)
+            done = norm(rest) <= tol * scale
+            if passes >= PASSES:
+                done |= total.steps > EFFORT
+            if bool(done.all()):
+                break
+            rest = torch.where(done.view(-1, 1, 1, 1), 0.0, rest)
+            more = self._shifted_inverse(rest, shift, dual, scale, damping)
+            total = Solution(
+                total.x + more.x,
+                total.steps + more.steps,
+                torch.where(done, total.residual, more.residual),
+                total.converged & more.converged,
+            )
+        return total
+
+
+def _closed(x: Tensor) -> Solution:
+    """Of a closed form; the residual is still to be computed."""
+    zero = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    return Solution(x, zero, x.new_zeros(len(x)), zero == 0)
 
 
 class Composed(Composition, LinearOperator):
@@ -122,9 +292,23 @@ class Composed(Composition, LinearOperator):
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator):
         super().__init__(outer, inner)
+        self._spectrum: Spectrum | None = None
+        self._estimated = False
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return self.inner.adjoint(self.outer.adjoint(y))
 
     def _normal(self, x: Tensor) -> Tensor:
         return self.inner.adjoint(self.outer.normal(self.inner.A(x)))
+
+    def _preconditioner(self, shift: float, like: Tensor) -> Map | None:
+        if min(like.shape[-2:]) == 1:
+            return None  # Not an image.
+        if not self._estimated:
+            root, shape = self._adjoint, self.out_shape
+            if self._dual:
+                root, shape = self._forward, self.in_shape
+            gram = functools.partial(self._gram, dual=self._dual)
+            self._spectrum = estimated_spectrum(gram, root, shape, like)
+            self._estimated = True
+        return self._spectrum.inverse(shift) if self._spectrum else None

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ..operator import Shape
 from .linear_operator import LinearOperator
+from .preconditioner import Spectrum, spectrum_of_kernels
+from .solvers import Map
 from .transforms import fast_length, in_parts
 
 
@@ -34,7 +36,7 @@ def fold(y: Tensor, before: int, after: int, dim: int) -> Tensor:
 class MirroredConvolution(LinearOperator):
     """A x = h ∗ x per channel, for a kernel (kh, kw) whose centre is the tap (kh // 2, kw // 2),
     of the image mirrored at its border (half-sample) as far as the kernel reaches. Pseudo-inverse
-    and prox are iterative.
+    and prox are iterative, preconditioned by the nearest even kernel.
     """
 
     def __init__(self, shape: Shape, kernel: Tensor, device: torch.device, dtype: torch.dtype):
@@ -50,6 +52,8 @@ class MirroredConvolution(LinearOperator):
         response = torch.fft.rfft2(canvas.roll((1 - kh, 1 - kw), (0, 1)))
         half = torch.complex128 if dtype == torch.float64 else torch.complex64
         self._response = response.to(device, half)
+        self._kernel = kernel
+        self._spectrum: Spectrum | None = None
 
     def _forward(self, x: Tensor) -> Tensor:
         return in_parts(lambda x: self._there(x).contiguous(), x)
@@ -59,6 +63,14 @@ class MirroredConvolution(LinearOperator):
 
     def _normal(self, x: Tensor) -> Tensor:
         return in_parts(lambda x: self._back(self._there(x)), x)
+
+    def _preconditioner(self, shift: float, like: Tensor) -> Map:
+        if self._spectrum is None:
+            size = self.in_shape[1:]
+            self._spectrum = spectrum_of_kernels(
+                [self._kernel], [1.0], size, like.device, like.dtype
+            )
+        return self._spectrum.inverse(shift)
 
     def _there(self, x: Tensor) -> Tensor:
         _, height, width = self.in_shape

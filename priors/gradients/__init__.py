@@ -1,1 +1,1 @@
-"""Gradients through the networks of a prior, within the memory there is."""
+"""Memory-saving gradients through the networks of a prior."""

@@ -1,4 +1,4 @@
-"""Networks whose gradient keeps the input of every block, and computes the rest again."""
+"""Gradient checkpointing of networks: block inputs are kept, the rest is recomputed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .stages import is_residual
 
 
 def transformer_blocks(network: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a network: what its outermost module lists hold."""
+    """The repeated blocks of a network: the members of its outermost module lists."""
     found: list[nn.Module] = []
 
     def walk(module: nn.Module) -> None:
@@ -29,7 +29,7 @@ def transformer_blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
-    """The parts of an autoencoder's encoder: its residual blocks, or a TAESD's layers."""
+    """The blocks of an autoencoder's encoder: its residual blocks, or the layers of TAESD."""
     layers = getattr(encoder, "layers", encoder)
     if isinstance(layers, nn.Sequential):
         return [layer for layer in layers if any(True for _ in layer.parameters())]
@@ -43,9 +43,9 @@ def _own(value: Any) -> Any:
 
 @contextlib.contextmanager
 def checkpointed(blocks: Sequence[nn.Module], active: Callable[[], bool]) -> Iterator[None]:
-    """While this lasts and ``active()``, gradients through ``blocks`` keep their inputs only.
+    """Context in which ``blocks`` are checkpointed while ``active()`` is true.
 
-    The gradients are the same bits. The blocks are left as they were found.
+    Gradients are bit-equal to those without. The blocks are restored on exit.
     """
     undo: list[Callable[[], None]] = []
 

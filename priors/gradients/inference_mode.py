@@ -1,8 +1,8 @@
-"""Make a host's modules fit for gradients: they were loaded for inference only.
+"""Make a host's modules, which were loaded for inference only, differentiable.
 
 ComfyUI runs nodes under ``torch.inference_mode``, so its weights are inference tensors, which
-autograd refuses to save; and it may cast or stream a weight into a buffer that lives for one
-operation, of which autograd would save a stale view. Nothing here imports the host.
+autograd cannot save; and it may cast or stream a weight into a temporary buffer, of which autograd
+would save a stale view. This module does not import the host.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PLAIN = (Tensor, nn.Parameter, nn.Buffer) if hasattr(nn, "Buffer") else (Tensor
 
 
 def _is_inference(tensor: Tensor) -> bool:
-    """Whether autograd refuses ``tensor``; a Parameter may hide it from ``is_inference``."""
+    """Whether ``tensor`` is an inference tensor; ``is_inference`` may miss it in a Parameter."""
     try:
         return tensor.is_inference() or tensor._version < 0
     except RuntimeError:
@@ -27,7 +27,7 @@ def _is_inference(tensor: Tensor) -> bool:
 
 
 def _same_storage(tensor: Tensor) -> Tensor:
-    """A normal tensor on the storage of ``tensor``, nothing copied."""
+    """A normal tensor that shares the storage of ``tensor``."""
     twin = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return twin.set_(
         tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
@@ -35,10 +35,10 @@ def _same_storage(tensor: Tensor) -> Tensor:
 
 
 def replace_inference_tensors(module: nn.Module) -> None:
-    """Replace every inference parameter and buffer by a normal one on the same storage.
+    """Replace inference parameters and buffers by normal ones that share their storage.
 
-    Call outside inference mode. Quantised tensor subclasses stay as they are. The host sees the
-    same weights; doing it again does nothing.
+    Call outside inference mode. Quantised tensor subclasses are left unchanged. Idempotent; the
+    weights of the host keep their values.
     """
     for part in module.modules():
         for key, value in part._parameters.items():
@@ -52,9 +52,9 @@ def replace_inference_tensors(module: nn.Module) -> None:
 
 
 def without_inference_mode(value: Any) -> Any:
-    """``value`` with every tensor in it cloned to a normal one: dicts, lists, tuples, conditions.
+    """``value`` with all tensors in nested dicts, lists and tuples cloned to normal ones.
 
-    Objects that carry a tensor as ``cond``, as the host's conditions do, are copied.
+    Objects with a tensor ``cond``, the host's conditions, are copied.
     """
     if isinstance(value, Tensor):
         return value.clone() if type(value) in _PLAIN else value
@@ -76,7 +76,7 @@ def _clone(weight: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def attention_of_images(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One-headed attention of (N, C, ...) maps by torch's own kernel, which has gradients."""
+    """Single-head attention of (N, C, ...) maps by torch's kernel, which is differentiable."""
     shape = q.shape
     q, k, v = (t.flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2).reshape(shape)
@@ -84,15 +84,15 @@ def attention_of_images(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def differentiable(*modules: nn.Module) -> Iterator[None]:
-    """While this lasts, gradients pass through ``modules`` as if their weights were plain tensors.
+    """Context in which ``modules`` are differentiable with respect to their inputs.
 
-    Every weight that the host casts on the fly is cloned first, and the autoencoder's attention is
-    torch's. All of it is undone afterwards, whatever happens.
+    Weights that the host casts on the fly are cloned, and the autoencoder's attention is torch's.
+    Both are undone on exit.
     """
     undo: list[Callable[[], None]] = []
 
     def put(part: nn.Module, name: str, value: Any) -> None:
-        # The attributes may be the class's own: only an instance's is to be given back.
+        # Only instance attributes are restored; class attributes reappear once these are removed.
         if name in part.__dict__:
             undo.append(lambda old=part.__dict__[name]: part.__dict__.__setitem__(name, old))
         else:

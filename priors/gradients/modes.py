@@ -1,10 +1,9 @@
-"""How much memory the gradient of a decoder may take: modes, estimates, and the choice.
+"""Memory modes of the gradient of a decoder, their estimates, and the choice between them.
 
-``full`` lets autograd keep everything; ``checkpointed`` keeps the input of every block and computes
-the rest again, with bit-equal gradients; ``strips`` works in strips of rows
-(:mod:`.normalised_strips`, :mod:`.strips`), with gradients equal up to rounding; ``tiny`` takes the
-gradient of a small decoder in place of the true one. Works alike on diffusers' and ComfyUI's
-autoencoders.
+``full`` is plain autograd; ``checkpointed`` keeps the input of every block and recomputes the rest,
+with bit-equal gradients; ``strips`` works in strips of rows (:mod:`.normalised_strips`,
+:mod:`.strips`), with gradients equal up to rounding; ``tiny`` uses a smaller decoder, whose
+gradient is an approximation. For diffusers' and ComfyUI's autoencoders.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .checkpointing import checkpointed
 from .stages import Stage, stages_of
 
 MODES = ("full", "checkpointed", "strips", "tiny")
-"""From the fastest to the last resort."""
+"""From the fastest to the one with the least memory."""
 
 
 def check_mode(memory: str) -> None:
@@ -35,15 +34,15 @@ def check_mode(memory: str) -> None:
 
 
 ELEMENTS: dict[str, float] = {"full": 6400.0, "checkpointed": 2200.0, "strips": 510.0}
-"""Tensor elements per image pixel at the peak of decoding and its gradient, for SD3's autoencoder
-(128 channels at full size), counted by ``benchmarks/memory.py`` and rounded up."""
+"""Tensor elements per image pixel at the memory peak of decoding with gradient, for SD3's
+autoencoder (128 channels at full size); measured by ``benchmarks/memory.py`` and rounded up."""
 WIDTH = 128
 
 log = logging.getLogger(__name__)
 
 
 def free_memory(device: torch.device) -> float | None:
-    """Bytes that can be had on ``device``; None where nobody can tell."""
+    """Free memory of ``device`` in bytes; None if unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -56,12 +55,12 @@ def free_memory(device: torch.device) -> float | None:
 
 
 class DecoderGradient:
-    """The decoder inside ``autoencoder`` with a memory mode: ``mode`` may be changed at any time.
+    """Memory mode of the decoder in ``autoencoder``; ``mode`` may be changed at any time.
 
-    Use as a context manager around all passes; everything is left as it was found. A pass that
-    needs no gradient is the decoder's own. ``tiny`` is the autoencoder of that mode, whose decoder
-    works in strips; the prior must ask ``small`` which of both decodes. ``blocks`` of other
-    networks on the gradient's way are checkpointed in every mode but ``full``.
+    Calling it gives a context for all passes, which restores the modules on exit. Passes without
+    gradient are unchanged. ``tiny`` is the autoencoder of that mode, whose decoder works in strips;
+    the prior must call ``small`` to know which of both decodes. ``blocks`` are those of other
+    networks in the graph, checkpointed in every mode but ``full``.
     """
 
     def __init__(
@@ -79,15 +78,15 @@ class DecoderGradient:
             modes = MODES[:1]
         self._tiny = None if tiny is None else DecoderGradient(tiny, "strips")
         self.modes: tuple[str, ...] = modes if tiny is None else (*modes, "tiny")
-        """What this decoder offers."""
+        """The modes that this decoder supports."""
         self.mode = self.take(mode)
 
     def small(self, z: Tensor) -> bool:
-        """Whether the tiny autoencoder decodes z: in its mode, where a gradient is wanted."""
+        """Whether the tiny autoencoder is to decode z: in mode tiny, if z requires a gradient."""
         return self.mode == "tiny" and z.requires_grad and torch.is_grad_enabled()
 
     def take(self, mode: str) -> str:
-        """Set ``mode``, or the smallest that this decoder offers."""
+        """Set ``mode``, or the supported mode with the least memory, and return it."""
         self.mode = mode if mode in self.modes else self.modes[-1]
         return self.mode
 
@@ -98,9 +97,9 @@ class DecoderGradient:
         free: float,
         more: tuple[float, float] = (0.0, 0.0),
     ) -> str:
-        """Take the fastest mode whose estimate for so many image pixels fits ``free`` bytes.
+        """Set the fastest mode whose estimate for ``pixels`` image pixels fits ``free`` bytes.
 
-        ``more`` bytes are what the ``blocks`` add in full mode, and in the others.
+        ``more``: additional bytes for ``blocks``, in mode full and in the other modes.
         """
 
         def fits(mode: str) -> bool:
@@ -110,16 +109,16 @@ class DecoderGradient:
         return self.mode
 
     def needs(self, mode: str, pixels: int, element_size: int) -> float:
-        """Estimated bytes of decoding ``pixels`` and the gradient, in this mode."""
+        """Estimated bytes for decoding ``pixels`` image pixels with gradient in ``mode``."""
         if mode == "tiny" and self._tiny is not None:
             return self._tiny.needs("strips", pixels, element_size)
         widths = [m.out_channels for m in self.target.modules() if isinstance(m, nn.Conv2d)]
-        # The convolution before the last one works at full size.
+        # The input of the last convolution has full size.
         width = widths[-2] if len(widths) > 1 else WIDTH
         return ELEMENTS[mode] * max(width, 8) / WIDTH * pixels * element_size
 
     def less(self) -> bool:
-        """Go to the next smaller mode, and say so; False where there is none."""
+        """Switch to the next mode with less memory and log it; False if there is none."""
         at = self.modes.index(self.mode)
         if at + 1 == len(self.modes):
             return False
@@ -133,7 +132,7 @@ class DecoderGradient:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """While this lasts, gradients take the memory of ``mode``."""
+        """Context in which gradients of the decoder are computed in ``mode``."""
         target, stages, segments = self.target, self.stages, self.segments
         original = target.forward
         steps: Sequence[Any] = stages or (
@@ -170,7 +169,7 @@ def _checkpointed(steps: Sequence[Stage | nn.Module], z: Tensor) -> Tensor:
 
 
 def _target(autoencoder: Any) -> nn.Module:
-    """The module whose forward is the decoder's work."""
+    """The module whose forward pass is the decoder."""
     decoder = getattr(autoencoder, "taesd_decoder", None)
     decoder = getattr(autoencoder, "decoder", None) if decoder is None else decoder
     if not isinstance(decoder, nn.Module):

@@ -1,14 +1,14 @@
-"""The exact gradient of a large decoder in little memory: strips of rows, statistics of the whole.
+"""The exact gradient of a decoder with group normalisation, in strips of rows, to save memory.
 
-A decoder's high-resolution residual blocks are convolutions, which a strip of rows with a margin
-computes exactly, and group normalisations, which need two numbers per group of the whole image:
-mean and variance going forward, and two sums coming back. Both are gathered strip by strip before
-they are used. What lives at full size is a block's input and its gradient, each overwritten by the
-next block's; the rest is as large as a strip. Blocks' inputs are computed again from the start of
-their level when they are needed, but for what ``KEPT_BYTES`` have room for.
+The residual blocks of a decoder consist of convolutions, which are exact on a strip of rows with a
+margin, and group normalisations, which need statistics of the whole image: mean and variance in the
+forward pass, two sums per group in the backward pass. These are accumulated over all strips before
+they are used. Only a block's input and its gradient are stored at full size, each overwritten by
+that of the next block; all else has the size of a strip. Inputs of blocks are recomputed from the
+start of their level, except those that fit in ``KEPT_BYTES``.
 
-``decode`` is the whole interface: the same image as the decoder's and, by autograd, the same
-gradient up to rounding. Memory per strip is bounded by ``strip_bytes``.
+The interface is ``decode``: the decoder's image and, by autograd, its gradient, both up to
+rounding. ``strip_bytes`` bounds the memory per strip.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from torch.overrides import TorchFunctionMode
 from .stages import Head, Plain, Residual, Stage, Upsample, double
 
 STRIP_BYTES = 8 << 20
-"""Size of one activation of a strip; some six of them live at once."""
+"""Bytes of one activation of a strip; about six of them are alive at once."""
 KEPT_BYTES = 600 << 20
-"""Room for what would be computed twice otherwise, per level of the decoder."""
+"""Bytes for activations that are kept rather than recomputed, per level of the decoder."""
 
 Statistics = tuple[Tensor, Tensor]
-"""Mean and reciprocal deviation of every group, float32 (N, groups, 1)."""
+"""Mean and reciprocal standard deviation of every group, float32 (N, groups, 1)."""
 
 
 def _strips(height: int, row_bytes: int, strip_bytes: int) -> Iterator[tuple[int, int]]:
@@ -44,7 +44,7 @@ def _grouped(x: Tensor, groups: int) -> Tensor:
 
 
 class _Sums:
-    """Sums over the image of two quantities per group, gathered strip by strip in float64."""
+    """Sums of two quantities per group over the image, accumulated by strips in float64."""
 
     def __init__(self) -> None:
         self.first: Tensor | float = 0.0
@@ -52,14 +52,15 @@ class _Sums:
         self.count = 0
 
     def add(self, a: Tensor, b: Tensor) -> None:
-        """a, b: (N, groups, elements)."""
+        """Add the elements of a and b, both (N, groups, elements)."""
         self.first = self.first + a.sum(-1, keepdim=True, dtype=torch.float64)
         self.second = self.second + b.sum(-1, keepdim=True, dtype=torch.float64)
         self.count += a.shape[-1]
 
 
 class _Norm:
-    """Group normalisation with statistics given from outside, and its two-step gradient."""
+    """Group normalisation in strips: statistics are gathered first, then applied; likewise in the
+    backward pass."""
 
     def __init__(self, norm: nn.GroupNorm):
         self.groups, self.eps = norm.num_groups, norm.eps
@@ -68,12 +69,12 @@ class _Norm:
         self.statistics: Statistics | None = None
 
     def gather(self, x: Tensor) -> None:
-        """Take rows of x, each once, into the statistics."""
+        """Add rows of x to the statistics; every row must be added once."""
         g = _grouped(x, self.groups)
         self.sums.add(g, g.square())
 
     def settle(self) -> None:
-        """Statistics from what was gathered."""
+        """Compute the statistics from the gathered sums."""
         mean = torch.as_tensor(self.sums.first) / self.sums.count
         variance = (torch.as_tensor(self.sums.second) / self.sums.count - mean**2).clamp(min=0)
         self.statistics = (mean.float(), (variance + self.eps).rsqrt().float())
@@ -85,13 +86,13 @@ class _Norm:
         return weight.view(1, -1, 1, 1), bias.view(1, -1, 1, 1)
 
     def unit(self, x: Tensor) -> Tensor:
-        """(x − mean) / deviation in float32."""
+        """(x − mean) / standard deviation, float32."""
         assert self.statistics is not None
         mean, scale = self.statistics
         return ((_grouped(x, self.groups) - mean) * scale).view(x.shape)
 
     def activated(self, x: Tensor) -> Tensor:
-        """silu(norm(x)), in the precision of x."""
+        """silu(norm(x)), in the dtype of x."""
         weight, bias = self._affine(x)
         return F.silu(torch.addcmul(bias, self.unit(x), weight)).to(x.dtype)
 
@@ -104,17 +105,17 @@ class _Norm:
         return unit, g.float() * (gate * (1 + before * (1 - gate))) * weight
 
     def gather_back(self, unit: Tensor, g: Tensor) -> None:
-        """Take rows, each once, into the sums that the gradient needs."""
+        """Add rows to the sums of the backward pass; every row must be added once."""
         u, g = _grouped(unit, self.groups), _grouped(g, self.groups)
         self.sums.add(g, g * u)
 
     def scaled(self, g: Tensor) -> Tensor:
-        """The part of ``finish_back`` that needs no sums."""
+        """The term of ``finish_back`` that does not depend on the sums."""
         assert self.statistics is not None
         return (_grouped(g, self.groups) * self.statistics[1]).view(g.shape)
 
     def common(self, unit: Tensor, sums: _Sums) -> Tensor:
-        """What ``finish_back`` takes off ``scaled``."""
+        """The term that ``finish_back`` subtracts from ``scaled``."""
         assert self.statistics is not None
         first, second = (
             torch.as_tensor(s / sums.count, dtype=torch.float32) for s in (sums.first, sums.second)
@@ -128,7 +129,7 @@ class _Norm:
 
 
 class _Weight(TorchFunctionMode):
-    """Sees the weight with which a convolution is called: hosts cast and patch it on the fly."""
+    """Records the weight of a convolution call, which hosts may cast and patch on the fly."""
 
     seen: Tensor | None = None
 
@@ -147,7 +148,7 @@ def _pull(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
 
 
 def _adjoint(conv: Any, g: Tensor) -> Tensor:
-    """convᵀ g of a convolution that keeps height and width, without running it forward."""
+    """The adjoint of the linear part of ``conv``, which keeps height and width, applied to g."""
     size, channels = conv.kernel_size[0], conv.in_channels
     with _Weight() as weight:
         conv(g.new_zeros(1, channels, size, size))
@@ -157,26 +158,27 @@ def _adjoint(conv: Any, g: Tensor) -> Tensor:
 
 
 def _near(x: Tensor, low: int, a: int, b: int) -> Tensor:
-    """Rows a to b of an image of which x holds the rows from ``low`` on."""
+    """Rows a to b of an image; x holds its rows from ``low`` on."""
     return x[:, :, a - low : b - low]
 
 
 class _Rolling:
-    """A tensor (N, C, H, W) that is overwritten from the top: its rows as they were before."""
+    """A tensor (N, C, H, W) overwritten from the top, with access to the previous values near the
+    last row written."""
 
     def __init__(self, tensor: Tensor, margin: int = 2):
         self.tensor, self.margin, self.done = tensor, margin, 0
         self.saved = tensor[:, :, :0]
 
     def rows(self, a: int, b: int) -> Tensor:
-        """Former rows a to b; a is at most ``margin`` above what is overwritten."""
+        """Previous values of rows a to b; a must be at most ``margin`` rows above the unwritten."""
         if a >= self.done:
             return self.tensor[:, :, a:b]
         top = self.saved[:, :, self.saved.shape[2] - (self.done - a) :]
         return torch.cat([top, self.tensor[:, :, self.done : b]], 2)
 
     def write(self, b: int, values: Tensor) -> None:
-        """Overwrite the rows from the last one written to b."""
+        """Overwrite the rows from the first unwritten one to b."""
         saved = self.rows(max(0, b - self.margin), b).clone()
         self.tensor[:, :, self.done : b] = values
         self.saved, self.done = saved, b
@@ -184,9 +186,8 @@ class _Rolling:
 
 @dataclass
 class _Source:
-    """Rows of a block's input: of a stored tensor, doubled and convolved first after ``up``.
-
-    ``owned``: the block may overwrite it.
+    """A block's input by rows: the tensor ``stored``, upsampled by 2 and convolved by ``up`` if
+    that is given. ``owned``: the block may overwrite ``stored``.
     """
 
     stored: Tensor
@@ -205,7 +206,7 @@ class _Source:
         return self.stored.shape[3] * (1 if self.up is None else 2)
 
     def _window(self, a: int, b: int) -> tuple[int, int]:
-        # Output rows a..b read doubled rows a − 1..b + 1.
+        # Output rows a..b depend on upsampled rows a − 1..b + 1.
         return max(0, (a - 1) // 2), min(self.stored.shape[2], (b + 2) // 2)
 
     def rows(self, a: int, b: int) -> Tensor:
@@ -216,9 +217,10 @@ class _Source:
         return self.up(double(self.stored[:, :, low:high]))[:, :, a - 2 * low : b - 2 * low]
 
     def add_gradient(self, sink: Tensor, a: int, b: int, g: Tensor) -> None:
-        """Add to ``sink``, shaped as ``stored``, the gradient g of rows a to b after ``up``."""
+        """Backpropagate g, the gradient of input rows a to b, and add it to ``sink``, which has the
+        shape of ``stored``."""
         assert self.up is not None
-        # Output rows a..b read doubled rows a − 1..b + 1; pairs of those are a stored row.
+        # Output rows a..b depend on upsampled rows a − 1..b + 1, two of which are one stored row.
         low, high = (a - 1) // 2, (b + 2) // 2
         g = _adjoint(self.up, F.pad(g, (0, 0, a - 2 * low, 2 * high - b)))
         g = F.avg_pool2d(g, 2) * 4
@@ -227,7 +229,7 @@ class _Source:
 
 
 class _Block:
-    """A residual block, or the head, on strips; keeps nothing but statistics."""
+    """A residual block or the head, evaluated in strips; keeps only the statistics."""
 
     def __init__(self, stage: Residual | Head, strip_bytes: int):
         self.stage, self.strip_bytes = stage, strip_bytes
@@ -244,7 +246,7 @@ class _Block:
         return max(0, a - margin), min(source.height, b + margin)
 
     def _middle(self, x: Tensor, low: int, a: int, b: int) -> Tensor:
-        """Rows a to b of conv1(silu(norm1(x))); x holds rows from ``low`` on, with the margin."""
+        """Rows a to b of conv1(silu(norm1(x))); x holds rows from ``low`` on, margin included."""
         assert isinstance(self.stage, Residual)
         return _near(self.stage.conv1(self.norm1.activated(x)), low, a, b)
 
@@ -260,7 +262,7 @@ class _Block:
             self.norm2.settle()
 
     def forward(self, source: _Source) -> Tensor:
-        """The block's output, full size; in place of the input if that is owned and as large."""
+        """The block's output at full size; overwrites an owned input of the same shape."""
         self._measure(source)
         over = source.owned and self._keeps_shape()
         out: Any = None
@@ -302,7 +304,8 @@ class _Block:
         return self.norm2.back(self._middle(x, low, a, b), g)
 
     def backward(self, source: _Source, dy: Tensor) -> Tensor:
-        """Gradient with respect to ``source.stored`` from that of the output, which is used up."""
+        """Gradient with respect to ``source.stored``, given that of the output, ``dy``, which may
+        be overwritten."""
         self._measure(source)
         sums2 = _Sums()
         if self.norm2 is not None:
@@ -314,7 +317,7 @@ class _Block:
             sums2, self.norm2.sums = self.norm2.sums, _Sums()
 
         over = source.up is None and self._keeps_shape()
-        # Of an owned gradient the rows are replaced as they are used up.
+        # dy is overwritten row by row if the result has its shape.
         above = _Rolling(dy)
 
         def first_gradient(a: int, b: int) -> tuple[Tensor, Tensor]:
@@ -332,13 +335,13 @@ class _Block:
             return self.norm1.back(x, _near(_adjoint(conv, g), start, a, b))
 
         def shortcut(a: int, b: int) -> Tensor | float:
-            """What comes past the block, of input rows a to b."""
+            """The gradient through the shortcut, for input rows a to b."""
             if not isinstance(self.stage, Residual):
                 return 0.0
             rows = above.rows(a, b)
             return rows if self.stage.shortcut is None else _adjoint(self.stage.shortcut, rows)
 
-        # What is kept between both passes: the scaled gradient at norm1, the shortcut's added.
+        # Kept between both passes: the scaled gradient at norm1 plus that of the shortcut.
         kept = None
         if source.up is None:
             kept = dy if over else torch.empty_like(source.stored)
@@ -377,7 +380,7 @@ class _Block:
 
 
 class _Level:
-    """Stages of one resolution, from an upsampling (if any) to the next one."""
+    """The stages of one resolution, beginning with its upsampling, if any."""
 
     def __init__(self, up: nn.Module | None, stages: Sequence[Stage], strip_bytes: int):
         self.up = up
@@ -400,17 +403,17 @@ class _Level:
         return int(size * wider * (4 if k == 0 and self.up is not None else 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The level's output."""
+        """The output of the level for its input x."""
         for k in range(len(self.parts)):
-            # The level's start is needed again; what parts give each other is not.
+            # The level's input is needed again in the backward pass; later inputs are not.
             x = self._part(k, x, owned=k > 0)
         return x
 
     def backward(self, start: Tensor, g: Tensor) -> Tensor:
         """Gradient with respect to the level's input ``start``.
 
-        Inputs of the first parts are kept as long as there is room; the others are computed again
-        from the last one that is, so that one of them lives at a time.
+        The inputs of the first parts are kept while they fit in ``KEPT_BYTES``; each of the others
+        is recomputed from the last one kept, so that only one exists at a time.
         """
         inputs, room = [start], KEPT_BYTES
         for k in range(len(self.parts) - 1):
@@ -462,9 +465,9 @@ class _Decode(torch.autograd.Function):
 
 
 def decode(stages: Sequence[Stage], z: Tensor, strip_bytes: int = STRIP_BYTES) -> Tensor:
-    """Images of the latents z (N, C, h, w) by the decoder of these stages; differentiable once.
+    """Images of the latents z (N, C, h, w) by the decoder of ``stages``; once differentiable.
 
-    Equal to the plain decoder up to rounding: group statistics are gathered in float64. Weights
-    must not need gradients.
+    Equal to the plain decoder up to rounding, with group statistics in float64. Weights must not
+    require gradients.
     """
     return _Decode.apply(z, stages, strip_bytes)  # type: ignore[return-value]

@@ -1,8 +1,8 @@
-"""A convolutional decoder as a list of stages, whichever library built it.
+"""A convolutional decoder as a list of stages, for diffusers' and ComfyUI's modules alike.
 
-SD3's autoencoder, and those of Flux, SDXL and most others, share one topology: a convolution, two
-residual blocks around an attention, then levels of residual blocks with an upsampling in between,
-and a normalised head. diffusers and ComfyUI name its parts differently.
+SD3's autoencoder and those of Flux, SDXL and most others share one topology: a convolution, two
+residual blocks around an attention, levels of residual blocks with upsampling in between, and a
+head with group normalisation. diffusers and ComfyUI name its parts differently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Plain:
-    """Any differentiable stage at the latents' own resolution: small, so taken as it is."""
+    """Any differentiable stage at the resolution of the latents; never split into strips."""
 
     run: Callable[[Tensor], Tensor]
 
@@ -27,7 +27,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Residual:
-    """``x + conv2(silu(norm2(conv1(silu(norm1(x))))))``, x passing ``shortcut`` if there is one."""
+    """``s(x) + conv2(silu(norm2(conv1(silu(norm1(x))))))``, s = ``shortcut`` or the identity."""
 
     norm1: nn.GroupNorm
     conv1: nn.Module
@@ -42,7 +42,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class Upsample:
-    """Every pixel doubled both ways, then a 3 x 3 convolution."""
+    """Nearest-neighbour upsampling by 2, then a 3 x 3 convolution."""
 
     conv: nn.Module
 
@@ -75,7 +75,7 @@ def _is_conv(module: Any, size: int) -> bool:
 
 
 def is_residual(module: Any) -> bool:
-    """Whether a module is a residual block that is known here."""
+    """Whether a module is a residual block of diffusers' or ComfyUI's autoencoders."""
     return _residual(module) is not None
 
 
@@ -106,9 +106,9 @@ def _upsample(module: Any) -> Upsample | None:
 
 
 def stages_of(decoder: Any) -> list[Stage] | None:
-    """The stages of a decoder, or None for one of another topology.
+    """The stages of a decoder, or None for another topology.
 
-    decoder is diffusers' or ComfyUI's module, after its post-quantisation convolution if any.
+    decoder is diffusers' or ComfyUI's module, without the post-quantisation convolution.
     """
     levels: list[tuple[list[Any], list[Any]]]
     if hasattr(decoder, "up_blocks") and hasattr(decoder, "mid_block"):  # diffusers
@@ -151,5 +151,5 @@ def stages_of(decoder: Any) -> list[Stage] | None:
 
 
 def double(x: Tensor) -> Tensor:
-    """Every pixel twice, both ways."""
+    """x (N, C, H, W) upsampled by 2, nearest neighbour."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -1,8 +1,8 @@
 """The exact gradient of a purely convolutional decoder, such as TAESD's, in strips of rows.
 
-Without normalisation a strip of rows needs nothing of the rest but a margin. The layers are cut
-into segments at the upsamplings; what lives at full size is the input of every segment and its
-gradient.
+Without normalisation, a strip of rows depends on the rest of the image only through a margin. The
+layers are split into segments at the upsamplings; only the input of every segment and its gradient
+are stored at full size.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from ..prune import SkipBlock
 
 STRIP_BYTES = 4 << 20
-"""Size of one activation of a strip; some ten of them live at once."""
+"""Bytes of one activation of a strip; about ten of them are alive at once."""
 _POINTWISE = (nn.ReLU, nn.SiLU, nn.Identity)
 
 
 def _radius(layer: nn.Module) -> int | None:
-    """How many rows of its input on either side a layer's output depends on; None if unknown."""
+    """Radius of a layer's receptive field in rows of its input; None if unknown."""
     if isinstance(layer, nn.Conv2d):
         size, padding = layer.kernel_size[0], layer.padding
         same = padding in ("same", (size // 2, layer.kernel_size[1] // 2))
@@ -32,7 +32,7 @@ def _radius(layer: nn.Module) -> int | None:
     if isinstance(layer, nn.Sequential):
         found = [_radius(each) for each in layer]
         return None if None in found else sum(r for r in found if r is not None)
-    # TAESD's block: relu(conv(x) + skip(x)); newer ones pool over the image.
+    # TAESD's block: relu(conv(x) + skip(x)). Newer variants pool over the image and are excluded.
     body = getattr(layer, "conv", None)
     known = isinstance(layer, SkipBlock) or (hasattr(layer, "skip") and hasattr(layer, "fuse"))
     if known and isinstance(body, nn.Sequential) and getattr(layer, "pool", None) is None:
@@ -43,14 +43,14 @@ def _radius(layer: nn.Module) -> int | None:
 
 @dataclass(frozen=True)
 class Segment:
-    """Layers that enlarge by ``scale`` at most once, and their margin in rows of the input."""
+    """Layers with at most one upsampling, by ``scale``; ``margin`` is in rows of their input."""
 
     layers: nn.Sequential
     scale: int
     margin: int
 
     def strips(self, x: Tensor, strip_bytes: int) -> Iterator[tuple[int, int, int, int]]:
-        """(first, last) row of each strip of the input x, without and with its margin."""
+        """(first, end) row of every strip of the input x, then the same with its margin."""
         width = max(m.out_channels for m in self.layers.modules() if isinstance(m, nn.Conv2d))
         row = len(x) * width * x.shape[3] * self.scale**2 * x.element_size()
         height, rows = x.shape[2], max(1, self.margin, strip_bytes // row)
@@ -59,7 +59,7 @@ class Segment:
             yield a, b, max(0, a - self.margin), min(height, b + self.margin)
 
     def run(self, x: Tensor, a: int, b: int, low: int) -> Tensor:
-        """Output rows that belong to input rows a to b; x begins at row ``low``."""
+        """Output rows of the input rows a to b; x begins at row ``low``."""
         s = self.scale
         return self.layers(x)[:, :, (a - low) * s : (b - low) * s]
 
@@ -72,7 +72,7 @@ class Segment:
         return torch.cat(parts, 2)
 
     def backward(self, x: Tensor, g: Tensor, strip_bytes: int) -> Tensor:
-        """Gradient with respect to the input x, from that of the output."""
+        """Gradient with respect to the input x, given the gradient g of the output."""
         sink = torch.zeros_like(x)
         for a, b, low, high in self.strips(x, strip_bytes):
             with torch.enable_grad():
@@ -84,7 +84,7 @@ class Segment:
 
 
 def segments_of(decoder: nn.Module) -> list[Segment] | None:
-    """The segments of a decoder that is a Sequential of known layers; None for any other."""
+    """The segments of a decoder if it is a Sequential of supported layers, else None."""
     if not isinstance(decoder, nn.Sequential):
         return None
     groups: list[tuple[int, list[nn.Module]]] = [(1, [])]
@@ -125,8 +125,8 @@ class _Decode(torch.autograd.Function):
 
 
 def decode(segments: Sequence[Segment], z: Tensor, strip_bytes: int = STRIP_BYTES) -> Tensor:
-    """Images of the latents z (N, C, h, w); differentiable once, equal to the whole up to rounding.
+    """Images of the latents z (N, C, h, w); once differentiable, exact up to rounding.
 
-    Weights must not need gradients.
+    Weights must not require gradients.
     """
     return _Decode.apply(z, segments, strip_bytes)  # type: ignore[return-value]

@@ -10,7 +10,9 @@ from comfyui_flowdps.operators import (
     AveragePool,
     BicubicDownsample,
     GaussianBlur,
+    LinearOperator,
     MotionBlur,
+    dottest,
     recipe_for_task,
     recipe_from_dict,
 )
@@ -33,17 +35,31 @@ def dot(a, b):
     return (a * b).sum()
 
 
+def iterative(operator):
+    return type(operator)._pinv is LinearOperator._pinv
+
+
+def check_inverse(operator, x, y):
+    """A A⁺ A = A, here at x, of which y = A x, to the tolerance that ``pinv`` states."""
+    again = operator.A(operator.pinv(y))
+    if iterative(operator):
+        largest = torch.linalg.matrix_norm(dense(operator), 2)
+        assert (
+            (again - y).flatten(1).norm(dim=1) <= 3e-4 * largest * x.flatten(1).norm(dim=1)
+        ).all()
+    else:
+        torch.testing.assert_close(again, y, rtol=1e-6, atol=1e-7)
+
+
 @every
 @given(size=sizes, seed=st.integers(0, 99))
 @quick
 def test_linear_and_adjoint(recipe, size, seed):
     operator = bound(recipe, size)
-    x, x2, y = draw(operator.in_shape, seed), draw(operator.in_shape, seed + 100), None
+    x, x2 = draw(operator.in_shape, seed), draw(operator.in_shape, seed + 100)
     y = draw(operator.out_shape, seed + 200)
     torch.testing.assert_close(operator.A(2 * x - 3 * x2), 2 * operator.A(x) - 3 * operator.A(x2))
-    left, right = dot(operator.A(x), y), dot(x, operator.adjoint(y))
-    scale = operator.A(x).norm() * y.norm()
-    assert abs(left - right) <= 1e-10 * scale, (float(left), float(right))
+    dottest(operator, torch.Generator().manual_seed(seed), dtype=torch.float64)
     x.requires_grad_()
     (gradient,) = torch.autograd.grad(dot(operator.A(x), y), x)
     torch.testing.assert_close(gradient, operator.adjoint(y), rtol=1e-10, atol=1e-10)
@@ -56,7 +72,7 @@ def test_pseudo_inverse_and_prox(recipe, size, seed):
     operator = bound(recipe, size)
     x, z = draw(operator.in_shape, seed), draw(operator.in_shape, seed + 1)
     y = operator.A(x)
-    torch.testing.assert_close(operator.A(operator.pinv(y)), y, rtol=1e-6, atol=1e-7)
+    check_inverse(operator, x, y)
     y = draw(operator.out_shape, seed + 2)
     for gamma in (0.0, 0.3, 50.0):
         got = operator.prox(z, y, gamma)
@@ -68,8 +84,14 @@ def test_pseudo_inverse_and_prox(recipe, size, seed):
 def test_pseudo_inverse_is_moore_penrose(recipe):
     operator = bound(recipe, (3, 4))
     matrix = dense(operator)
-    y = draw(operator.out_shape, 1)
-    want = (torch.linalg.pinv(matrix, rtol=1e-11) @ y.flatten(1).T).T.view(-1, *operator.in_shape)
+    y, cutoff = draw(operator.out_shape, 1), 1e-11
+    if iterative(operator):
+        cutoff = 0.03
+        # Singular values are regularised; those from 0.03 on hardly.
+        u, s, _ = torch.linalg.svd(matrix)
+        u = u[:, : len(s)][:, s > cutoff * s[0]]
+        y = (y.flatten(1) @ u @ u.T).view_as(y)
+    want = (torch.linalg.pinv(matrix, rtol=cutoff) @ y.flatten(1).T).T.view(-1, *operator.in_shape)
     torch.testing.assert_close(
         operator.pinv(y), want, rtol=1e-3, atol=1e-3 * float(want.abs().max())
     )
@@ -110,9 +132,8 @@ def test_composition(recipe):
     x, y = draw(both.in_shape, 1), draw(both.out_shape, 2)
     torch.testing.assert_close(both.A(x), outer.A(inner.A(x)))
     torch.testing.assert_close(both.adjoint(y), inner.adjoint(outer.adjoint(y)))
-    assert abs(dot(both.A(x), y) - dot(x, both.adjoint(y))) < 1e-10 * x.norm() * y.norm()
-    seen = both.A(x)
-    torch.testing.assert_close(both.A(both.pinv(seen)), seen, rtol=1e-6, atol=1e-7)
+    dottest(both, dtype=torch.float64)
+    check_inverse(both, x, both.A(x))
 
 
 @every

@@ -178,7 +178,7 @@ def test_full_autoencoder_scales_and_draws_from_its_posterior(pipeline, full):
     torch.testing.assert_close(batch, drawn, rtol=1e-4, atol=1e-4)
     alone = full.encode(x[1:], _generators(1, seed=1))
     torch.testing.assert_close(batch[1:], alone, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="1 generators for 2 images"):
+    with pytest.raises(ValueError, match="1 generators for 2 samples"):
         full.encode(x, _generators(1))
 
 
