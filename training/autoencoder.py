@@ -127,6 +127,7 @@ class Plan:
     sides: tuple[int, int] = (64, 96)
     pixels: int = 8 * 64**2
     held_out: int = 31
+    save_every: int = 25
     log_every: int = 100
     muon: float = 0.0007
     adam: float = 1e-4
@@ -180,6 +181,7 @@ def train(
             average.load_state_dict(run.ema)
             measured = evaluate(average, teacher, held)
             run.log(loss=value.item(), batch_distance=distance.item() ** 0.5, **measured)
+        if run.step % plan.save_every == 0 or run.finished:
             run.save()
             run.pause()
     average.load_state_dict(run.ema)
