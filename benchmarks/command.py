@@ -288,5 +288,6 @@ def run(args: argparse.Namespace) -> int:
     for task in dict.fromkeys(t for name in args.tasks for t in groups.get(name, [name])):
         bench.task(task)
     print(table(bench.results))
-    print(f"\n{summary(bench.results)}")
+    if any(row.method == "flowdps" for row in bench.results):
+        print(f"\n{summary(bench.results)}")
     return 0
