@@ -525,7 +525,7 @@ class Gradient(_Fresh):
         protect: bool,
         name: str,
     ) -> dict[str, Any]:
-        library, prior_of = ours("samplers.data_step"), ours("priors.comfy").ComfyPrior
+        library, prior_of = ours("samplers.data_loss"), ours("priors.comfy").ComfyPrior
         psld_loss, gradients = (
             ours("samplers.psld").psld_loss,
             ours("priors.gradients.inference_mode"),
