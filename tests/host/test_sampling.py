@@ -80,7 +80,7 @@ def test_object_equals_all_in_one(server, method, guider):
 def test_one_of_a_batch_can_be_made_again(server, method):
     """The host's Latent From Batch remembers the place in the batch, and so does the noise.
 
-    Not to the last digit: where rounding lets a rectifier of the decoder switch, the gradient jumps.
+    Up to rounding, which is large where a rectifier of the decoder switches: its gradient jumps.
     """
     problem = demo(batch_size=3)
     p = problem.prompt
