@@ -230,7 +230,7 @@ class Bench:
             generators=generators(
                 self.args.seed, "sampling", range(start, start + len(measurement.y))
             ),
-        )
+        ).latents
         return self.prior.decode(z)
 
     def blind(
@@ -261,7 +261,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
     )
-    parser.add_argument("--preset", choices=list(samplers.PRESETS), default=samplers.PRESETS[0])
+    parser.add_argument("--preset", choices=list(samplers.PRESETS), help="default: each method's")
     parser.add_argument("--images", type=int, default=32, help="held-out test pictures to use")
     parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
     parser.add_argument("--steps", type=int, default=28, help="noise levels of the samplers")

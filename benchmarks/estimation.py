@@ -212,11 +212,10 @@ def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tu
     problem = Measurement(y, recipe.bind(tuple(y.shape[1:])), level)
     gens = generators(0, "sampling", range(len(y)))
     sigmas = samplers.published_sigmas(28)
-    z = samplers.sample(
+    result = samplers.sample(
         "flowdps", prior, problem, sigmas=sigmas, settings=settings, generators=gens
     )
-    with torch.no_grad():
-        x = samplers.data_consistency(prior.decode(z), problem, settings).clamp(-1, 1)
+    x = samplers.finished(prior, result, problem, settings).clamp(-1, 1)
     return x, float(problem.residual_ratio(x))
 
 

@@ -81,7 +81,7 @@ def restored(prior, method: str, problem, settings: MethodSettings, count: int) 
         sigmas=samplers.published_sigmas(28),
         settings=settings,
         generators=generators(0, "sampling", range(count)),
-    )
+    ).latents
     with torch.no_grad():
         return prior.decode(z)
 

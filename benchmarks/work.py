@@ -78,7 +78,7 @@ def counted(method: str, preset: str, steps: int) -> dict[str, int]:
     problem = Measurement(torch.zeros(1, 3, 8, 8), operator, 0.03)
     work = samplers.Work(prior, problem)
     settings = samplers.preset(method, preset)
-    z = samplers.sample(
+    result = samplers.sample(
         method,
         prior,
         work.measurement,
@@ -86,8 +86,7 @@ def counted(method: str, preset: str, steps: int) -> dict[str, int]:
         settings=settings,
         generators=[torch.Generator().manual_seed(0)],
     )
-    with torch.no_grad():
-        samplers.data_consistency(prior.decode(z), work.measurement, settings)
+    samplers.finished(prior, result, work.measurement, settings)
     return work.counted()
 
 
@@ -112,8 +111,8 @@ def main() -> None:
     columns = ("full", "checkpointed", "strips", "tiny")
     print(f"\n| {args.steps} levels | calls, gradients of them | {' | '.join(columns)}, TFLOP |")
     print("|---|---|---|---|---|---|")
-    for preset in samplers.PRESETS:
-        for method in samplers.METHODS:
+    for method, row in samplers.METHODS.items():
+        for preset in row.presets:
             calls = counted(method, preset, args.steps)
             cells = []
             for mode in columns:

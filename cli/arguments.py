@@ -126,7 +126,12 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     )
     about = "; ".join(f"{name}: {row.about.rstrip('.')}" for name, row in METHODS.items())
     add("--method", default="flowdps", choices=list(METHODS), help=about.replace("%", "%%"))
-    add("--preset", default=PRESETS[0], choices=list(PRESETS), help="the method's settings")
+    presets = "; ".join(f"{name}: {', '.join(row.presets)}" for name, row in METHODS.items())
+    add(
+        "--preset",
+        choices=list(PRESETS),
+        help=f"the method's settings, by default the first of its presets: {presets}",
+    )
     add(
         "--step-scale",
         type=float,
@@ -154,7 +159,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         " level; 1: the residual expected from the noise; 0: never; -1 or not given: as in the"
         " preset",
     )
-    add("--steps", type=int, default=28, help="number of noise levels")
+    numbers = ", ".join(f"{row.steps} for {name}" for name, row in METHODS.items())
+    add("--steps", type=int, help=f"number of noise levels; default: {numbers}")
     add("--prior", help="safetensors file, model folder or hub id; default: the demo prior")
     add("--config", help="model folder or hub id for the parts that a single file lacks")
     add("--prompt", default="", help="what the photos show")

@@ -12,7 +12,7 @@ from ..operators.registry import FROM_FILES
 from ..priors.base import FlowPrior
 from ..restoration.degradation import Damage, recipe_from_picture
 from ..restoration.pipeline import Request
-from ..samplers import flat, override, preset
+from ..samplers import flat, method_named, override, preset
 from .runs import Run
 
 SIDE = {"small": 128, "large": 768}
@@ -77,7 +77,7 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
         damage.recipe(),
         args.method,
         settings,
-        args.steps,
+        method_named(args.method).steps if args.steps is None else args.steps,
         damage.noise_level,
         args.seed,
         args.size,
@@ -120,7 +120,7 @@ def run_of(args: argparse.Namespace) -> Run:
         "kernel_size": damage.kernel_size,
         "noise": request.noise,
         "method": request.method,
-        "preset": args.preset,
+        "preset": args.preset or method_named(args.method).default,
         **flat(request.settings),
         "steps": request.steps,
         "prior": args.prior or "demo",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
-from ..samplers import METHODS, PRESETS, Method, published_sigmas
+from ..samplers import METHODS, Method, published_sigmas
 from .kit import MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
@@ -22,8 +22,8 @@ def _pull_inputs(method: Method) -> list[io.Input]:
     inputs: list[io.Input] = [
         io.Combo.Input(
             "preset",
-            options=list(PRESETS),
-            default=PRESETS[0],
+            options=list(method.presets),
+            default=method.default,
             tooltip="tuned: settings chosen by measurement. fast: a sixth less work for FlowDPS,"
             " at most 0.1 dB worse; for the other methods the same as tuned. published: exactly"
             " the paper's update.",
@@ -68,10 +68,10 @@ def _tile_size() -> io.Input:
     )
 
 
-def _steps() -> io.Input:
+def _steps(default: int = 28) -> io.Input:
     return io.Int.Input(
         "steps",
-        default=28,
+        default=default,
         min=1,
         max=1000,
         tooltip="Number of noise levels. Below 10 the result is coarse; 28 as in the paper; above"
@@ -155,7 +155,7 @@ class _Restore(_Sampler):
                     tooltip="The same seed gives the same picture; another seed gives another"
                     " picture that fits the photo as well.",
                 ),
-                _steps(),
+                _steps(cls.method.steps),
                 io.Float.Input(
                     "cfg",
                     default=2.0,
@@ -222,10 +222,11 @@ class _Restore(_Sampler):
         tiny_vae: Any = None,
         stop_at: float = -1.0,
     ) -> io.NodeOutput:
-        levels = published_sigmas(steps, SHIFT).float() if sigmas is None else sigmas
+        how = chosen(cls.method, preset, step_scale, inner_steps, stop_at)
+        levels = cls.method.levels(how.settings, steps).float() if sigmas is None else sigmas
         return io.NodeOutput(
             *restore(
-                chosen(cls.method, preset, step_scale, inner_steps, stop_at),
+                how,
                 model,
                 vae,
                 Prompt(positive, negative, cfg),

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,9 +17,8 @@ from ..priors.tiling import tile_side, tiled
 from ..samplers import (
     MethodSettings,
     Work,
-    data_consistency,
+    finished,
     method_named,
-    published_sigmas,
     sample,
 )
 from ..samplers.method import Callback
@@ -160,17 +158,16 @@ def restore(
     prior = tiled(prior, *observation.padded_size, request.tile)
     measurement = observation.bind()
     work = Work(prior, observation.bind(prior.device))
-    z = sample(
+    result = sample(
         request.method,
         prior,
         work.measurement,
-        sigmas=published_sigmas(request.steps),
+        sigmas=method_named(request.method).levels(request.settings, request.steps),
         settings=request.settings,
         generators=generators(request.seed, "sampling", [photo.name for photo in photos]),
         callback=callback,
     )
-    with torch.no_grad():
-        images = data_consistency(prior.decode(z).float(), work.measurement, request.settings)
+    images = finished(prior, result, work.measurement, request.settings)
     images, counted = images.cpu().clamp(-1, 1), work.counted()
     if not bool(images.isfinite().all()):
         raise ValueError(

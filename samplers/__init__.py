@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
-from .consistency import PixelCorrection, data_consistency
+from .consistency import PixelCorrection, data_consistency, finished
 from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
-from .method import Callback, Step
+from .method import Callback, Sample, Step
 from .noise import randn_like
 from .psld import PSLDSettings, psld
 from .registry import METHODS, PRESETS, Method, method_named, preset
@@ -32,8 +32,8 @@ def sample(
     settings: MethodSettings,
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
-) -> Tensor:
-    """Latents (N, C, h, w) of one posterior sample per measurement, drawn by ``method``.
+) -> Sample:
+    """One posterior sample per measurement, drawn by ``method``; ``finished`` makes its images.
 
     ``sigmas`` (n,) decrease from at most 1 to 0; ``settings`` are of the method's settings class,
     such as ``preset(method)``; ``generators``, one CPU generator per sample, are the only source of
@@ -48,7 +48,7 @@ def sample(
         )
     check_sigmas(sigmas)
     z = start(prior, measurement, generators)
-    return chosen.function(prior, z, sigmas, measurement, settings, generators, callback)
+    return Sample.of(chosen.function(prior, z, sigmas, measurement, settings, generators, callback))
 
 
 __all__ = [
@@ -63,10 +63,12 @@ __all__ = [
     "MethodSettings",
     "PSLDSettings",
     "PixelCorrection",
+    "Sample",
     "Step",
     "Work",
     "check_sigmas",
     "data_consistency",
+    "finished",
     "flat",
     "flowchef",
     "flowdps",

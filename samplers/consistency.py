@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ..operators import LinearOperator, Measurement
+from ..priors.base import FlowPrior
 from .checks import at_least
 from .discrepancy import towards
+from .method import Sample
 
 if TYPE_CHECKING:
     from .settings import MethodSettings
@@ -47,3 +49,13 @@ def data_consistency(x: Tensor, measurement: Measurement, settings: MethodSettin
     corrected = operator.prox(x, measurement.y.to(x), gamma)
     stop = settings.data_step.stop
     return towards(x, corrected, stop, measurement) if stop else corrected
+
+
+@torch.no_grad()
+def finished(
+    prior: FlowPrior, result: Sample, measurement: Measurement, settings: MethodSettings
+) -> Tensor:
+    """The restorations (N, 3, H, W) of a method's result, not clamped."""
+    if result.images is not None:
+        return result.images
+    return data_consistency(prior.decode(result.latents).float(), measurement, settings)

@@ -1,4 +1,4 @@
-"""Progress reports of samplers to a callback."""
+"""What every method has in common: its result, and its progress reports to a callback."""
 
 from __future__ import annotations
 
@@ -24,3 +24,21 @@ class Step:
 
 
 Callback = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The result of a method.
+
+    ``latents`` are (N, C, h, w). ``images`` (N, 3, H, W) are the restorations of a method that
+    makes them itself, final correction included; None: they are the decoded latents, corrected by
+    ``data_consistency``.
+    """
+
+    latents: Tensor
+    images: Tensor | None = None
+
+    @classmethod
+    def of(cls, result: Tensor | Sample) -> Sample:
+        """The result of a method's function, which may return latents alone."""
+        return result if isinstance(result, Sample) else cls(result)

@@ -13,10 +13,13 @@ from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
 from .psld import PSLDSettings, psld
+from .schedule import published_sigmas
 from .settings import MethodSettings, flat, with_values
 
-PRESETS = ("tuned", "fast", "published")
-"""Presets of every method; the first one is the default."""
+
+def published_levels(settings: MethodSettings, steps: int) -> Tensor:
+    """The schedule of the FlowDPS paper, whatever the settings."""
+    return published_sigmas(steps)
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,13 @@ class Method:
         ``FlowDPS_<title>SamplerObject``; these must not change once published.
     about: what it does, in one plain sentence.
     function: ``function(prior, z, sigmas, measurement, settings, generators, callback=None)``,
-        which returns latents like z (N, C, h, w).
+        which returns latents like z (N, C, h, w), or a ``Sample``.
     settings: the class of its settings.
-    presets: settings for every name in ``PRESETS``.
+    presets: settings by name; the first one is the default.
     through_model: whether it takes gradients through the model, which needs more memory.
+    steps: number of noise levels, unless another one is chosen.
+    levels: ``levels(settings, steps)``, the noise levels of a run, float64 (steps + 1,), falling to
+        0.
     """
 
     name: str
@@ -41,16 +47,27 @@ class Method:
     settings: type[MethodSettings]
     presets: Mapping[str, MethodSettings]
     through_model: bool = False
+    steps: int = 28
+    levels: Callable[[Any, int], Tensor] = published_levels
 
     @property
     def inner_steps(self) -> bool:
         """Whether the method has a number of inner steps per noise level."""
-        return "inner_steps" in flat(self.presets[PRESETS[0]])
+        return "inner_steps" in flat(self.preset())
 
-    def preset(self, name: str = PRESETS[0]) -> Any:
-        """Settings of this method for the preset ``name``; ValueError for an unknown name."""
+    @property
+    def default(self) -> str:
+        """The name of the default preset."""
+        return next(iter(self.presets))
+
+    def preset(self, name: str | None = None) -> Any:
+        """Settings of this method for the preset ``name``, None for the default; ValueError for an
+        unknown name."""
+        name = self.default if name is None else name
         if name not in self.presets:
-            raise ValueError(f"unknown preset {name!r}; expected one of {', '.join(self.presets)}")
+            raise ValueError(
+                f"{self.name} has no preset {name!r}; expected one of {', '.join(self.presets)}"
+            )
         return self.presets[name]
 
 
@@ -109,6 +126,8 @@ ROWS = (
     ),
 )
 METHODS: dict[str, Method] = {row.name: row for row in ROWS}
+PRESETS = tuple(dict.fromkeys(name for row in ROWS for name in row.presets))
+"""The names of all presets; a method has some of them."""
 
 
 def method_named(name: str) -> Method:
@@ -118,8 +137,10 @@ def method_named(name: str) -> Method:
     return METHODS[name]
 
 
-def preset(method: str, name: str = PRESETS[0]) -> Any:
+def preset(method: str, name: str | None = None) -> Any:
     """Settings of ``method`` for the preset ``name``, of the method's settings class.
+
+    None is the method's default preset.
 
     Raises ValueError for an unknown method or preset.
     """

@@ -23,7 +23,7 @@ from ..operators.chain import Chain
 from ..operators.degradation import Degradation
 from ..operators.recipe import Recipe
 from ..operators.registry import DEGRADATIONS, REGISTRY, TASKS, meanings
-from ..samplers.registry import METHODS, PRESETS
+from ..samplers.registry import METHODS
 from ..samplers.settings import flat
 from . import sampler_pages
 from .schemas import schemas
@@ -186,7 +186,7 @@ def presets() -> str:
         names = list(flat(row.preset()))
         values = (
             (f"`{name}`", *(str(value) for value in flat(row.preset(name)).values()))
-            for name in PRESETS
+            for name in row.presets
         )
         tables.append(table((row.title, *names), *values))
     return "\n\n".join(tables)

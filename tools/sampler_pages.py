@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..samplers.registry import PRESETS, Method
+from ..samplers.registry import Method
 
 TEMPLATES = Path(__file__).with_name("templates")
 SAME = "`fast`: the same, since nothing can be left out of this method."
@@ -18,7 +18,7 @@ def _filled(template: str, method: Method) -> str:
         lines = [line for line in lines if not line.startswith("- **inner_steps**")]
     words = {
         "{title}": method.title,
-        "{fast}": SAME if method.preset("fast") == method.preset(PRESETS[0]) else FEWER,
+        "{fast}": SAME if method.preset("fast") == method.preset() else FEWER,
         "{more}": "inner_steps" if method.inner_steps else "step_scale",
     }
     text = "\n".join(lines)

@@ -433,7 +433,7 @@ def restore(prior, method, y, operator):
         sigmas=published_sigmas(2),
         settings=preset(method, "published"),
         generators=[torch.Generator().manual_seed(k) for k in range(len(y))],
-    )
+    ).latents
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -268,7 +268,7 @@ def test_running_out_of_memory_reaches_the_sampler_which_goes_on():
                 sigmas=published_sigmas(2),
                 settings=settings,
                 generators=gens(1),
-            )
+            ).latents
         )
         assert prior.failing == -1
     assert torch.equal(answers[0], answers[1])
@@ -330,7 +330,7 @@ def test_samplers_run_on_sizes_that_nothing_divides(method):
             sigmas=published_sigmas(4),
             settings=settings,
             generators=gens(2),
-        )
+        ).latents
         for prior in (Pointwise(), TiledPrior(Pointwise(), 8), TiledPrior(Convolutions(), 8))
     ]
     torch.testing.assert_close(runs[1], runs[0], rtol=1e-8, atol=1e-8)
@@ -409,7 +409,7 @@ def test_no_seams():
             sigmas=published_sigmas(6),
             settings=settings,
             generators=gens(1),
-        )
+        ).latents
         with torch.no_grad():
             error = guided.decode(z) - clean
         first = starts(21, 9, guided.overlap)

@@ -55,7 +55,7 @@ def problem(recipe, count=3, side=16, noise=0.2):
 def run(method, measurement, settings, gens=None):
     gens = gens or generators(len(measurement.y))
     prior = Prior()
-    z = sample(
+    result = sample(
         method,
         prior,
         measurement,
@@ -63,7 +63,7 @@ def run(method, measurement, settings, gens=None):
         settings=settings,
         generators=gens,
     )
-    return data_consistency(prior.decode(z), measurement, settings)
+    return data_consistency(prior.decode(result.latents), measurement, settings)
 
 
 def hole(side=16):
