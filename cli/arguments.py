@@ -152,6 +152,11 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         " given: as in the preset",
     )
     add(
+        "--denoise",
+        type=float,
+        help="first noise level of refine, above 0 to 1: the higher, the more is invented",
+    )
+    add(
         "--stop",
         type=float,
         metavar="RATIO",
@@ -165,7 +170,12 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", help="model folder or hub id for the parts that a single file lacks")
     add("--prompt", default="", help="what the photos show")
     add("--negative", default="", help="what they do not show")
-    add("--cfg", type=float, default=2.0, help="weight of classifier-free guidance; 1: none")
+    weights = ", ".join(f"{row.cfg:g} for {name}" for name, row in METHODS.items())
+    add(
+        "--cfg",
+        type=float,
+        help=f"weight of classifier-free guidance; 1: none; default: {weights}",
+    )
     add("--seed", type=int, default=0, help="the same seed gives the same pictures")
     add("--size", type=size, metavar="HxW", help="size of the restoration; default: see README")
     add(

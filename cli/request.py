@@ -72,6 +72,7 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
         step_scale=args.step_scale,
         inner_steps=args.inner_steps,
         stop=args.stop,
+        denoise=args.denoise,
     )
     request = Request(
         damage.recipe(),
@@ -88,6 +89,11 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
     return request, damage
 
 
+def weight_of(args: argparse.Namespace) -> float:
+    """The weight of guidance: --cfg, or the method's own."""
+    return method_named(args.method).cfg if args.cfg is None else args.cfg
+
+
 def prior_of(args: argparse.Namespace) -> FlowPrior:
     """Load the model given by the arguments; ValueError if it cannot be loaded."""
     from ..priors.diffusers import load_prior
@@ -98,7 +104,7 @@ def prior_of(args: argparse.Namespace) -> FlowPrior:
         dtype=args.dtype,
         prompt=args.prompt,
         negative=args.negative,
-        cfg=args.cfg,
+        cfg=weight_of(args),
         config=args.config,
         memory=args.memory,
         tiny=args.tiny_vae,
@@ -127,7 +133,7 @@ def run_of(args: argparse.Namespace) -> Run:
         "config": args.config,
         "prompt": args.prompt,
         "negative": args.negative,
-        "cfg": args.cfg,
+        "cfg": weight_of(args),
         "size": args.size,
         "tile": args.tile,
         "seed": request.seed,

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from ..priors.comfy import USUAL, stride_of
+from ..priors.comfy import SPECTRUM, USUAL, stride_of
+from ..priors.error_spectrum import ErrorSpectrum
 from ..priors.prune import prune
 from ..priors.tiling import DEMO_SIDE
 from .example import PICTURES, picture_image
@@ -183,12 +184,16 @@ class LoadFlowPrior(io.ComfyNode):
             model = with_previews(model, autoencoder)
             model.set_attachments(USUAL, DEMO_SIDE)
         if diffusion_model != SAME:
+            path = folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)
             model = comfy.sd.load_diffusion_model(
                 folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)
             )
         if vae != SAME:
+            path = ""
             file = folder_paths.get_full_path_or_raise("vae", vae)
             autoencoder = comfy.sd.VAE(sd=comfy.utils.load_torch_file(file))
+        if model is not None and path and (spectrum := ErrorSpectrum.beside(Path(path))):
+            model.set_attachments(SPECTRUM, spectrum)
         if model is None:
             raise ValueError(f"{checkpoint} holds no diffusion model; choose an SD3 checkpoint")
         sampling = model.get_model_object("model_sampling")

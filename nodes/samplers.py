@@ -10,23 +10,23 @@ from torch import Tensor
 
 from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
-from ..samplers import METHODS, Method, published_sigmas
+from ..samplers import METHODS, Method, flat, published_sigmas
 from .kit import MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
+PAPER = METHODS["flowdps"]
 SHIFT = 4.0
 """Shift of the published schedule."""
 
 
-def _pull_inputs(method: Method) -> list[io.Input]:
+def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
+    """``levels``: whether the node makes the noise levels itself."""
     inputs: list[io.Input] = [
         io.Combo.Input(
             "preset",
             options=list(method.presets),
             default=method.default,
-            tooltip="tuned: settings chosen by measurement. fast: a sixth less work for FlowDPS,"
-            " at most 0.1 dB worse; for the other methods the same as tuned. published: exactly"
-            " the paper's update.",
+            tooltip=" ".join(f"{name}: {note}." for name, note in method.notes.items()),
         ),
         io.Float.Input(
             "step_scale",
@@ -39,7 +39,20 @@ def _pull_inputs(method: Method) -> list[io.Input]:
             " the picture.",
         ),
     ]
-    if method.inner_steps:
+    if levels and method.has("denoise"):
+        inputs.append(
+            io.Float.Input(
+                "denoise",
+                default=flat(method.preset())["denoise"],
+                min=0.01,
+                max=1.0,
+                step=0.01,
+                tooltip="How much may be invented. 0.1: hardly anything; 0.3: detail that fits;"
+                " 0.6: much; 1: starts from noise alone, with the photo as a guide. Above 0.5, take"
+                " more steps.",
+            )
+        )
+    if method.has("inner_steps"):
         inputs.append(
             io.Int.Input(
                 "inner_steps",
@@ -68,18 +81,19 @@ def _tile_size() -> io.Input:
     )
 
 
-def _steps(default: int = 28) -> io.Input:
+def _steps(default: int, note: str) -> io.Input:
     return io.Int.Input(
         "steps",
         default=default,
         min=1,
         max=1000,
-        tooltip="Number of noise levels. Below 10 the result is coarse; 28 as in the paper; above"
-        " 50 little changes.",
+        tooltip=f"Number of noise levels. {note}",
     )
 
 
-def _memory() -> list[io.Input]:
+def _memory(method: Method) -> list[io.Input]:
+    if not method.gradients:
+        return []
     return [
         io.Combo.Input(
             "memory",
@@ -155,10 +169,10 @@ class _Restore(_Sampler):
                     tooltip="The same seed gives the same picture; another seed gives another"
                     " picture that fits the photo as well.",
                 ),
-                _steps(cls.method.steps),
+                _steps(cls.method.steps, cls.method.steps_note),
                 io.Float.Input(
                     "cfg",
-                    default=2.0,
+                    default=cls.method.cfg,
                     min=0.0,
                     max=30.0,
                     step=0.1,
@@ -166,7 +180,7 @@ class _Restore(_Sampler):
                     " prompt as it is, at half the work; 2: as in the paper; above 5: the prompt"
                     " wins over the photo's own look. Without a negative it is always 1.",
                 ),
-                *_pull_inputs(cls.method),
+                *_pull_inputs(cls.method, levels=True),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
@@ -186,7 +200,7 @@ class _Restore(_Sampler):
                     " built-in schedule.",
                 ),
                 _tile_size(),
-                *_memory(),
+                *_memory(cls.method),
                 _stop(),
             ],
             outputs=[
@@ -221,8 +235,9 @@ class _Restore(_Sampler):
         memory: str = "auto",
         tiny_vae: Any = None,
         stop_at: float = -1.0,
+        denoise: float | None = None,
     ) -> io.NodeOutput:
-        how = chosen(cls.method, preset, step_scale, inner_steps, stop_at)
+        how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         levels = cls.method.levels(how.settings, steps).float() if sigmas is None else sigmas
         return io.NodeOutput(
             *restore(
@@ -251,9 +266,9 @@ class _Object(_Sampler):
             inputs=[
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
                 io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
-                *_pull_inputs(cls.method),
+                *_pull_inputs(cls.method, levels=False),
                 _tile_size(),
-                *_memory(),
+                *_memory(cls.method),
                 _stop(),
             ],
             outputs=[
@@ -275,8 +290,9 @@ class _Object(_Sampler):
         memory: str = "auto",
         tiny_vae: Any = None,
         stop_at: float = -1.0,
+        denoise: float | None = None,
     ) -> io.NodeOutput:
-        how = chosen(cls.method, preset, step_scale, inner_steps, stop_at)
+        how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         limits = Limits(tile_size, memory, tiny_vae)
         return io.NodeOutput(sampler_object(how, measurement, vae, limits))
 
@@ -290,7 +306,7 @@ class FlowDPSSigmas(io.ComfyNode):
             description="The noise levels of the FlowDPS paper, from 1 (noise) to 0 (the picture).",
             search_aliases=["schedule", "scheduler"],
             inputs=[
-                _steps(),
+                _steps(PAPER.steps, PAPER.steps_note),
                 io.Float.Input(
                     "shift",
                     default=SHIFT,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -22,9 +22,18 @@ from ..operators.measurement import rms
 from ..operators.observation import Observation
 from ..operators.randomness import generators
 from ..priors.base import FlowPrior, is_out_of_memory
-from ..priors.comfy import ComfyPrior, check_memory, check_pair, tile_of
+from ..priors.comfy import ComfyPrior, Gradients, check_memory, check_pair, tile_of
 from ..priors.tiling import TiledPrior
-from ..samplers import Method, MethodSettings, Step, Work, check_sigmas, data_consistency, override
+from ..samplers import (
+    Method,
+    MethodSettings,
+    Sample,
+    Step,
+    Work,
+    check_sigmas,
+    data_consistency,
+    override,
+)
 from .checks import check_conditioning, check_latent, start_of
 from .kit import from_images, to_images
 
@@ -38,15 +47,31 @@ class Chosen:
     method: Method
     settings: MethodSettings
 
+    @property
+    def gradients(self) -> Gradients:
+        """The networks that gradients go through."""
+        if self.method.through_model:
+            return "model"
+        return "decoder" if self.settings.gradients else "none"
+
 
 def chosen(
-    method: Method, preset: str, step_scale: float, inner_steps: int = 0, stop_at: float = -1.0
+    method: Method,
+    preset: str,
+    step_scale: float,
+    inner_steps: int = 0,
+    stop_at: float = -1.0,
+    denoise: float | None = None,
 ) -> Chosen:
     """The preset of that name with the user's changes; see :func:`override`."""
     return Chosen(
         method,
         override(
-            method.preset(preset), step_scale=step_scale, inner_steps=inner_steps, stop=stop_at
+            method.preset(preset),
+            step_scale=step_scale,
+            inner_steps=inner_steps,
+            stop=stop_at,
+            denoise=denoise,
         ),
     )
 
@@ -110,12 +135,14 @@ def sampler_object(
     measurement: Measurement | None = None,
     reports: bool = True,
     places: Sequence[int] | None = None,
+    keep: Callable[[Sample], None] | None = None,
 ) -> comfy.samplers.KSAMPLER:
     """A SAMPLER for the host's own sampling nodes, with any guider and any sigmas.
 
     ``measurement`` is the observation bound to the device of the run; None if the device is not
     known yet. With ``reports``, the final residual is written to the log. ``places`` are the
-    positions of the samples in their batch, which choose their noise.
+    positions of the samples in their batch, which choose their noise. ``keep`` receives the result,
+    of which the host passes on the latents only.
     """
     check_memory(limits.memory, vae, limits.tiny_vae)
 
@@ -143,7 +170,7 @@ def sampler_object(
             seen = TiledPrior(prior, tile) if tile else prior
             drawn = generators(extra.get("seed") or 0, "sampling", places or range(len(x)))
             with (
-                prior.session(x.shape, how.method.through_model, tile),
+                prior.session(x.shape, how.gradients, tile),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
             ):
 
@@ -153,9 +180,12 @@ def sampler_object(
                         values = {"i": step.i, "sigma": step.sigma, "sigma_hat": step.sigma}
                         callback({**values, "x": step.denoised, "denoised": step.denoised})
 
-                z = _walk(how, seen, x, levels, problem, drawn, show)
+                result = _walk(how, seen, x, levels, problem, drawn, show)
+                z = result.latents
                 if reports:
                     log.info("%s: %s", how.method.name, left_over(seen, z, problem))
+        if keep is not None:
+            keep(result)
         if not math.isfinite(float(z.sum())):
             raise ValueError(
                 "the restoration is not finite: choose a smaller step_scale, or run the model in"
@@ -174,13 +204,14 @@ def _walk(
     measurement: Measurement,
     generators: Sequence[torch.Generator],
     show: Any,
-) -> Tensor:
+) -> Sample:
     """Run the method, and log how often it called the networks and the operator."""
     work = Work(prior, measurement)
     function = how.method.function
-    z = function(prior, x, levels, work.measurement, how.settings, generators, show)
+    z = Sample.of(function(prior, x, levels, work.measurement, how.settings, generators, show))
     counts = ", ".join(f"{name} {count}" for name, count in work.counted().items())
-    log.info("%s: %s; gradient %s", how.method.name, counts, prior.memory_mode)
+    gradient = f"gradient {prior.memory_mode}" if how.settings.gradients else "no gradient"
+    log.info("%s: %s; %s", how.method.name, counts, gradient)
     return z
 
 
@@ -215,13 +246,21 @@ def restore(
     tile_of(model, vae, samples.shape, limits.tile_size)
     measurement = bound(observation, model.load_device, len(samples))
     places = (walk.latent or {}).get("batch_index")
+    kept: list[Sample] = []
     restored = (
         prompt.guider(model)
         .sample(
             comfy.sample.prepare_noise(samples, walk.seed, places),
             samples,
             sampler_object(
-                how, observation, vae, limits, measurement=measurement, reports=False, places=places
+                how,
+                observation,
+                vae,
+                limits,
+                measurement=measurement,
+                reports=False,
+                places=places,
+                keep=kept.append,
             ),
             walk.sigmas,
             denoise_mask=mask,
@@ -231,10 +270,14 @@ def restore(
         )
         .to(comfy.model_management.intermediate_device())
     )
-    image = _decoded(vae, restored)
-    if mask is None:
-        x = data_consistency(to_images(image).to(measurement.y), measurement, how.settings)
-        image = from_images(x).to(image.device)
+    made = kept[-1].images if kept and mask is None else None
+    if made is None:
+        image = _decoded(vae, restored)
+        if mask is None:
+            x = data_consistency(to_images(image).to(measurement.y), measurement, how.settings)
+            image = from_images(x).to(image.device)
+    else:
+        image = from_images(made).to(restored.device)
     ratio = rms(measurement.residual_ratio(to_images(image)))
     log.info("%s: residual is %.2f times the noise", how.method.name, ratio)
     height, width = observation.image_size

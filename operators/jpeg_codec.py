@@ -10,9 +10,13 @@ from torch import Tensor
 
 from .hadamard import cosine
 from .operator import Operator, Shape
-from .rounding import rounded
+from .rounding import beyond, rounded
 
 Rounding = Callable[[Tensor], Tensor]
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def _byte(x: Tensor, round_: Rounding) -> Tensor:
@@ -49,8 +53,11 @@ class Codec(Operator):
         self._split, self._join = split.to(tables), torch.linalg.inv(split).to(tables)
         self._middle = torch.tensor([0.0, 128.0, 128.0]).view(3, 1, 1).to(tables)
 
-    def _plane(self, x: Tensor, table: Tensor, round_: Rounding) -> Tensor:
+    def _plane(
+        self, x: Tensor, table: Tensor, round_: Rounding, quantise: Rounding | None = None
+    ) -> Tensor:
         """Quantise the DCT of 8 x 8 blocks of planes (N, c, h, w) in 0..255, edges replicated."""
+        quantise = quantise or round_
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
         n, c, tall, wide = x.shape
@@ -59,24 +66,25 @@ class Codec(Operator):
         found = torch.einsum("ij,ncajbk,lk->ncaibl", d, blocks, d)
         steps = table.view(8, 1, 8)
         # Ties are rounded away from zero.
-        found = round_(found * (1 + 2e-6) / steps) * steps
+        found = quantise(found * (1 + 2e-6) / steps) * steps
         back = torch.einsum("ij,ncaibl,lk->ncajbk", d, found, d)
         return _byte(back.reshape(n, c, tall, wide)[..., :height, :width] + 128, round_)
 
-    def _codec(self, x: Tensor, round_: Rounding) -> Tensor:
-        """Compress and decompress x; ``round_`` is applied wherever JPEG rounds."""
+    def _codec(self, x: Tensor, round_: Rounding, quantise: Rounding | None = None) -> Tensor:
+        """Compress and decompress x; ``round_`` is applied wherever JPEG rounds, but ``quantise``,
+        if given, to the coefficients."""
         x = _byte((x + 1) * 127.5, round_)
         if x.shape[1] == 1:
-            return self._plane(x, self._tables[0], round_) / 127.5 - 1
+            return self._plane(x, self._tables[0], round_, quantise) / 127.5 - 1
         height, width = x.shape[2:]
         rows, columns = self._shares
         # Edges are replicated to whole blocks of 8 x 8 chroma values before chroma is averaged.
         grown = (0, -width % (8 * columns), 0, -height % (8 * rows))
         x = torch.einsum("ij,njhw->nihw", self._split, F.pad(x, grown, mode="replicate"))
         x = _byte(x + self._middle, round_)
-        luma = self._plane(x[:, :1, :height, :width], self._tables[0], round_)
+        luma = self._plane(x[:, :1, :height, :width], self._tables[0], round_, quantise)
         chroma = _byte(_tilted(F.avg_pool2d(x[:, 1:], self._shares), -1 / 8), round_)
-        chroma = self._plane(chroma, self._tables[1], round_)
+        chroma = self._plane(chroma, self._tables[1], round_, quantise)
         chroma = chroma[..., : -(-height // rows), : -(-width // columns)]
         if self._shares != (1, 1):
             # Triangle filter ("fancy upsampling"), as in libjpeg.
@@ -88,3 +96,27 @@ class Codec(Operator):
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._codec(x, rounded)
+
+    @property
+    def rounds(self) -> bool:
+        return True
+
+    def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        """What the coefficients of x lie beyond the intervals of those of y, decompressed."""
+        targets: list[Tensor] = []
+
+        def keep(found: Tensor) -> Tensor:
+            targets.append(found.round())
+            return targets[-1]
+
+        with torch.no_grad():
+            self._codec(y, rounded, keep)
+            same = iter(list(targets))
+            nothing = self._codec(y, _as_it_is, lambda _: next(same))
+        wanted = iter(targets)
+
+        def apart(found: Tensor) -> Tensor:
+            target = next(wanted)
+            return target + beyond(found, target, 0.5)
+
+        return self._codec(x, _as_it_is, apart) - nothing

@@ -13,6 +13,7 @@ from .linear.linear_operator import LinearOperator
 from .operator import Operator
 from .randomness import standard_normal
 
+ROUNDED = 1 / 6
 SMALLEST_NOISE = 0.005
 """Lower limit of noise levels used as divisors; rounding to 8 bits alone has 0.002."""
 
@@ -45,6 +46,16 @@ class Measurement:
     def floored_noise_level(self) -> float:
         """The noise level, but at least ``SMALLEST_NOISE``, for use as a divisor."""
         return max(self.noise_level, SMALLEST_NOISE)
+
+    @property
+    def misfit_level(self) -> float:
+        """Standard deviation of the misfit at the true image, for use as a divisor.
+
+        The floored noise level; but where the operator rounds, most of the noise level stands for
+        the rounding, which the misfit leaves out.
+        """
+        share = ROUNDED if self.operator.rounds else 1.0
+        return max(share * self.noise_level, SMALLEST_NOISE)
 
     @property
     def measured(self) -> Tensor | None:

@@ -27,6 +27,16 @@ class Operator(ABC):
         """A x: (N, *in_shape) to (N, *out_shape)."""
         return self._forward(self._checked(x, self.in_shape, "image"))
 
+    def misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        """How far images ``x`` are from a measurement ``y``: (N, *out_shape), differentiable.
+
+        A x − y; but an operator that rounds does not tell values apart that it rounds alike, and
+        counts only what lies beyond the interval that is rounded to y. Where it is 0, x is
+        consistent with y.
+        """
+        x = self._checked(x, self.in_shape, "image")
+        return self._misfit(x, self._checked(y, self.out_shape, "measurement"))
+
     def picture(self, y: Tensor) -> Tensor:
         """The measurement ``y`` (N, *out_shape), or a residual, as a picture (N, C, h, w): a single
         channel is repeated to three, and values that were not measured are 0.
@@ -37,6 +47,11 @@ class Operator(ABC):
     def measured(self) -> Tensor | None:
         """Bool (1, *out_shape), False where a measurement has no value; None: True everywhere."""
         return None
+
+    @property
+    def rounds(self) -> bool:
+        """Whether A rounds, so that the misfit is 0 in an interval around A x = y."""
+        return False
 
     def __matmul__(self, other: Operator) -> Operator:
         """``(a @ b).A(x)`` is ``a.A(b.A(x))``."""
@@ -52,6 +67,9 @@ class Operator(ABC):
 
     def _picture(self, y: Tensor) -> Tensor:
         return y
+
+    def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._forward(x) - y
 
     @abstractmethod
     def _forward(self, x: Tensor) -> Tensor: ...
@@ -76,6 +94,9 @@ class Composition(Operator):
     def _forward(self, x: Tensor) -> Tensor:
         return self.outer.A(self.inner.A(x))
 
+    def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.outer.misfit(self.inner.A(x), y)
+
     def _picture(self, y: Tensor) -> Tensor:
         # An outer operator that keeps the shape, such as a mask, uses the picture of the inner one.
         last = self.inner if self.outer.in_shape == self.outer.out_shape else self.outer
@@ -84,3 +105,7 @@ class Composition(Operator):
     @property
     def measured(self) -> Tensor | None:
         return self.outer.measured
+
+    @property
+    def rounds(self) -> bool:
+        return self.outer.rounds or self.inner.rounds

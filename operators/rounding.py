@@ -19,6 +19,12 @@ def rounded(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
+def beyond(x: Tensor, target: Tensor, half: float) -> Tensor:
+    """What of x lies farther than ``half`` from ``target``: 0 in between."""
+    apart = x - target
+    return apart - apart.clamp(-half, half)
+
+
 class _Quantise(Operator):
     def __init__(self, shape: Shape, levels: int):
         super().__init__(shape, shape)
@@ -27,6 +33,16 @@ class _Quantise(Operator):
     def _forward(self, x: Tensor) -> Tensor:
         y = rounded((x + 1) * self._half) / self._half - 1
         return y + (y.clamp(-1, 1) - y).detach()
+
+    @property
+    def rounds(self) -> bool:
+        return True
+
+    def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        # The outer intervals have no end.
+        ends = 1 + 0.5 / self._half
+        x = x + ((x.clamp(-ends, ends) - x) * (y.abs() > 1 - 0.5 / self._half)).detach()
+        return beyond(x, y, 0.5 / self._half)
 
 
 class _Cut(torch.autograd.Function):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from .error_spectrum import ErrorSpectrum
+
 if TYPE_CHECKING:
     from .tiling import Tile
 
@@ -88,6 +90,10 @@ class FlowPrior(Protocol):
     """Longest image side in pixels that the model's positional embedding covers; may be inf."""
     usual: int
     """Side in pixels of the model's training images."""
+    error_spectrum: ErrorSpectrum | None
+    """How its decoded estimates err; None where it was not measured."""
+    movable: bool
+    """Whether flipped and shifted images are as good: not where conditioning has a place."""
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean ``z − σ v`` of the data given ``z`` at noise level ``sigma``.
@@ -143,6 +149,8 @@ class BasePrior:
 
     largest: float = math.inf
     usual: int = SIDE
+    error_spectrum: ErrorSpectrum | None = None
+    movable: bool = True
 
     def __init__(self) -> None:
         self.passes = network_passes()

@@ -8,7 +8,7 @@ import copy
 import math
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import comfy.ldm.modules.attention
 import comfy.model_management
@@ -18,17 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from .base import SIDE, BasePrior
-from .comfy_tiles import Hints, controls_of, cut_conditions
+from .comfy_tiles import Hints, controls_of, cut_conditions, is_placed
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.inference_mode import differentiable, without_inference_mode
 from .gradients.modes import DecoderGradient, check_mode
 from .tiling import Tile, cells_of, side_of
 
+Gradients = Literal["none", "decoder", "model"]
+"""The networks that gradients of a run go through: with the model, decoder and encoder as well."""
 FULL, KEPT = (6.5, 1.8), (1.3, 0.8)
 """Memory of a gradient pass of transformer and encoder, relative to the host's estimate for a pass
 without gradient: full, and with checkpointed blocks (``benchmarks/memory.py``, SD3)."""
 USUAL = "flowdps_usual_side"
 """Name of a ModelPatcher's attachment: side in pixels of the training images, if not 1024."""
+SPECTRUM = "flowdps_error_spectrum"
+"""Name of a ModelPatcher's attachment: its ``ErrorSpectrum``, where it was measured."""
 WHOLE_IMAGES = 12
 """Float32 tensors of the whole image's size that are alive in a tiled sampling step."""
 
@@ -171,27 +175,33 @@ class ComfyPrior(BasePrior):
         self.decoder_gradient = DecoderGradient(vae.first_stage_model, tiny=tiny)
         mask = self.extra_args.get("denoise_mask")
         self._mask = None if mask is None else mask.clone()
+        self.movable = mask is None and not is_placed(
+            self.guider.conds, (like.shape[-2], like.shape[-1])
+        )
+        self.error_spectrum = patcher.get_attachment(SPECTRUM)
         self._hints = Hints(_resize)
 
     @contextlib.contextmanager
-    def session(self, shape: Sequence[int], through_model: bool, tile: int = 0) -> Iterator[None]:
+    def session(self, shape: Sequence[int], gradients: Gradients, tile: int = 0) -> Iterator[None]:
         """Context of one run on latents of ``shape``: loads the models, reserves memory and makes
-        the modules differentiable.
+        the modules differentiable, unless there are no gradients: then they serve as they are.
 
-        ``through_model``: gradients also go through MODEL, as in PSLD. ``tile``: side of the tiles
-        in cells; 0 for no tiling.
+        ``tile``: side of the tiles in cells; 0 for no tiling.
         """
         if tile:
             one = (*shape[:-2], *(min(n, tile) for n in shape[-2:]))
             pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
-            self._load(one, through_model, WHOLE_IMAGES * 3 * 4 * pixels)
+            self._load(one, gradients, WHOLE_IMAGES * 3 * 4 * pixels)
         else:
-            self._load(shape, through_model)
+            self._load(shape, gradients)
+        if gradients == "none":
+            yield
+            return
         modules: list[nn.Module] = [self.vae.first_stage_model]
         if self.tiny_vae is not None:
             modules.append(self.tiny_vae.first_stage_model)
         with contextlib.ExitStack() as stack:
-            if through_model:
+            if gradients == "model":
                 self.decoder_gradient.blocks = [
                     *transformer_blocks(self.base.diffusion_model),
                     *encoder_blocks(_encoder(self.vae.first_stage_model)),
@@ -223,20 +233,20 @@ class ComfyPrior(BasePrior):
                 if name in held:
                     setattr(self.model, name, held[name])
 
-    def _load(self, shape: Sequence[int], through_model: bool, also_used: float = 0.0) -> None:
+    def _load(self, shape: Sequence[int], gradients: Gradients, also_used: float = 0.0) -> None:
         """Load model and autoencoder, with free memory for one step; choose the memory mode."""
         vae, one = self.vae, (1, *shape[1:])
         pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
         size = vae.vae_dtype.itemsize
         # The host's estimate for decoding is about the memory of the checkpointed gradient.
         memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
-        if self.memory != "auto":
+        if self.memory != "auto" and gradients != "none":
             memory = self.decoder_gradient.needs(
                 self.decoder_gradient.take(self.memory), pixels, size
             )
         memory += also_used
         kept = more = 0.0
-        if through_model:
+        if gradients == "model":
             image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
             passes = (
                 self.base.memory_required([2 * shape[0], *shape[1:]]),
@@ -303,7 +313,13 @@ class ComfyPrior(BasePrior):
         raw = self._format.process_out(z)
         if vae.latent_dim == 2 and raw.ndim == 5:
             raw = raw[:, :, 0]
-        x = vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype))
+        raw = raw.to(vae.device, vae.vae_dtype)
+        if raw.requires_grad and torch.is_grad_enabled():
+            x = vae.first_stage_model.decode(raw)
+        else:
+            with torch.inference_mode():
+                x = vae.first_stage_model.decode(raw)
+            x = x.clone()
         return self.passes.note("decoder", (x[:, :, 0] if x.ndim == 5 else x).to(z))
 
     def moments(self, x: Tensor) -> tuple[Tensor, None]:
@@ -315,7 +331,13 @@ class ComfyPrior(BasePrior):
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
         if self.vae.latent_dim == 3:
             pixels = pixels.unsqueeze(2)
-        z = self._format.process_in(self.vae.first_stage_model.encode(pixels).to(x))
+        if pixels.requires_grad and torch.is_grad_enabled():
+            z = self.vae.first_stage_model.encode(pixels)
+        else:
+            with torch.inference_mode():
+                z = self.vae.first_stage_model.encode(pixels)
+            z = z.clone()
+        z = self._format.process_in(z.to(x))
         mean = z.unsqueeze(2) if self._video and z.ndim == 4 else z
         return self.passes.note("encoder", mean), None
 

@@ -68,6 +68,18 @@ def cut_conditions(groups: dict[str, Any], tile: Tile) -> dict[str, Any]:
     }
 
 
+def is_placed(groups: dict[str, Any], cells: tuple[int, int]) -> bool:
+    """Whether any condition of a guider depends on the position in latents of ``cells``."""
+    whole = Tile(0, 0, *cells, cells)
+    for condition in (each for group in groups.values() for each in group or ()):
+        if any(condition.get(name) is not None for name in ("control", "area", "mask", "gligen")):
+            return True
+        inputs = (condition.get("model_conds") or {}).values()
+        if any(_is_spatial(getattr(each, "cond", None), whole) for each in inputs):
+            return True
+    return False
+
+
 def controls_of(groups: dict[str, Any]) -> list[Any]:
     """All control networks of a guider's conditions, chained ones included, without duplicates."""
     found: dict[int, Any] = {}

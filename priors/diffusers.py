@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import BasePrior, is_out_of_memory
+from .error_spectrum import ErrorSpectrum
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.modes import DecoderGradient, check_mode, free_memory
 from .prune import prune
@@ -378,6 +379,9 @@ def load_prior(
     config: folder or hub id in diffusers' layout for parts that a single file lacks: the text
         encoders and, if need be, the autoencoder.
 
+    The error spectrum is read from NAME.spectrum.json beside a file NAME.safetensors, if it is
+    there.
+
     Raises ValueError, in one sentence, for anything but a complete SD3 model.
     """
     if not (math.isfinite(cfg) and cfg >= 0):
@@ -473,4 +477,5 @@ def load_prior(
     )
     if path == DEMO_PRIOR:
         prior.usual = DEMO_SIDE
+    prior.error_spectrum = ErrorSpectrum.beside(path)
     return prior

@@ -170,6 +170,7 @@ class TiledPrior:
         self.passes = inner.passes
         self.largest: float = LARGEST
         self.usual = inner.usual
+        self.error_spectrum, self.movable = inner.error_spectrum, inner.movable
 
     def tiles(self, height: int, width: int) -> list[Tile]:
         """The tiles of latents of ``height`` x ``width`` cells, row by row."""

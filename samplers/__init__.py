@@ -15,7 +15,9 @@ from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
 from .method import Callback, Sample, Step
 from .noise import randn_like
+from .pixel_step import PixelStep
 from .psld import PSLDSettings, psld
+from .refine import RefineSettings, VariationFinish, refine
 from .registry import METHODS, PRESETS, Method, method_named, preset
 from .schedule import check_sigmas, published_sigmas
 from .settings import MethodSettings, flat, override, with_values
@@ -63,8 +65,11 @@ __all__ = [
     "MethodSettings",
     "PSLDSettings",
     "PixelCorrection",
+    "PixelStep",
+    "RefineSettings",
     "Sample",
     "Step",
+    "VariationFinish",
     "Work",
     "check_sigmas",
     "data_consistency",
@@ -78,6 +83,7 @@ __all__ = [
     "psld",
     "published_sigmas",
     "randn_like",
+    "refine",
     "sample",
     "start",
     "with_values",

@@ -37,6 +37,11 @@ class DataStepSettings(Protocol):
         """Whether the step is nonzero; otherwise sampling ignores the measurement."""
         ...
 
+    @property
+    def gradients(self) -> bool:
+        """Whether the step takes gradients through the decoder."""
+        ...
+
     def scaled(self, factor: float) -> DataStepSettings:
         """The same settings with the step multiplied by ``factor``; 0 makes it inactive."""
         ...

@@ -62,6 +62,11 @@ class GradientStep:
         """Whether the step size is above 0."""
         return self.step_size > 0
 
+    @property
+    def gradients(self) -> bool:
+        """True: the step takes gradients through the decoder."""
+        return True
+
     def scaled(self, factor: float) -> Self:
         """The same settings with the step size multiplied by ``factor``."""
         return dataclasses.replace(self, step_size=self.step_size * factor)

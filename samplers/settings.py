@@ -18,11 +18,16 @@ class MethodSettings:
     """Settings of every method; subclasses add those of one method.
 
     data_step: the update towards the measurement.
-    finish: the final correction of the decoded image.
+    finish: the final correction of the decoded image, a ``PixelCorrection`` for most methods.
     """
 
     data_step: DataStepSettings
-    finish: PixelCorrection = field(default_factory=PixelCorrection)
+    finish: Any = field(default_factory=PixelCorrection)
+
+    @property
+    def gradients(self) -> bool:
+        """Whether a run takes gradients through the decoder."""
+        return self.data_step.gradients
 
 
 M = TypeVar("M", bound=MethodSettings)
@@ -68,6 +73,7 @@ def override(
     step_scale: float = 1.0,
     inner_steps: int | None = None,
     stop: float | None = None,
+    denoise: float | None = None,
 ) -> M:
     """A preset with the user's choices, as of the command line and the nodes.
 
@@ -75,8 +81,9 @@ def override(
     inner_steps: steps per noise level; None or 0 keeps the preset's.
     stop: ratio of residual to noise at which the data steps end, 0 for never; None or -1 keeps the
         preset's.
+    denoise: first noise level of a refinement; None keeps the preset's.
 
-    Raises ValueError for values out of range, and for inner steps if the method has none.
+    Raises ValueError for values out of range, and for what the method does not have.
     """
     at_least(0, step_scale=step_scale)
     settings = dataclasses.replace(settings, data_step=settings.data_step.scaled(step_scale))
@@ -87,6 +94,13 @@ def override(
                 " out, or choose flowdps"
             )
         settings = with_values(settings, inner_steps=inner_steps)
+    if denoise is not None:
+        if "denoise" not in flat(settings):
+            raise ValueError(
+                f"denoise is {denoise} and {type(settings).__name__} has none, as it starts from"
+                " noise: leave it out, or choose refine"
+            )
+        settings = with_values(settings, denoise=denoise)
     if stop is not None and stop != -1:
         if not stop >= 0:
             raise ValueError(

@@ -20,6 +20,13 @@ class _Counted(Operator):
     def A(self, x: Tensor) -> Tensor:
         return self._passes.note("A", self._inner.A(x))
 
+    @property
+    def rounds(self) -> bool:
+        return self._inner.rounds
+
+    def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._passes.note("A", self._inner.misfit(x, y))
+
     def picture(self, y: Tensor) -> Tensor:
         return self._inner.picture(y)
 
@@ -34,6 +41,10 @@ class _Counted(Operator):
 class _CountedLinear(_Counted, LinearOperator):
     linear = True
     _inner: LinearOperator
+
+    @property
+    def iterative(self) -> bool:
+        return self._inner.iterative
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self._passes.note("adjoint", self._inner.adjoint(y))

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "benchmarks": LIBRARY,
     "restoration": ("estimation", "samplers", "operators", "priors"),
     "estimation": ("operators",),
-    "samplers": ("operators", "priors.base"),
+    "samplers": ("operators", "priors.base", "priors.error_spectrum"),
     "operators": (),
     "priors": ("operators.randomness",),
     "training": ("priors",),

@@ -23,7 +23,7 @@ from ..operators.chain import Chain
 from ..operators.degradation import Degradation
 from ..operators.recipe import Recipe
 from ..operators.registry import DEGRADATIONS, REGISTRY, TASKS, meanings
-from ..samplers.registry import METHODS
+from ..samplers.registry import METHODS, Method
 from ..samplers.settings import flat
 from . import sampler_pages
 from .schemas import schemas
@@ -164,6 +164,12 @@ def degradation_nodes() -> str:
     return table(("node", "what it says"), *rows)
 
 
+def _gradients(row: Method) -> str:
+    if row.through_model:
+        return "decoder, encoder, model"
+    return "decoder" if row.preset().gradients else "none"
+
+
 def methods() -> str:
     """All methods of the registry."""
     rows = (
@@ -172,7 +178,7 @@ def methods() -> str:
             row.title,
             row.about,
             f"`{row.settings.__name__}`",
-            "decoder, encoder, model" if row.through_model else "decoder",
+            _gradients(row),
         )
         for row in METHODS.values()
     )

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..samplers.registry import Method
 
 TEMPLATES = Path(__file__).with_name("templates")
-SAME = "`fast`: the same, since nothing can be left out of this method."
-FEWER = "`fast`: fewer steps at high noise, at most 0.1 dB worse where it was measured."
+ONLY = {
+    "inner_steps": lambda method: method.has("inner_steps"),
+    "denoise": lambda method: method.has("denoise"),
+    "memory": lambda method: method.gradients,
+    "tiny_vae": lambda method: method.gradients,
+}
+"""The inputs that only some methods have, and the messages that are about them."""
+
+
+def _left_out(line: str, method: Method) -> bool:
+    return any(
+        re.match(rf"- \*\*(\"[^*]*)?{name}\b", line) and not has(method)
+        for name, has in ONLY.items()
+    )
+
+
+def listed(names: list[str]) -> str:
+    """Names as code in a sentence: a, b or c."""
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _filled(template: str, method: Method) -> str:
     text = (TEMPLATES / template).read_text(encoding="utf-8").rstrip()
-    lines = text.splitlines()
-    if not method.inner_steps:
-        lines = [line for line in lines if not line.startswith("- **inner_steps**")]
+    lines = [line for line in text.splitlines() if not _left_out(line, method)]
+    notes = " ".join(f"`{name}`: {note}." for name, note in method.notes.items())
+    memory = "Choose a smaller `tile_size`, a smaller picture or a smaller batch."
+    if method.gradients:
+        memory = (
+            "the gradient through the VAE needs more memory than a plain decode. Choose `memory` ="
+            " `strips` or a smaller `tile_size`, a smaller picture or a smaller batch."
+        )
     words = {
         "{title}": method.title,
-        "{fast}": SAME if method.preset("fast") == method.preset() else FEWER,
-        "{more}": "inner_steps" if method.inner_steps else "step_scale",
+        "{presets}": f"{listed(list(method.presets))}, default `{method.default}`",
+        "{notes}": notes,
+        "{steps}": str(method.steps),
+        "{levels}": method.steps_note,
+        "{cfg}": f"{method.cfg:g}",
+        "{more}": "inner_steps" if method.has("inner_steps") else "step_scale",
+        "{memory}": memory,
     }
     text = "\n".join(lines)
     for word, value in words.items():

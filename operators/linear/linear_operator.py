@@ -138,6 +138,11 @@ class LinearOperator(Operator):
         z = self._checked(z, self.in_shape, "image")
         return z, self._checked(y, self.out_shape, "measurement")
 
+    @property
+    def iterative(self) -> bool:
+        """Whether the prox has no closed form, so that one takes many applications of A."""
+        return type(self)._prox is LinearOperator._prox
+
     @overload
     def __matmul__(self, other: LinearOperator) -> Composed: ...
     @overload

@@ -315,7 +315,9 @@ def test_every_pass_is_told_where_it_is():
     assert prior.at is None
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [name for name, row in METHODS.items() if "published" in row.presets]
+)
 def test_samplers_run_on_sizes_that_nothing_divides(method):
     """Without coupling the whole run is the same with tiles and without."""
     recipe = GaussianBlur(3, sigma=1.0)

@@ -7,7 +7,6 @@ import torch
 from comfyui_flowdps.operators import AveragePool, GaussianBlur, Identity, Mask, Measurement
 from comfyui_flowdps.priors.base import BasePrior
 from comfyui_flowdps.samplers import (
-    METHODS,
     data_consistency,
     override,
     preset,
@@ -16,6 +15,8 @@ from comfyui_flowdps.samplers import (
     with_values,
 )
 from comfyui_flowdps.samplers.discrepancy import towards
+
+from .cases import CASES
 
 MEAN, SPREAD = 0.3, 0.8
 
@@ -85,7 +86,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CASES)
 def test_nothing_is_fitted_beyond_the_noise(method, recipe):
     """What tuned settings push far below the noise ends at it; what stays above is left alone."""
     measurement = problem(recipe)
@@ -106,7 +107,7 @@ def test_without_stop_something_is():
     assert bool((ratios(found, measurement) < 0.8).all())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CASES)
 def test_a_stop_that_is_never_reached_changes_no_bit_of_the_latents(method):
     """Where no move is so long that it jumps over it."""
     measurement = problem(RECIPES["pool"])
@@ -117,7 +118,7 @@ def test_a_stop_that_is_never_reached_changes_no_bit_of_the_latents(method):
     assert torch.equal(plain, never)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CASES)
 def test_batch_mates_do_not_matter(method):
     """A mate that rests early, or never, is of no influence."""
     measurement = problem(RECIPES["identity"])

@@ -560,7 +560,7 @@ class Gradient(_Fresh):
                     clone, gradients._clone = gradients._clone, lambda weight, *_, **__: weight
                     stack.callback(setattr, gradients, "_clone", clone)
                 loss = library.DataLoss(prior, there, "norm")
-                stack.enter_context(prior.session(x.shape, through_model=through == "model"))
+                stack.enter_context(prior.session(x.shape, through))
                 if mode and prior.decoder_gradient.take(mode) != mode:
                     raise ValueError(f"this decoder has no memory mode {mode}")
                 if through == "decoder":
@@ -637,7 +637,7 @@ class TilePass(_Fresh):
             with torch.inference_mode(False), torch.no_grad():
                 prior = ours("priors.comfy").ComfyPrior(denoiser, vae, given["extra_args"], x)
                 with contextlib.ExitStack() as stack:
-                    stack.enter_context(prior.session(x.shape, through_model=True))
+                    stack.enter_context(prior.session(x.shape, "model"))
                     z = x.clone() if alone else place.of(x).clone()
                     if not alone:
                         stack.enter_context(prior.within(place))

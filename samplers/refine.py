@@ -1,0 +1,198 @@
+"""Refinement of a classical restoration by a few low noise levels, without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..operators import LinearOperator, Measurement
+from ..priors.base import FlowPrior
+from .checks import at_least
+from .discrepancy import towards
+from .fill import filled
+from .method import Callback, Sample, Step
+from .noise import randn_like
+from .pixel_step import PixelStep
+from .resolution import resolution
+from .schedule import noise_levels
+from .settings import MethodSettings
+from .variation import regularised
+from .views import consensus, views
+
+MOST_VIEWS = 4
+UNEVEN = 0.2
+"""Relative spread of the resolution from which on pixels count as missing."""
+SMOOTH = 0.03
+"""Weight of the smooth surface in the classical start, where hardly any pixel is known."""
+
+
+@dataclass(frozen=True)
+class VariationFinish:
+    """Settings of the classical start and of the final correction of ``refine``.
+
+    With the noise level σₙ and the share f of a pixel that the measurement determines
+    (``resolution``), total variation has the strength λ = ``strength`` σₙ √f (1 + f⁸), f averaged
+    over the image. The final image may differ from the model's by τ = min(1, ``freedom`` /
+    (1 − f)²), pixel by pixel.
+
+    strength, freedom: as above; a ``freedom`` of 0 keeps the model's image.
+    iterations: of the solver, for start and end each.
+
+    Raises ValueError for values out of range.
+    """
+
+    strength: float = 0.8
+    freedom: float = 0.12
+    iterations: int = 60
+
+    def __post_init__(self) -> None:
+        at_least(0, strength=self.strength, freedom=self.freedom)
+        at_least(1, iterations=self.iterations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineSettings(MethodSettings):
+    """Settings of ``refine``.
+
+    data_step: a ``PixelStep``. finish: a ``VariationFinish``.
+    denoise: the first noise level, above 0 to 1. The higher, the more is invented; 1 starts from
+        noise alone.
+    last: the last noise level; below it a latent model errs as much as its autoencoder.
+    views: flips and shifts in which the image is seen, 1 to 4; their mean is what the measurement
+        is compared with.
+    pairs: pairs of opposite noises per noise level and view, over which the denoised latents are
+        averaged.
+
+    Raises ValueError for values out of range.
+    """
+
+    data_step: PixelStep = field(default_factory=PixelStep)
+    finish: VariationFinish = field(default_factory=VariationFinish)
+    denoise: float = 0.3
+    last: float = 0.1
+    views: int = 2
+    pairs: int = 2
+
+    def __post_init__(self) -> None:
+        at_least(1, views=self.views, pairs=self.pairs)
+        if self.views > MOST_VIEWS:
+            raise ValueError(f"views is {self.views}; expected 1 to {MOST_VIEWS}")
+        if not 0 < self.denoise <= 1:
+            raise ValueError(f"denoise is {self.denoise}; expected a number above 0 and up to 1")
+        if not 0 < self.last <= 1:
+            raise ValueError(f"last is {self.last}; expected a number above 0 and up to 1")
+
+
+def refine_levels(settings: RefineSettings, steps: int) -> Tensor:
+    """Noise levels (steps + 1,), evenly spaced from ``denoise`` to ``last``, and 0.
+
+    A single one is ``denoise``; with a ``denoise`` below ``last``, they go on to half of it.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; expected at least 1")
+    end = min(settings.last, settings.denoise if steps == 1 else settings.denoise / 2)
+    levels = torch.linspace(settings.denoise, end, steps, dtype=torch.float64)
+    return torch.cat([levels, levels.new_zeros(1)])
+
+
+@torch.no_grad()
+def classical(measurement: Measurement, finish: VariationFinish) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N, C, H, W) by total variation, its strength, and the resolution (1, C, H, W)."""
+    known = resolution(measurement)
+    f = known.mean()
+    strength = finish.strength * measurement.misfit_level * f.sqrt() * (1 + f**8)
+    operator, y = measurement.operator, measurement.y
+    weight: Tensor | float = 0.0
+    if isinstance(operator, LinearOperator):
+        begin = operator.prox(torch.zeros(len(y), *operator.in_shape).to(y), y, 100.0)
+        if float(known.std()) > UNEVEN * float(known.mean()):
+            # Pixels are missing. Single ones among many would be spikes that have no variation to
+            # speak of, so that these stay near the smooth surface.
+            part = known / known.max()
+            begin = filled(begin, part)
+            weight = SMOOTH * (1 - part.mean()) ** 8 * (1 - part)
+    else:
+        begin = operator.picture(y)
+    image = regularised(measurement, strength, begin, weight, finish.iterations)
+    return image, strength, known
+
+
+@torch.no_grad()
+def refine(
+    prior: FlowPrior,
+    z: Tensor,
+    sigmas: Tensor,
+    measurement: Measurement,
+    settings: RefineSettings,
+    generators: Sequence[torch.Generator],
+    callback: Callback | None = None,
+) -> Sample:
+    """Restorations from a classical one at the noise levels ``sigmas``; ``z`` is not used but for
+    its precision.
+
+    At every noise level σ, in every view: noise is added to the latents and removed by the model,
+    averaged over opposite noises. The decoded images are averaged over the views, corrected
+    towards the measurement in pixels (``PixelProx``), and the latents of every view move by the
+    difference of two encodings, in which the autoencoder's own error cancels. The last mean is
+    corrected by total variation (``VariationFinish``). Encodings are means. The images of the
+    result are final; its latents decode to nearly the same.
+    """
+    step, finish = settings.data_step, settings.finish
+    image, strength, known = classical(measurement, finish)
+    image = image.to(z)
+    seen = views(settings.views if prior.movable else 1, prior.stride)
+    latents = [prior.encode(view.of(image)) for view in seen]
+    correct = step.prox(prior, measurement)
+    total = len(sigmas) - 1
+    mean = image
+    for i, s, s_next in noise_levels(sigmas):
+        estimates = [_denoised(prior, each, s, settings.pairs, generators) for each in latents]
+        images = [prior.decode(each).to(z) for each in estimates]
+        mean = consensus(seen, images)
+        latents = estimates
+        if s_next > 0 and step.active:
+            wanted = correct(mean, s)
+            latents = [
+                z0 + prior.encode(view.of(wanted)) - prior.encode(x)
+                for z0, view, x in zip(estimates, seen, images, strict=True)
+            ]
+        if callback:
+            misfit = measurement.operator.misfit(mean, measurement.y.to(mean))
+            loss = misfit.square().flatten(1).sum(1) / (2 * measurement.misfit_level**2)
+            callback(Step(i, total, s, latents[0], loss))
+    final = _finished(mean, measurement, settings, strength, known)
+    return Sample(latents[0] + prior.encode(final) - prior.encode(mean), final)
+
+
+def _denoised(
+    prior: FlowPrior, z: Tensor, sigma: float, pairs: int, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """The mean estimate of the clean latents, over pairs of opposite noises added to z."""
+    total = torch.zeros_like(z)
+    for _ in range(pairs):
+        noise = randn_like(z, generators)
+        for sign in (1, -1):
+            total = total + prior.denoise((1 - sigma) * z + sign * sigma * noise, sigma)
+    return total / (2 * pairs)
+
+
+def _finished(
+    mean: Tensor,
+    measurement: Measurement,
+    settings: RefineSettings,
+    strength: Tensor,
+    known: Tensor,
+) -> Tensor:
+    """The model's images with what the measurement knows better."""
+    finish, step = settings.finish, settings.data_step
+    if not (finish.freedom and step.active):
+        return mean
+    freedom = (finish.freedom / (1 - known).square().clamp(min=1e-6)).clamp(max=1)
+    weight = measurement.misfit_level**2 / freedom.square() / step.weight
+    final = regularised(measurement, strength, mean, weight, finish.iterations)
+    if step.stop:
+        return towards(mean, final, step.stop, measurement)
+    return final

@@ -1,0 +1,120 @@
+"""The correction in pixels, against dense matrices and against itself."""
+
+import math
+
+import pytest
+import torch
+from comfyui_flowdps.operators import (
+    AveragePool,
+    Clip,
+    GaussianBlur,
+    Identity,
+    Jpeg,
+    Measurement,
+    Quantise,
+)
+from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
+from comfyui_flowdps.samplers import PixelStep
+from comfyui_flowdps.samplers.pixel_prox import WHITE, PixelProx
+from comfyui_flowdps.samplers.schedule import posterior_deviation
+
+from .test_samplers import CurvedPrior
+
+FALLING = ErrorSpectrum(
+    (0.1, 1.0),
+    tuple(tuple(s * 0.02 * math.exp(-0.3 * k) for k in range(BINS)) for s in (1.0, 3.0)),
+)
+SIZE = (3, 4, 6)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def problem(recipe, count=2, size=SIZE, noise=0.2):
+    operator = recipe.bind(size, dtype=torch.float64)
+    y = operator.A(0.5 * drawn(count, *size))
+    return Measurement(y + noise * drawn(*y.shape, seed=1), operator, noise)
+
+
+def matrix_of(function, shape):
+    basis = torch.eye(math.prod(shape), dtype=torch.float64).view(-1, *shape)
+    return function(basis).flatten(1).T
+
+
+@pytest.mark.parametrize(
+    "recipe", [Identity(), AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str
+)
+@pytest.mark.parametrize("spectrum", [FALLING, None], ids=["coloured", "white"])
+def test_a_linear_correction_is_the_posterior_mean(recipe, spectrum):
+    measurement, x, sigma = problem(recipe), drawn(2, *SIZE, seed=2), 0.4
+    prox = PixelProx(measurement, spectrum, trust=1.5, weight=2.0)
+    cov = matrix_of(prox._covariance(x, sigma, 1.0), SIZE)
+    torch.testing.assert_close(cov, cov.T)
+    assert float(torch.linalg.eigvalsh(cov).min()) > 0
+    a = matrix_of(measurement.operator.A, SIZE)
+    gain = cov @ a.T @ torch.linalg.inv(a @ cov @ a.T + 0.2**2 / 2 * torch.eye(len(a)).double())
+    rest = measurement.y - measurement.operator.A(x)
+    want = x + (rest.flatten(1) @ gain.T).view_as(x)
+    torch.testing.assert_close(prox(x, sigma), want, atol=1e-4, rtol=0)
+
+
+def test_the_covariance_is_that_of_the_spectrum():
+    """The variance of a pixel is the mean of the density; without a spectrum, C is white."""
+    prox = PixelProx(problem(Identity(), size=(3, 16, 16)), FALLING, trust=2.0)
+    x = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
+    cov = matrix_of(prox._covariance(x, 1.0, 1.0), (3, 16, 16))
+    ones = prox._covariance(x, 1.0, 1.0)(x + 1)
+    torch.testing.assert_close(ones, (x + 1) * 2 * 3 * 0.02)
+    rows, columns = torch.arange(16)[:, None] / 32, torch.arange(16) / 32
+    place = (torch.hypot(rows, columns) / math.sqrt(0.5) * BINS - 0.5).clamp(0, BINS - 1)
+    # Logarithms that are linear in the frequency are interpolated without error.
+    want = 0.12 * (-0.3 * place.double()).exp().mean()
+    torch.testing.assert_close(cov.diagonal().mean(), want, atol=0, rtol=1e-4)
+    white = PixelProx(problem(Identity()), trust=2.0)
+    factor = 2 * (WHITE * posterior_deviation(0.3)) ** 2
+    torch.testing.assert_close(white._covariance(x, 0.3, 1.0)(x + 1), (x + 1) * factor)
+
+
+@pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)
+def test_descent_finds_what_is_known_in_closed_form(recipe):
+    measurement, x = problem(recipe), drawn(2, *SIZE, seed=2)
+    prox = PixelProx(measurement, FALLING)
+    root = prox._covariance(x, 0.4, 0.5)
+    got = prox._descent(measurement.operator, x, measurement.y, root)
+    torch.testing.assert_close(got, prox(x, 0.4), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "recipe", [Jpeg(20), Jpeg(30, "4:4:4"), Quantise(5), Clip(-0.4, 0.4)], ids=str
+)
+@pytest.mark.parametrize("spectrum", [FALLING, None], ids=["coloured", "white"])
+def test_what_is_not_linear_comes_nearer_sample_by_sample(recipe, spectrum):
+    measurement = problem(recipe, size=(3, 16, 16), noise=0.0)
+    x = 0.5 * drawn(2, 3, 16, 16, seed=5)
+    prox = PixelProx(measurement, spectrum, trust=4.0)
+    got = prox(x, 0.5)
+
+    def misfit(u):
+        return measurement.operator.misfit(u, measurement.y).square().flatten(1).sum(1)
+
+    assert bool((misfit(got) < 0.5 * misfit(x)).all())
+    for k in range(2):
+        one = Measurement(measurement.y[k : k + 1], measurement.operator, 0.0)
+        alone = PixelProx(one, spectrum, trust=4.0)(x[k : k + 1], 0.5)
+        # The step sizes amplify rounding errors.
+        torch.testing.assert_close(got[k : k + 1], alone, atol=1e-3, rtol=0)
+
+
+def test_a_data_step_is_the_difference_of_two_encodings():
+    measurement, prior = problem(AveragePool(2)), CurvedPrior()
+    z = drawn(2, *SIZE)
+    step = PixelStep(weight=1.5)
+    move, loss = step.bind(prior, measurement)(z, 0.3)
+    x = prior.decode(z)
+    wanted = PixelProx(measurement, None, 2.0, 1.5)(x, 0.3)
+    torch.testing.assert_close(move, prior.encode(wanted) - prior.encode(x))
+    misfit = (measurement.operator.A(x) - measurement.y).square().flatten(1).sum(1)
+    torch.testing.assert_close(loss, misfit / (2 * 0.2**2))
+    nothing, _ = step.scaled(0).bind(prior, measurement)(z, 0.3)
+    assert float(nothing.abs().max()) == 0
