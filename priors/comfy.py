@@ -21,6 +21,7 @@ from .base import SIDE, BasePrior
 from .comfy_tiles import Hints, controls_of, cut_conditions
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.inference_mode import differentiable, without_inference_mode
+from .gradients.inplace import overwriting
 from .gradients.modes import DecoderGradient, check_mode
 from .tiling import Tile, cells_of, side_of
 
@@ -287,7 +288,8 @@ class ComfyPrior(BasePrior):
         comfy.model_management.throw_exception_if_processing_interrupted()
         levels = z.new_full((len(z),), sigma)
         if z.requires_grad and torch.is_grad_enabled():
-            answer = self.model(z, levels, **self.extra_args).to(z.dtype)
+            with overwriting():
+                answer = self.model(z, levels, **self.extra_args).to(z.dtype)
         else:
             with torch.inference_mode():
                 answer = self.model(z, levels, **self.extra_args).to(z.dtype)
@@ -303,7 +305,8 @@ class ComfyPrior(BasePrior):
         raw = self._format.process_out(z)
         if vae.latent_dim == 2 and raw.ndim == 5:
             raw = raw[:, :, 0]
-        x = vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype))
+        with _may_overwrite(z):
+            x = vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype))
         return self.passes.note("decoder", (x[:, :, 0] if x.ndim == 5 else x).to(z))
 
     def moments(self, x: Tensor) -> tuple[Tensor, None]:
@@ -315,9 +318,17 @@ class ComfyPrior(BasePrior):
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
         if self.vae.latent_dim == 3:
             pixels = pixels.unsqueeze(2)
-        z = self._format.process_in(self.vae.first_stage_model.encode(pixels).to(x))
+        with _may_overwrite(x):
+            raw = self.vae.first_stage_model.encode(pixels)
+        z = self._format.process_in(raw.to(x))
         mean = z.unsqueeze(2) if self._video and z.ndim == 4 else z
         return self.passes.note("encoder", mean), None
+
+
+def _may_overwrite(given: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Context for a pass of the autoencoder, which may overwrite its activations."""
+    wanted = given.requires_grad and torch.is_grad_enabled()
+    return overwriting() if wanted else contextlib.nullcontext()
 
 
 def _resize(picture: Tensor, width: int, height: int, algorithm: str) -> Tensor:
