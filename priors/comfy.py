@@ -21,6 +21,7 @@ from .base import SIDE, BasePrior
 from .comfy_tiles import Hints, controls_of, cut_conditions, is_placed
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.inference_mode import differentiable, without_inference_mode
+from .gradients.inplace import overwriting
 from .gradients.modes import DecoderGradient, check_mode
 from .tiling import Tile, cells_of, side_of
 
@@ -297,7 +298,8 @@ class ComfyPrior(BasePrior):
         comfy.model_management.throw_exception_if_processing_interrupted()
         levels = z.new_full((len(z),), sigma)
         if z.requires_grad and torch.is_grad_enabled():
-            answer = self.model(z, levels, **self.extra_args).to(z.dtype)
+            with overwriting():
+                answer = self.model(z, levels, **self.extra_args).to(z.dtype)
         else:
             with torch.inference_mode():
                 answer = self.model(z, levels, **self.extra_args).to(z.dtype)
@@ -313,13 +315,9 @@ class ComfyPrior(BasePrior):
         raw = self._format.process_out(z)
         if vae.latent_dim == 2 and raw.ndim == 5:
             raw = raw[:, :, 0]
-        raw = raw.to(vae.device, vae.vae_dtype)
-        if raw.requires_grad and torch.is_grad_enabled():
-            x = vae.first_stage_model.decode(raw)
-        else:
-            with torch.inference_mode():
-                x = vae.first_stage_model.decode(raw)
-            x = x.clone()
+        with _pass_of(z):
+            x = vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype))
+        x = x.clone() if x.is_inference() else x
         return self.passes.note("decoder", (x[:, :, 0] if x.ndim == 5 else x).to(z))
 
     def moments(self, x: Tensor) -> tuple[Tensor, None]:
@@ -331,15 +329,18 @@ class ComfyPrior(BasePrior):
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
         if self.vae.latent_dim == 3:
             pixels = pixels.unsqueeze(2)
-        if pixels.requires_grad and torch.is_grad_enabled():
-            z = self.vae.first_stage_model.encode(pixels)
-        else:
-            with torch.inference_mode():
-                z = self.vae.first_stage_model.encode(pixels)
-            z = z.clone()
-        z = self._format.process_in(z.to(x))
+        with _pass_of(x):
+            raw = self.vae.first_stage_model.encode(pixels)
+        z = self._format.process_in((raw.clone() if raw.is_inference() else raw).to(x))
         mean = z.unsqueeze(2) if self._video and z.ndim == 4 else z
         return self.passes.note("encoder", mean), None
+
+
+def _pass_of(given: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Context for a pass of the autoencoder, which may overwrite its activations: with a gradient,
+    or in inference mode, as the host's own passes are."""
+    wanted = given.requires_grad and torch.is_grad_enabled()
+    return overwriting() if wanted else torch.inference_mode()
 
 
 def _resize(picture: Tensor, width: int, height: int, algorithm: str) -> Tensor:

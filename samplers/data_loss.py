@@ -12,6 +12,7 @@ from torch import Tensor
 from ..operators import LinearOperator, Measurement, Operator
 from ..priors.base import FlowPrior, is_out_of_memory
 from .discrepancy import DiscrepancyStop
+from .scaling import scaled
 
 
 def squared_norm(values: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class DataLoss:
 
     def __call__(self, z: Tensor) -> Tensor:
         """Loss of latents (N, C, h, w)."""
-        return self.of_images(self.prior.decode(z))
+        return self.of_images(scaled(self.prior.decode, z))
 
     def gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (N,) and its gradient at the latents ``z``."""

@@ -15,6 +15,7 @@ from .checks import at_least
 from .data_loss import DataLoss, norm, saving_memory, squared_norm
 from .gradient_step import Descent, GradientStep
 from .method import Callback, Step
+from .scaling import scaled
 from .schedule import noise_levels
 from .settings import MethodSettings
 
@@ -52,10 +53,11 @@ def psld_loss(
     ``squared`` the first term is the negative log-likelihood and the second is squared.
     """
     prior, measurement = loss.prior, loss.measurement
-    x = prior.decode(z0)
+    x = scaled(prior.decode, z0)
     seen = measurement.operator.A(x)
     loss.stop.update(seen)
-    glued = prior.encode(loss.projected + x - loss.project(seen), generators)
+    fitted = loss.projected + x - loss.project(seen)
+    glued = scaled(partial(prior.encode, generators=generators), fitted)
     if loss.kind != "squared":
         return norm(seen - measurement.y) + gluing * norm(z0 - glued)
     fit = squared_norm(seen - measurement.y) / (2 * loss.variance)
@@ -74,7 +76,7 @@ def _gradient(
     try:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            z0 = loss.prior.denoise(z, sigma)
+            z0 = scaled(partial(loss.prior.denoise, sigma=sigma), z)
             value = psld_loss(loss, z0, generators, gluing)
             (gradient,) = torch.autograd.grad(value.sum(), z)
     except BaseException:

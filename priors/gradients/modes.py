@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from . import normalised_strips, strips
-from .checkpointing import checkpointed
+from .checkpointing import checkpoint, checkpointed
 from .stages import Stage, stages_of
 
 MODES = ("full", "checkpointed", "strips", "tiny")
@@ -164,7 +163,7 @@ class DecoderGradient:
 
 def _checkpointed(steps: Sequence[Stage | nn.Module], z: Tensor) -> Tensor:
     for step in steps:
-        z = checkpoint(step, z, use_reentrant=False, preserve_rng_state=False)  # type: ignore[assignment]
+        z = checkpoint(step, z)
     return z
 
 

@@ -93,6 +93,68 @@ def test_wan_gradients(server, wan_file, through):
         assert float(found["slope"]) == pytest.approx(float(got.norm()), rel=0.05)
 
 
+FAMILIES = ("Flux", "Chroma", "Lumina2", "Omnigen2", "QwenImage", "HunyuanVideo")
+VIDEO = ("QwenImage", "HunyuanVideo")
+MASKED = ("Lumina2", "Omnigen2")
+
+
+def family(name: str) -> Problem:
+    """A small random model of a family, with random text, and the demo prior's autoencoder."""
+    p = Prompt()
+    model = p.test("MakeFamily", family=name)
+    vae = p.ours("LoadFlowPrior", checkpoint="built-in demo prior", shift=4.0)[2]
+    # Some families count the tokens by their mask.
+    text = p.test("Conditioning", width=64, pooled=32, seed=1, maybe_mask=name in MASKED)
+    return Problem(p, model[0], vae, text[0], measured(p, "small.png", vae=vae))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradient_through_blocks_that_add_in_place(server, name):
+    """The gradient is the loss's slope along it, whether blocks are computed again or not."""
+    found = {}
+    for mode in ("full", "checkpointed"):
+        problem = family(name)
+        p = problem.prompt
+        empty = "EmptyHunyuanLatentVideo" if name in VIDEO else "EmptySD3LatentImage"
+        size = {"width": 64, "height": 64, "batch_size": 1}
+        latent = p.add(empty, **size, **({"length": 1} if name in VIDEO else {}))
+        p.test(
+            "Gradient",
+            model=problem.model,
+            vae=problem.vae,
+            positive=problem.positive,
+            negative=problem.positive,
+            cfg=1.0,
+            measurement=problem.measurement[0],
+            latent=latent[0],
+            through="model",
+            emulate="",
+            mode=mode,
+            protect=True,
+            name=f"{name}_{mode}",
+        )
+        server.run(p)
+        found[mode] = recorded(server, f"{name}_{mode}")
+    full, again = found["full"], found["checkpointed"]
+    length = float(full["gradient"].norm())
+    assert length > 0
+    assert float(full["slope"]) == pytest.approx(length, rel=0.03)
+    assert float((again["gradient"] - full["gradient"]).norm()) < 1e-5 * length
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_psld_with_every_family(server, name):
+    problem = family(name)
+    p = problem.prompt
+    for size in (1.0, 0.0):
+        p.record(problem.sampler("PSLD", step_scale=size, steps=2)[1], f"{name}_{size}")
+    server.run(p)
+    picture, free = value(server, f"{name}_1.0"), value(server, f"{name}_0.0")
+    assert picture.shape == (1, 64, 64, 3)
+    assert bool(picture.isfinite().all())
+    assert float((picture - free).abs().mean()) > 1e-4
+
+
 @every
 def test_model_that_is_no_flow_is_refused(server, method):
     problem = demo()

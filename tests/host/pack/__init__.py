@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -14,9 +16,11 @@ from typing import Any
 import comfy.ldm.wan.model
 import comfy.ldm.wan.vae
 import comfy.model_management
+import comfy.model_patcher
 import comfy.ops
 import comfy.samplers
 import comfy.sd
+import comfy.supported_models
 import comfy.utils
 import folder_paths
 import torch
@@ -118,7 +122,8 @@ class NaN(_Test):
 
 
 class Conditioning(_Test):
-    """Random text of three tokens, with or without its pooled vector; NaN for a seed below 0."""
+    """Random text of three tokens, with or without its pooled vector and a mask that keeps all of
+    them; NaN for a seed below 0."""
 
     RETURN_TYPES = ("CONDITIONING",)
 
@@ -128,14 +133,17 @@ class Conditioning(_Test):
             "width": ("INT", {"max": 9999}),
             "pooled": ("INT", {"default": 0, "max": 9999}),
             "seed": ("INT", {"min": -1}),
+            "maybe_mask": ("BOOLEAN", {"default": False}),
         }
 
-    def run(self, width: int, pooled: int, seed: int) -> tuple[Any]:
+    def run(self, width: int, pooled: int, seed: int, maybe_mask: bool = False) -> tuple[Any]:
         generator = torch.Generator().manual_seed(abs(seed))
         context = torch.randn(1, 3, width, generator=generator)
         if seed < 0:
             context = context * float("nan")
         values = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
+        if maybe_mask:
+            values["attention_mask"] = torch.ones(1, 3, dtype=torch.long)
         return ([[context, values]],)
 
 
@@ -239,6 +247,138 @@ class MakeWan(_Test):
         folder.mkdir(parents=True, exist_ok=True)
         save_file({k: v.detach().clone() for k, v in state.items()}, folder / "wan.safetensors")
         return {"ui": {"text": ["done"]}}
+
+
+ROPE = [16, 56, 56]
+FLUX = {
+    "context_in_dim": 64,
+    "hidden_size": 128,
+    "mlp_ratio": 2.0,
+    "num_heads": 1,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": ROPE,
+    "theta": 10000,
+    "qkv_bias": True,
+    "txt_ids_dims": [],
+}
+FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "Flux": (
+        "flux.model",
+        "FluxParams",
+        {
+            **FLUX,
+            "in_channels": 16,
+            "out_channels": 16,
+            "patch_size": 2,
+            "vec_in_dim": 32,
+            "guidance_embed": True,
+        },
+    ),
+    "Chroma": (
+        "chroma.model",
+        "ChromaParams",
+        {
+            **FLUX,
+            "in_channels": 64,
+            "out_channels": 64,
+            "patch_size": 2,
+            "in_dim": 64,
+            "out_dim": 128,
+            "hidden_dim": 64,
+            "n_layers": 2,
+            "vec_in_dim": None,
+        },
+    ),
+    "Lumina2": (
+        "lumina.model",
+        "",
+        {
+            "patch_size": 2,
+            "in_channels": 16,
+            "dim": 96,
+            "n_layers": 2,
+            "n_refiner_layers": 2,
+            "n_heads": 1,
+            "n_kv_heads": 1,
+            "qk_norm": True,
+            "cap_feat_dim": 64,
+            "axes_dims": [32, 32, 32],
+            "axes_lens": [300, 512, 512],
+        },
+    ),
+    "QwenImage": (
+        "qwen_image.model",
+        "",
+        {
+            "in_channels": 64,
+            "out_channels": 16,
+            "num_layers": 2,
+            "num_attention_heads": 1,
+            "joint_attention_dim": 64,
+            "axes_dims_rope": ROPE,
+        },
+    ),
+    "Omnigen2": (
+        "omnigen.omnigen2",
+        "",
+        {
+            "in_channels": 16,
+            "hidden_size": 96,
+            "num_layers": 2,
+            "num_refiner_layers": 2,
+            "num_attention_heads": 1,
+            "num_kv_heads": 1,
+            "axes_dim_rope": [32, 32, 32],
+            "axes_lens": [300, 512, 512],
+            "text_feat_dim": 64,
+        },
+    ),
+    "HunyuanVideo": (
+        "hunyuan_video.model",
+        "HunyuanVideoParams",
+        {
+            **FLUX,
+            "in_channels": 16,
+            "out_channels": 16,
+            "patch_size": [1, 2, 2],
+            "vec_in_dim": 32,
+            "guidance_embed": True,
+            "byt5": False,
+            "meanflow": False,
+            "use_cond_type_embedding": False,
+            "vision_in_dim": None,
+            "meanflow_sum": False,
+        },
+    ),
+}
+"""Small sizes of families by the host's name: its module, the class that lists what this version of
+the host takes (if it has one), and the values."""
+
+
+class MakeFamily(_Test):
+    """A small random MODEL of one of the families, in float32."""
+
+    RETURN_TYPES = ("MODEL",)
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"family": TEXT}
+
+    def run(self, family: str) -> tuple[Any]:
+        module, params, values = FAMILIES[family]
+        if params:
+            kind = getattr(importlib.import_module(f"comfy.ldm.{module}"), params)
+            known = {each.name for each in dataclasses.fields(kind)}
+            values = {name: value for name, value in values.items() if name in known}
+        config = getattr(comfy.supported_models, family)({**values})
+        config.set_inference_dtype(torch.float32, None)
+        config.custom_operations = comfy.ops.disable_weight_init
+        with torch.inference_mode(False):
+            model = config.get_model({}, "")
+            _randomised(model.diffusion_model, 7, 1.0)
+        device = comfy.model_management.get_torch_device()
+        return (comfy.model_patcher.ModelPatcher(model, device, torch.device("cpu")),)
 
 
 class LoadWanVAE(_Test):
@@ -559,6 +699,9 @@ class Gradient(_Fresh):
                 if not protect:
                     clone, gradients._clone = gradients._clone, lambda weight, *_, **__: weight
                     stack.callback(setattr, gradients, "_clone", clone)
+                    passes = ours("priors.comfy")
+                    stack.callback(setattr, passes, "overwriting", passes.overwriting)
+                    passes.overwriting = contextlib.nullcontext
                 loss = library.DataLoss(prior, there, "norm")
                 stack.enter_context(prior.session(x.shape, through))
                 if mode and prior.decoder_gradient.take(mode) != mode:
@@ -698,6 +841,7 @@ NODE_CLASS_MAPPINGS = {
         Conditioning,
         Load,
         LoadKL,
+        MakeFamily,
         MakeWan,
         LoadWanVAE,
         Watch,
