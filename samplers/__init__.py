@@ -15,6 +15,7 @@ from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
 from .method import Callback, Sample, Step
 from .noise import randn_like
+from .prox_step import ProxStep
 from .psld import PSLDSettings, psld
 from .registry import METHODS, PRESETS, Method, method_named, preset
 from .schedule import check_sigmas, published_sigmas
@@ -63,6 +64,7 @@ __all__ = [
     "MethodSettings",
     "PSLDSettings",
     "PixelCorrection",
+    "ProxStep",
     "Sample",
     "Step",
     "Work",

@@ -119,9 +119,9 @@ class _OneMove:
         self.loss = DataLoss(prior, measurement, settings.loss, settings.stop)
         self.descent = Descent(settings)
 
-    def __call__(self, z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, z0: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
         loss, gradient = self.loss.gradient(z0)
-        move = self.descent.move(gradient, sigma)
+        move = factor * self.descent.move(gradient, sigma)
         return self.loss.stop.limit(move, loss, gradient), loss
 
 
@@ -132,7 +132,7 @@ class _SeveralMoves:
         self.settings = settings
         self.loss = DataLoss(prior, measurement, settings.loss, settings.stop)
 
-    def __call__(self, z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, z0: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
         weight, descent = self.settings.proximal_weight, Descent(self.settings)
         z, first = z0, z0.new_zeros(len(z0))
         for k in range(self.settings.steps_at(sigma)):
@@ -143,7 +143,8 @@ class _SeveralMoves:
             first = loss if k == 0 else first
             if self.loss.stop.reached:
                 break
-            z = z + self.loss.stop.limit(descent.move(gradient, sigma), loss, slope)
+            move = factor * descent.move(gradient, sigma)
+            z = z + self.loss.stop.limit(move, loss, slope)
         return z - z0, first
 
 
