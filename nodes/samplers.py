@@ -11,6 +11,7 @@ from torch import Tensor
 from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
 from ..samplers import METHODS, Method, published_sigmas
+from ..samplers.registry import said
 from .kit import MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
@@ -24,9 +25,7 @@ def _pull_inputs(method: Method) -> list[io.Input]:
             "preset",
             options=list(method.presets),
             default=method.default,
-            tooltip="tuned: settings chosen by measurement. fast: a sixth less work for FlowDPS,"
-            " at most 0.1 dB worse; for the other methods the same as tuned. published: exactly"
-            " the paper's update.",
+            tooltip=" ".join(f"{name}: {said(method, name)}" for name in method.presets),
         ),
         io.Float.Input(
             "step_scale",
@@ -68,18 +67,19 @@ def _tile_size() -> io.Input:
     )
 
 
-def _steps(default: int = 28) -> io.Input:
+def _steps(method: Method = METHODS["flowdps"]) -> io.Input:
     return io.Int.Input(
         "steps",
-        default=default,
+        default=method.steps,
         min=1,
         max=1000,
-        tooltip="Number of noise levels. Below 10 the result is coarse; 28 as in the paper; above"
-        " 50 little changes.",
+        tooltip=f"Number of noise levels. {method.steps_said}",
     )
 
 
-def _memory() -> list[io.Input]:
+def _memory(method: Method) -> list[io.Input]:
+    if not method.through_decoder:
+        return []
     return [
         io.Combo.Input(
             "memory",
@@ -155,7 +155,7 @@ class _Restore(_Sampler):
                     tooltip="The same seed gives the same picture; another seed gives another"
                     " picture that fits the photo as well.",
                 ),
-                _steps(cls.method.steps),
+                _steps(cls.method),
                 io.Float.Input(
                     "cfg",
                     default=2.0,
@@ -186,7 +186,7 @@ class _Restore(_Sampler):
                     " built-in schedule.",
                 ),
                 _tile_size(),
-                *_memory(),
+                *_memory(cls.method),
                 _stop(),
             ],
             outputs=[
@@ -253,7 +253,7 @@ class _Object(_Sampler):
                 io.Vae.Input("vae", tooltip="The autoencoder of the MODEL's family."),
                 *_pull_inputs(cls.method),
                 _tile_size(),
-                *_memory(),
+                *_memory(cls.method),
                 _stop(),
             ],
             outputs=[

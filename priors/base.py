@@ -122,6 +122,13 @@ class FlowPrior(Protocol):
         """
         ...
 
+    def guidance(self, weight: float | None) -> contextlib.AbstractContextManager[None]:
+        """Context in which ``weight`` replaces that of classifier-free guidance; None keeps it.
+
+        Without effect on a prior that has no guidance, such as one without a negative prompt.
+        """
+        ...
+
     @property
     def memory_mode(self) -> str:
         """Current mode of the decoder's gradient, one of ``gradients.modes.MODES``."""
@@ -137,8 +144,8 @@ class BasePrior:
     """Base class of priors; a subclass adds the networks.
 
     It must define ``latent_channels``, ``stride``, ``device``, ``dtype``, ``denoise``, ``decode``
-    and ``moments``. Defaults: images of any size, no position-dependent conditioning, and ``full``
-    as the only memory mode.
+    and ``moments``. Defaults: images of any size, no position-dependent conditioning, no guidance,
+    and ``full`` as the only memory mode.
     """
 
     largest: float = math.inf
@@ -158,6 +165,10 @@ class BasePrior:
 
     def within(self, tile: Tile) -> contextlib.AbstractContextManager[None]:
         """A context without effect."""
+        return contextlib.nullcontext()
+
+    def guidance(self, weight: float | None) -> contextlib.AbstractContextManager[None]:
+        """A context without effect: there is no guidance."""
         return contextlib.nullcontext()
 
     @property

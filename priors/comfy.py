@@ -13,6 +13,7 @@ from typing import Any
 import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.model_sampling
+import comfy.samplers
 import comfy.utils
 import torch
 from torch import Tensor, nn
@@ -222,6 +223,25 @@ class ComfyPrior(BasePrior):
             for name in ("noise", "latent_image"):
                 if name in held:
                     setattr(self.model, name, held[name])
+
+    @contextlib.contextmanager
+    def guidance(self, weight: float | None) -> Iterator[None]:
+        """Context in which ``weight`` replaces the ``cfg`` of a CFGGuider with a negative; None, or
+        any other guider, keeps its own."""
+        guider, plain = self.guider, comfy.samplers.CFGGuider
+        if (
+            weight is None
+            or getattr(type(guider), "predict_noise", None) is not plain.predict_noise
+            or not guider.conds.get("negative")
+        ):
+            yield
+            return
+        before = guider.cfg
+        guider.cfg = weight
+        try:
+            yield
+        finally:
+            guider.cfg = before
 
     def _load(self, shape: Sequence[int], through_model: bool, also_used: float = 0.0) -> None:
         """Load model and autoencoder, with free memory for one step; choose the memory mode."""

@@ -108,8 +108,8 @@ class DiffusersPrior(BasePrior):
             )[0]
             return self.passes.note("transformer", v[..., :height, :width].to(z))
 
-        if rows == 1:
-            return run(self.context, self.pooled)
+        if rows == 1 or self.cfg == 1:
+            return run(self.context[-1:], self.pooled[-1:])
         if not self._one_by_one:
             try:
                 null, conditional = run(self.context, self.pooled).chunk(2)
@@ -134,6 +134,17 @@ class DiffusersPrior(BasePrior):
             self.decoder_gradient(),
         ):
             return z - sigma * self._velocity(z, sigma)
+
+    @contextlib.contextmanager
+    def guidance(self, weight: float | None) -> Iterator[None]:
+        """Context in which ``weight`` replaces ``cfg``; None, or a single prompt, keeps it."""
+        before = self.cfg
+        if weight is not None and len(self.context) == 2:
+            self.cfg = weight
+        try:
+            yield
+        finally:
+            self.cfg = before
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, 3, H, W) in about [-1, 1], not clamped, of latents z (N, C, h, w)."""

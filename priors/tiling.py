@@ -250,6 +250,10 @@ class TiledPrior:
         """Context of ``inner`` for an image that is itself a ``tile`` of a larger one."""
         return self.inner.within(tile)
 
+    def guidance(self, weight: float | None) -> contextlib.AbstractContextManager[None]:
+        """Context of ``inner``."""
+        return self.inner.guidance(weight)
+
     @property
     def memory_mode(self) -> str:
         """Current mode of the decoder's gradient."""

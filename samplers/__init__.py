@@ -10,6 +10,7 @@ from torch import Tensor
 from ..operators import Measurement
 from ..priors.base import FlowPrior
 from .consistency import PixelCorrection, data_consistency, finished
+from .curves import Schedule
 from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
@@ -66,6 +67,7 @@ __all__ = [
     "PixelCorrection",
     "ProxStep",
     "Sample",
+    "Schedule",
     "Step",
     "Work",
     "check_sigmas",

@@ -23,7 +23,7 @@ from ..operators.chain import Chain
 from ..operators.degradation import Degradation
 from ..operators.recipe import Recipe
 from ..operators.registry import DEGRADATIONS, REGISTRY, TASKS, meanings
-from ..samplers.registry import METHODS
+from ..samplers.registry import METHODS, Method
 from ..samplers.settings import flat
 from . import sampler_pages
 from .schemas import schemas
@@ -172,11 +172,18 @@ def methods() -> str:
             row.title,
             row.about,
             f"`{row.settings.__name__}`",
-            "decoder, encoder, model" if row.through_model else "decoder",
+            _gradients(row),
         )
         for row in METHODS.values()
     )
     return table(("name", "title", "what it does", "settings", "gradients through"), *rows)
+
+
+def _gradients(row: Method) -> str:
+    """What a method takes gradients through."""
+    if row.through_model:
+        return "decoder, encoder, model"
+    return "decoder" if row.through_decoder else "nothing"
 
 
 def presets() -> str:

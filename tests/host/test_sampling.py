@@ -197,6 +197,26 @@ def test_settings_reach_the_sampler(server):
         assert float((found["preset"] - found[name]).abs().max()) > 1e-3, name
 
 
+def test_guidance_of_the_preset_replaces_cfg(server):
+    """Where there is a negative; a guider without one keeps its own weight."""
+    problem = tiny()
+    names = {"trips": 2.0, "trips_other": 6.0, "published": 2.0, "published_other": 6.0}
+    for name, cfg in names.items():
+        run = problem.sampler(preset=name.split("_")[0], cfg=cfg)
+        problem.prompt.record(run[0], f"guidance_{name}")
+    alone = problem.sampler(preset="trips", negative=None)
+    plain = advanced(problem, problem.object(preset="trips"))
+    problem.prompt.record(alone[0], "guidance_alone")
+    problem.prompt.record(plain[0], "guidance_plain")
+    del problem.prompt[alone.id]["inputs"]["negative"]
+    server.run(problem.prompt)
+    found = {name: value(server, f"guidance_{name}") for name in (*names, "alone", "plain")}
+    assert torch.equal(found["trips"], found["trips_other"])
+    assert float((found["published"] - found["published_other"]).abs().max()) > 1e-3
+    assert torch.equal(found["alone"], found["plain"])
+    assert float((found["alone"] - found["trips"]).abs().max()) > 1e-3
+
+
 @every
 def test_samples_of_a_batch_are_independent(server, method):
     """The first of two photos is restored as it would be alone."""

@@ -13,7 +13,7 @@ from comfyui_flowdps.priors.base import BasePrior, FlowPrior, draw_latents
 from comfyui_flowdps.priors.diffusers import DiffusersPrior, load_prior
 from comfyui_flowdps.priors.tiling import Tile, TiledPrior
 
-METHODS = ("denoise", "decode", "encode", "moments", "within", "save_memory")
+METHODS = ("denoise", "decode", "encode", "moments", "within", "guidance", "save_memory")
 
 # ComfyUI's own prior, imported with a stand-in for the host.
 IN_HOST = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -282,8 +283,6 @@ def test_every_pass_is_told_where_it_is():
         at = None
 
         def within(self, tile):
-            import contextlib
-
             @contextlib.contextmanager
             def context():
                 self.at = tile
@@ -313,6 +312,26 @@ def test_every_pass_is_told_where_it_is():
     with pytest.raises(KeyboardInterrupt):
         guided.decode(whole)
     assert prior.at is None
+
+
+def test_guidance_is_that_of_the_model_in_the_tiles():
+    class Guided(Pointwise):
+        weight = 2.0
+
+        @contextlib.contextmanager
+        def guidance(self, weight):
+            self.weight, before = weight, self.weight
+            yield
+            self.weight = before
+
+        def denoise(self, z, sigma):
+            return self.weight * z
+
+    prior, z = Guided(), normal(4, 1, 2, 20, 11)
+    whole = TiledPrior(prior, 8)
+    with whole.guidance(3.0):
+        torch.testing.assert_close(whole.denoise(z, 0.5), 3 * z)
+    torch.testing.assert_close(whole.denoise(z, 0.5), 2 * z)
 
 
 @pytest.mark.parametrize("method", METHODS)

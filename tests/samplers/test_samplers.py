@@ -362,7 +362,9 @@ def test_bad_arguments_are_named(change, words):
 SENSELESS = {
     "step_size is nan; expected a number of at least 0": lambda: GradientStep(float("nan")),
     "stop is -1; expected a number of at least 0": lambda: GradientStep(1.0, stop=-1),
-    "loss is 'l1'; expected one of norm, residual, squared": lambda: GradientStep(1.0, loss="l1"),
+    "loss is 'l1'; expected one of norm, residual, squared, hybrid": lambda: GradientStep(
+        1.0, loss="l1"
+    ),
     "rule is 'sgd'; expected one of gradient, adam": lambda: GradientStep(1.0, rule="sgd"),
     "decay is 1.0 and the rule is 'gradient'": lambda: GradientStep(1.0, decay=1.0),
     "inner_steps is 0; expected a number of at least 1": lambda: InnerSteps(1.0, inner_steps=0),
