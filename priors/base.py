@@ -13,6 +13,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .tiling import Tile
 
+VelocityErrors = tuple[tuple[float, float], ...]
+"""Pairs of noise level, falling from 1, and mean squared error of a model's velocity there."""
 SIDE = 1024
 """Side in pixels of the training images of large models."""
 
@@ -88,6 +90,8 @@ class FlowPrior(Protocol):
     """Longest image side in pixels that the model's positional embedding covers; may be inf."""
     usual: int
     """Side in pixels of the model's training images."""
+    velocity_errors: VelocityErrors
+    """Measured by ``benchmarks/velocity_error.py``; empty where it is not known."""
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean ``z − σ v`` of the data given ``z`` at noise level ``sigma``.
@@ -150,6 +154,7 @@ class BasePrior:
 
     largest: float = math.inf
     usual: int = SIDE
+    velocity_errors: VelocityErrors = ()
 
     def __init__(self) -> None:
         self.passes = network_passes()

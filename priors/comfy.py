@@ -30,6 +30,8 @@ FULL, KEPT = (6.5, 1.8), (1.3, 0.8)
 without gradient: full, and with checkpointed blocks (``benchmarks/memory.py``, SD3)."""
 USUAL = "flowdps_usual_side"
 """Name of a ModelPatcher's attachment: side in pixels of the training images, if not 1024."""
+ERRORS = "flowdps_velocity_errors"
+"""Name of a ModelPatcher's attachment: errors of its velocity, if they are known."""
 WHOLE_IMAGES = 12
 """Float32 tensors of the whole image's size that are alive in a tiled sampling step."""
 
@@ -164,6 +166,7 @@ class ComfyPrior(BasePrior):
         self.latent_channels, self.stride = like.shape[1], stride_of(vae)
         patcher = self.guider.model_patcher
         self.largest, self.usual = positions(patcher) * self.stride, usual_side(patcher)
+        self.velocity_errors = patcher.get_attachment(ERRORS) or ()
         self._video = like.ndim == 5
         # Its tensors, if any, are inference tensors.
         self._format: Any = copy.copy(self.base.latent_format)
@@ -330,6 +333,7 @@ class ComfyPrior(BasePrior):
         """Latents of images (N, 3, H, W) in [-1, 1]; differentiable.
 
         The host's autoencoders return the mean of their posterior, without standard deviation.
+        Where the noise mask is 0, and no gradient is taken, these are the latents that are kept.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
@@ -337,6 +341,9 @@ class ComfyPrior(BasePrior):
             pixels = pixels.unsqueeze(2)
         z = self._format.process_in(self.vae.first_stage_model.encode(pixels).to(x))
         mean = z.unsqueeze(2) if self._video and z.ndim == 4 else z
+        if self._mask is not None and not x.requires_grad:
+            kept = self.model.latent_image.to(mean)
+            mean = torch.lerp(kept, mean, self._mask.to(mean))
         return self.passes.note("encoder", mean), None
 
 

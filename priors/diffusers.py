@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import BasePrior, is_out_of_memory
+from .demo import DEMO_VELOCITY_ERRORS
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.modes import DecoderGradient, check_mode, free_memory
 from .prune import prune
@@ -483,5 +484,5 @@ def load_prior(
         transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1, memory, small
     )
     if path == DEMO_PRIOR:
-        prior.usual = DEMO_SIDE
+        prior.usual, prior.velocity_errors = DEMO_SIDE, DEMO_VELOCITY_ERRORS
     return prior

@@ -169,7 +169,7 @@ class TiledPrior:
         self.device, self.dtype = inner.device, inner.dtype
         self.passes = inner.passes
         self.largest: float = LARGEST
-        self.usual = inner.usual
+        self.usual, self.velocity_errors = inner.usual, inner.velocity_errors
 
     def tiles(self, height: int, width: int) -> list[Tile]:
         """The tiles of latents of ``height`` x ``width`` cells, row by row."""

@@ -11,9 +11,11 @@ from ..operators import Measurement
 from ..priors.base import FlowPrior
 from .consistency import PixelCorrection, data_consistency, finished
 from .curves import Schedule
+from .flair import FlairSettings, SquaredSteps, flair
 from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
+from .latino import LatinoSettings, ResidualProx, latino
 from .method import Callback, Sample, Step
 from .noise import randn_like
 from .prox_step import ProxStep
@@ -57,25 +59,31 @@ __all__ = [
     "METHODS",
     "PRESETS",
     "Callback",
+    "FlairSettings",
     "FlowChefSettings",
     "FlowDPSSettings",
     "GradientStep",
     "InnerSteps",
+    "LatinoSettings",
     "Method",
     "MethodSettings",
     "PSLDSettings",
     "PixelCorrection",
     "ProxStep",
+    "ResidualProx",
     "Sample",
     "Schedule",
+    "SquaredSteps",
     "Step",
     "Work",
     "check_sigmas",
     "data_consistency",
     "finished",
+    "flair",
     "flat",
     "flowchef",
     "flowdps",
+    "latino",
     "method_named",
     "override",
     "preset",

@@ -33,6 +33,12 @@ LOSSES = ("norm", "residual", "squared", "hybrid")
 Map = Callable[[Tensor], Tensor]
 
 
+def downscales(operator: Operator) -> bool:
+    """Whether measurements are smaller pictures of the same channels, as in super-resolution."""
+    (channels, height, width), (same, tall, wide) = operator.in_shape, operator.out_shape
+    return same == channels and tall < height and wide < width
+
+
 def regularised_inverse(operator: LinearOperator, y: Tensor, level: float) -> Tensor:
     """Aᵀ (A Aᵀ + ``level`` I)⁻¹ y, which is argmin over x of ‖A x − y‖² + ``level`` ‖x‖²."""
     return operator.prox(y.new_zeros(len(y), *operator.in_shape), y, 1 / level)

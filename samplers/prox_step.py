@@ -73,8 +73,8 @@ class ProxStep:
         """The same settings with 1 / σₙ², the weight of the measurement, times ``factor``."""
         return dataclasses.replace(self, scale=self.scale * math.sqrt(factor))
 
-    def deviation(self, sigma: float, misfit: Tensor) -> Tensor:
-        """ν at ``sigma`` for pictures of the misfit ‖A x − y‖ (N,): for all (1,), or each (N,)."""
+    def deviation(self, sigma: float, misfit: Tensor, measurement: Measurement) -> Tensor:
+        """ν at ``sigma`` for pictures of the misfit ‖A x − y‖ (N,): of all (1,), or each (N,)."""
         return misfit.new_tensor([self.scale * posterior_deviation(sigma)])
 
     def bind(self, prior: FlowPrior, measurement: Measurement) -> DataStep:
@@ -92,8 +92,8 @@ class Prox:
         """Images x (N, 3, H, W) moved towards the measurement, and the data loss (N,) at x."""
         measurement, stop = self.measurement, self.settings.stop
         squared = squared_norm(measurement.operator.A(x) - measurement.y.to(x))
-        deviation = self.settings.deviation(sigma, squared.sqrt()) * math.sqrt(factor)
-        moved = nearest(x, measurement, deviation)
+        deviation = self.settings.deviation(sigma, squared.sqrt(), measurement)
+        moved = nearest(x, measurement, math.sqrt(factor) * deviation)
         if stop:
             moved = towards(x, moved, stop, measurement)
         return moved, squared / (2 * measurement.floored_noise_level**2)

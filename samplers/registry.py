@@ -10,9 +10,12 @@ from torch import Tensor
 
 from .consistency import PixelCorrection
 from .curves import Schedule
+from .flair import FlairSettings, SquaredSteps, flair, flair_levels
 from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
+from .latino import LatinoSettings, ResidualProx, latino, latino_levels
+from .prox_step import ProxStep
 from .psld import PSLDSettings, psld
 from .schedule import published_sigmas
 from .settings import MethodSettings, flat, with_values
@@ -123,6 +126,40 @@ ROWS = (
             "fast": FLOWCHEF,
             "published": FlowChefSettings(data_step=GradientStep(15.0)),
         },
+    ),
+    Method(
+        name="flair",
+        title="FLAIR",
+        about="Keeps one clean picture and pulls it by turns to the model and to the photo, down to"
+        " the photo's noise: good for blurs.",
+        function=flair,
+        settings=FlairSettings,
+        presets={
+            "tuned": FlairSettings(
+                data_step=InnerSteps(0.2, loss="squared", rule="adam", stop=1.0, inner_steps=4),
+                finish=FINISH,
+            ),
+            "published": FlairSettings(data_step=SquaredSteps(), calibration="sd3"),
+        },
+        steps=50,
+        steps_said="Below 10 the result is coarse; 50 as in the paper.",
+        levels=flair_levels,
+    ),
+    Method(
+        name="latino",
+        title="LATINO",
+        about="A few steps without any gradient: fast, with little memory, and made for models of"
+        " few steps.",
+        function=latino,
+        settings=LatinoSettings,
+        presets={
+            "tuned": LatinoSettings(data_step=ProxStep(), finish=FINISH),
+            "published": LatinoSettings(data_step=ResidualProx()),
+        },
+        through_decoder=False,
+        steps=8,
+        steps_said="8 as in the paper, for models of few steps; other models need 16 and more.",
+        levels=latino_levels,
     ),
     # Needs gradients through the model.
     Method(

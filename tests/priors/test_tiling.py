@@ -17,7 +17,14 @@ from comfyui_flowdps.priors.base import BasePrior
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.tiling import TiledPrior, cells_of, side_of, starts, tiled, weights
 from comfyui_flowdps.restoration.images import read_image
-from comfyui_flowdps.samplers import METHODS, preset, published_sigmas, sample, with_values
+from comfyui_flowdps.samplers import (
+    METHODS,
+    override,
+    preset,
+    published_sigmas,
+    sample,
+    with_values,
+)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -340,7 +347,7 @@ def test_samplers_run_on_sizes_that_nothing_divides(method):
     recipe = GaussianBlur(3, sigma=1.0)
     clean = normal(6, 2, 3, 26, 58).clamp(-1, 1)
     measurement = simulate(clean, recipe.bind((3, 26, 58), dtype=torch.float64), 0.1, gens(2))
-    settings = with_values(preset(method, "published"), step_size=0.05)
+    settings = override(preset(method, "published"), step_scale=0.05 / 15)
     runs = [
         sample(
             method,
