@@ -78,7 +78,7 @@ def restored(prior, method: str, problem, settings: MethodSettings, count: int) 
         method,
         prior,
         problem,
-        sigmas=samplers.published_sigmas(28),
+        sigmas=samplers.METHODS[method].levels(settings, samplers.METHODS[method].steps),
         settings=settings,
         generators=generators(0, "sampling", range(count)),
     ).latents

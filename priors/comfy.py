@@ -178,19 +178,21 @@ class ComfyPrior(BasePrior):
         self._hints = Hints(_resize)
 
     @contextlib.contextmanager
-    def session(self, shape: Sequence[int], through_model: bool, tile: int = 0) -> Iterator[None]:
+    def session(
+        self, shape: Sequence[int], through_model: bool, tile: int = 0, encodes: bool = False
+    ) -> Iterator[None]:
         """Context of one run on latents of ``shape``: loads the models, reserves memory and makes
         the modules differentiable.
 
         ``through_model``: gradients also go through MODEL, as in PSLD. ``tile``: side of the tiles
-        in cells; 0 for no tiling.
+        in cells; 0 for no tiling. ``encodes``: pictures are encoded, without a gradient.
         """
         if tile:
             one = (*shape[:-2], *(min(n, tile) for n in shape[-2:]))
             pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
-            self._load(one, through_model, WHOLE_IMAGES * 3 * 4 * pixels)
+            self._load(one, through_model, encodes, WHOLE_IMAGES * 3 * 4 * pixels)
         else:
-            self._load(shape, through_model)
+            self._load(shape, through_model, encodes)
         modules: list[nn.Module] = [self.vae.first_stage_model]
         if self.tiny_vae is not None:
             modules.append(self.tiny_vae.first_stage_model)
@@ -246,7 +248,9 @@ class ComfyPrior(BasePrior):
         finally:
             guider.cfg = before
 
-    def _load(self, shape: Sequence[int], through_model: bool, also_used: float = 0.0) -> None:
+    def _load(
+        self, shape: Sequence[int], through_model: bool, encodes: bool, also_used: float = 0.0
+    ) -> None:
         """Load model and autoencoder, with free memory for one step; choose the memory mode."""
         vae, one = self.vae, (1, *shape[1:])
         pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
@@ -257,14 +261,15 @@ class ComfyPrior(BasePrior):
             memory = self.decoder_gradient.needs(
                 self.decoder_gradient.take(self.memory), pixels, size
             )
+        image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
+        encoding = kept = more = 0.0
+        if encodes or through_model:
+            encoding = shape[0] * vae.memory_used_encode(image, vae.vae_dtype)
+        if encodes:
+            memory = max(memory, encoding)
         memory += also_used
-        kept = more = 0.0
         if through_model:
-            image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
-            passes = (
-                self.base.memory_required([2 * shape[0], *shape[1:]]),
-                shape[0] * vae.memory_used_encode(image, vae.vae_dtype),
-            )
+            passes = (self.base.memory_required([2 * shape[0], *shape[1:]]), encoding)
             kept, more = (sum(map(operator.mul, part, passes)) for part in (KEPT, FULL))
             memory += more if self.memory == "full" else kept
         also = getattr(self.guider, "loaded_models", None) or []

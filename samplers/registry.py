@@ -40,6 +40,7 @@ class Method:
     presets: settings by name; the first one is the default.
     through_model: whether it takes gradients through the model, which needs more memory.
     through_decoder: whether it takes gradients through the decoder, which have memory modes.
+    encodes: whether it encodes pictures without a gradient, which takes memory of its own.
     steps: number of noise levels, unless another one is chosen.
     steps_said: what other numbers are good for, for users.
     levels: ``levels(settings, steps)``, the noise levels of a run, float64 (steps + 1,), falling to
@@ -54,6 +55,7 @@ class Method:
     presets: Mapping[str, MethodSettings]
     through_model: bool = False
     through_decoder: bool = True
+    encodes: bool = False
     steps: int = 28
     steps_said: str = "Below 10 the result is coarse; 28 as in the paper; above 50 little changes."
     levels: Callable[[Any, int], Tensor] = published_levels
@@ -141,6 +143,7 @@ ROWS = (
             ),
             "published": FlairSettings(data_step=SquaredSteps(), calibration="sd3"),
         },
+        encodes=True,
         steps=50,
         steps_said="Below 10 the result is coarse; 50 as in the paper.",
         levels=flair_levels,
@@ -157,6 +160,7 @@ ROWS = (
             "published": LatinoSettings(data_step=ResidualProx()),
         },
         through_decoder=False,
+        encodes=True,
         steps=8,
         steps_said="8 as in the paper, for models of few steps; other models need 16 and more.",
         levels=latino_levels,

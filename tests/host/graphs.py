@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from comfyui_flowdps.samplers import METHODS
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -71,7 +72,7 @@ class Problem:
             "preset": "published",
             "step_scale": 1.0,
         }
-        if method == "FlowDPS":
+        if METHODS[method.lower()].inner_steps:
             given["inner_steps"] = 0
         if self.negative is not None:
             given |= {"negative": self.negative, "cfg": 2.0}
@@ -85,7 +86,7 @@ class Problem:
             "preset": "published",
             "step_scale": 1.0,
         }
-        if method == "FlowDPS":
+        if METHODS[method.lower()].inner_steps:
             given["inner_steps"] = 0
         return self.prompt.ours(f"{method}SamplerObject", **{**given, **inputs})
 

@@ -13,7 +13,8 @@ from comfyui_flowdps.samplers import METHODS, preset, published_sigmas
 
 from .graphs import demo, read_log, recorded, tiny, told, value
 
-NAMES = ("FlowDPS", "FlowChef", "PSLD")
+NAMES = tuple(row.title for row in METHODS.values())
+"""The titles of all methods, which are in the nodes' ids."""
 every = pytest.mark.parametrize("method", NAMES)
 
 
@@ -37,7 +38,10 @@ def advanced(problem, sampler, seed=1, steps=3, guider="BasicGuider", cfg=2.0):
     )
 
 
-@pytest.mark.parametrize(("method", "part"), [("FlowDPS", 0.4), ("FlowChef", 0.6), ("PSLD", 0.9)])
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [("FlowDPS", 0.4), ("FlowChef", 0.6), ("PSLD", 0.9), ("FLAIR", 0.4), ("LATINO", 0.4)],
+)
 def test_pulls_towards_the_measurement(server, method, part):
     """Six steps leave this part of the residual that a picture without data has; PSLD is slow."""
     problem = demo()
@@ -62,7 +66,7 @@ def test_pulls_towards_the_measurement(server, method, part):
 @pytest.mark.parametrize("guider", ["BasicGuider", "CFGGuider"])
 def test_object_equals_all_in_one(server, method, guider):
     problem = tiny(guided=guider == "CFGGuider")
-    alone = problem.sampler(method)
+    alone = problem.sampler(method, sigmas=problem.prompt.ours("Sigmas", steps=3, shift=4.0)[0])
     custom = advanced(problem, problem.object(method), guider=guider)
     p = problem.prompt
     p.record(alone[0], "alone")
@@ -155,7 +159,8 @@ def test_without_data_it_is_the_hosts_euler(server, method):
     """At step size 0 nothing is left of the method but an Euler step."""
     problem = tiny()
     p = problem.prompt
-    p.record(problem.sampler(method, step_scale=0.0, steps=4, seed=9)[0], "zero")
+    levels = p.ours("Sigmas", steps=4, shift=4.0)[0]
+    p.record(problem.sampler(method, step_scale=0.0, sigmas=levels, seed=9)[0], "zero")
     p.record(problem.sampler(method, steps=4, seed=9)[0], "guided")
     euler = p.add(
         "SamplerCustom",
