@@ -16,6 +16,9 @@ from .graphs import demo, read_log, recorded, tiny, told, value
 NAMES = tuple(row.title for row in METHODS.values())
 """The titles of all methods, which are in the nodes' ids."""
 every = pytest.mark.parametrize("method", NAMES)
+STEADY = {"FLAIR": "tuned"}
+"""Presets for comparisons up to rounding, where it is not published: FLAIR's published steps
+overshoot at SR x4, and rounding grows."""
 
 
 def advanced(problem, sampler, seed=1, steps=3, guider="BasicGuider", cfg=2.0):
@@ -118,14 +121,15 @@ def test_an_object_tells_the_log_what_is_left(server, method):
 @every
 @pytest.mark.parametrize("task", ["sr_bicubic", "deblur_gauss"])
 def test_equals_the_standalone_library(server, method, task):
-    """Three published steps with the demo prior through diffusers, compared step by step.
+    """Three steps with the demo prior through diffusers, compared step by step.
 
     Relative error below 1e-3 at every step: both compute in float32, but small differences grow
     from step to step. The generators of FlowDPS's renewed noise follow the run's seed.
     """
     problem = demo(task=task)
     p, name, seed = problem.prompt, f"standalone_{method}_{task}", 5
-    watched = p.test("Watch", sampler=problem.object(method)[0], name=name)
+    steady = STEADY.get(method, "published")
+    watched = p.test("Watch", sampler=problem.object(method, preset=steady)[0], name=name)
     advanced(problem, watched, seed=seed)
     p.record(p.add("VAEDecode", samples=[str(len(p)), 0], vae=problem.vae)[0], f"{name}_image")
     p.record(problem.measurement[0], f"{name}_y")
@@ -143,7 +147,7 @@ def test_equals_the_standalone_library(server, method, task):
         z,
         published_sigmas(3).float().double(),
         Measurement(y, operator, 0.03),
-        preset(method.lower(), "published"),
+        preset(method.lower(), steady),
         generators(seed, "sampling", range(1)),
         lambda step: here.append(step.denoised),
     )
@@ -234,8 +238,9 @@ def test_samples_of_a_batch_are_independent(server, method):
     )
     inputs = p[problem.measurement.id]["inputs"]
     both = p.ours("EncodeMeasurement", **{**inputs, "image": pair[0]})
-    p.record(problem.sampler(method)[0], "single")
-    p.record(problem.sampler(method, measurement=both[0])[0], "pair")
+    steady = {"preset": STEADY.get(method, "published")}
+    p.record(problem.sampler(method, **steady)[0], "single")
+    p.record(problem.sampler(method, measurement=both[0], **steady)[0], "pair")
     server.run(p)
     single, pair_ = value(server, "single"), value(server, "pair")
     assert pair_.shape[0] == 2
