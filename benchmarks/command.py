@@ -182,7 +182,8 @@ class Bench:
                 practice,
                 {f"strength {s}": partial(restorer, strength=s) for s in grid},
             )
-        passes = args.steps * samplers.preset("flowdps").data_step.inner_steps
+        levels = args.steps or samplers.METHODS["flowdps"].steps
+        passes = levels * samplers.preset("flowdps").data_step.inner_steps
         if task in PAPER:
             self.timed(
                 task,
@@ -221,11 +222,12 @@ class Bench:
         self, method: str, measurement: Measurement, start: int, settings: samplers.MethodSettings
     ) -> Tensor:
         """Restorations of the pictures from ``start`` on, before the correction in pixels."""
+        row = samplers.method_named(method)
         z = samplers.sample(
             method,
             self.prior,
             measurement,
-            sigmas=samplers.published_sigmas(self.args.steps),
+            sigmas=row.levels(settings, self.args.steps or row.steps),
             settings=settings,
             generators=generators(
                 self.args.seed, "sampling", range(start, start + len(measurement.y))
@@ -264,7 +266,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=list(samplers.PRESETS), help="default: each method's")
     parser.add_argument("--images", type=int, default=32, help="held-out test pictures to use")
     parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
-    parser.add_argument("--steps", type=int, default=28, help="noise levels of the samplers")
+    parser.add_argument("--steps", type=int, help="noise levels; default: each method's")
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8)

@@ -1,6 +1,6 @@
 """The table by which the ``tuned`` presets were chosen: settings of each method, in PSNR.
 
-``python -m comfyui_flowdps.benchmarks.presets [--methods flowdps flowchef psld] [--images 4]
+``python -m comfyui_flowdps.benchmarks.presets [--methods flowdps flair latino] [--images 4]
 [--pixel-error]``.
 The tuning pictures are not used for training and are not among the test pictures of
 ``flowdps bench``. PSNR is that of the decoded latents; with ``--pixel-error``, a second table shows
@@ -17,10 +17,19 @@ import torch
 from .. import benchmarks, samplers
 from ..operators.randomness import generators
 from ..priors.diffusers import load_prior
-from ..samplers import FlowChefSettings, GradientStep, MethodSettings, PSLDSettings
+from ..samplers import (
+    FlairSettings,
+    FlowChefSettings,
+    GradientStep,
+    MethodSettings,
+    ProxStep,
+    PSLDSettings,
+)
 from .tasks import PAPER, TASKS
 
 DPS = samplers.with_values(samplers.preset("flowdps"), pixel_error_std=0.0)
+FLAIR = samplers.with_values(samplers.preset("flair"), pixel_error_std=0.0)
+LATINO = samplers.with_values(samplers.preset("latino"), pixel_error_std=0.0)
 
 
 def dps(**changes: Any) -> MethodSettings:
@@ -68,6 +77,18 @@ CANDIDATES: dict[str, dict[str, MethodSettings]] = {
         "norm, step 6": psld(6.0),
         "squared, Adam 0.1": psld(0.1, loss="squared", rule="adam"),
     },
+    "flair": {
+        "published, but 6 levels": samplers.preset("flair", "published"),
+        "**tuned**: Adam 0.4, 10 inner, errors of the prior": FLAIR,
+        "step 0.2": samplers.with_values(FLAIR, step_size=0.2),
+        "errors of SD3": samplers.with_values(FLAIR, calibration="sd3"),
+        "prox 0.3, no gradient": FlairSettings(data_step=ProxStep(0.3, stop=1.0)),
+    },
+    "latino": {
+        "published: by the residual": samplers.preset("latino", "published"),
+        "**tuned**: scale 1": LATINO,
+        "scale 0.5": samplers.with_values(LATINO, scale=0.5),
+    },
 }
 POLISH = (0.0, 0.01, 0.02, 0.03, 0.04, 0.06)
 
@@ -78,7 +99,7 @@ def restored(prior, method: str, problem, settings: MethodSettings, count: int) 
         method,
         prior,
         problem,
-        sigmas=samplers.published_sigmas(28),
+        sigmas=samplers.METHODS[method].levels(settings, samplers.METHODS[method].steps),
         settings=settings,
         generators=generators(0, "sampling", range(count)),
     ).latents

@@ -82,7 +82,7 @@ def counted(method: str, preset: str, steps: int) -> dict[str, int]:
         method,
         prior,
         work.measurement,
-        sigmas=samplers.published_sigmas(steps),
+        sigmas=samplers.METHODS[method].levels(settings, steps),
         settings=settings,
         generators=[torch.Generator().manual_seed(0)],
     )
@@ -93,7 +93,7 @@ def counted(method: str, preset: str, steps: int) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--steps", type=int, help="default: each method's")
     args = parser.parse_args()
     unit: dict[tuple[str, str], float] = {}
     print(f"| {args.size} x {args.size}, TFLOP | {' | '.join(memory.MODES)} |")
@@ -109,11 +109,12 @@ def main() -> None:
         cells = [f"{unit[name, m]:.2f}" if (name, m) in unit else "–" for m in memory.MODES]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
     columns = ("full", "checkpointed", "strips", "tiny")
-    print(f"\n| {args.steps} levels | calls, gradients of them | {' | '.join(columns)}, TFLOP |")
+    title = f"{args.steps or 'default'} levels"
+    print(f"\n| {title} | calls, gradients of them | {' | '.join(columns)}, TFLOP |")
     print("|---|---|---|---|---|---|")
     for method, row in samplers.METHODS.items():
         for preset in row.presets:
-            calls = counted(method, preset, args.steps)
+            calls = counted(method, preset, args.steps or row.steps)
             cells = []
             for mode in columns:
                 total = 0.0

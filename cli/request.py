@@ -127,7 +127,10 @@ def run_of(args: argparse.Namespace) -> Run:
         "noise": request.noise,
         "method": request.method,
         "preset": args.preset or method_named(args.method).default,
-        **flat(request.settings),
+        **{
+            name: value if isinstance(value, int | float | None) else str(value)
+            for name, value in flat(request.settings).items()
+        },
         "steps": request.steps,
         "prior": args.prior or "demo",
         "config": args.config,

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from ..priors.comfy import SPECTRUM, USUAL, stride_of
+from ..priors.comfy import ERRORS, SPECTRUM, USUAL, stride_of
+from ..priors.demo import DEMO_VELOCITY_ERRORS
 from ..priors.error_spectrum import ErrorSpectrum
 from ..priors.prune import prune
 from ..priors.tiling import DEMO_SIDE
@@ -183,6 +184,7 @@ class LoadFlowPrior(io.ComfyNode):
             autoencoder = without_dead_parts(autoencoder)
             model = with_previews(model, autoencoder)
             model.set_attachments(USUAL, DEMO_SIDE)
+            model.set_attachments(ERRORS, DEMO_VELOCITY_ERRORS)
         if diffusion_model != SAME:
             path = folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)
             model = comfy.sd.load_diffusion_model(

@@ -14,7 +14,6 @@ from ..samplers import METHODS, Method, flat, published_sigmas
 from .kit import MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
-PAPER = METHODS["flowdps"]
 SHIFT = 4.0
 """Shift of the published schedule."""
 
@@ -81,13 +80,13 @@ def _tile_size() -> io.Input:
     )
 
 
-def _steps(default: int, note: str) -> io.Input:
+def _steps(method: Method = METHODS["flowdps"]) -> io.Input:
     return io.Int.Input(
         "steps",
-        default=default,
+        default=method.steps,
         min=1,
         max=1000,
-        tooltip=f"Number of noise levels. {note}",
+        tooltip=f"Number of noise levels. {method.steps_note}",
     )
 
 
@@ -169,7 +168,7 @@ class _Restore(_Sampler):
                     tooltip="The same seed gives the same picture; another seed gives another"
                     " picture that fits the photo as well.",
                 ),
-                _steps(cls.method.steps, cls.method.steps_note),
+                _steps(cls.method),
                 io.Float.Input(
                     "cfg",
                     default=cls.method.cfg,
@@ -306,7 +305,7 @@ class FlowDPSSigmas(io.ComfyNode):
             description="The noise levels of the FlowDPS paper, from 1 (noise) to 0 (the picture).",
             search_aliases=["schedule", "scheduler"],
             inputs=[
-                _steps(PAPER.steps, PAPER.steps_note),
+                _steps(),
                 io.Float.Input(
                     "shift",
                     default=SHIFT,

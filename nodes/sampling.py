@@ -170,7 +170,7 @@ def sampler_object(
             seen = TiledPrior(prior, tile) if tile else prior
             drawn = generators(extra.get("seed") or 0, "sampling", places or range(len(x)))
             with (
-                prior.session(x.shape, how.gradients, tile),
+                prior.session(x.shape, how.gradients, tile, how.method.encodes),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
             ):
 

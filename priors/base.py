@@ -15,6 +15,8 @@ from .error_spectrum import ErrorSpectrum
 if TYPE_CHECKING:
     from .tiling import Tile
 
+VelocityErrors = tuple[tuple[float, float], ...]
+"""Pairs of noise level, falling from 1, and mean squared error of a model's velocity there."""
 SIDE = 1024
 """Side in pixels of the training images of large models."""
 
@@ -94,6 +96,8 @@ class FlowPrior(Protocol):
     """How its decoded estimates err; None where it was not measured."""
     movable: bool
     """Whether flipped and shifted images are as good: not where conditioning has a place."""
+    velocity_errors: VelocityErrors
+    """Measured by ``benchmarks/velocity_error.py``; empty where it is not known."""
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean ``z − σ v`` of the data given ``z`` at noise level ``sigma``.
@@ -128,6 +132,13 @@ class FlowPrior(Protocol):
         """
         ...
 
+    def guidance(self, weight: float | None) -> contextlib.AbstractContextManager[None]:
+        """Context in which ``weight`` replaces that of classifier-free guidance; None keeps it.
+
+        Without effect on a prior that has no guidance, such as one without a negative prompt.
+        """
+        ...
+
     @property
     def memory_mode(self) -> str:
         """Current mode of the decoder's gradient, one of ``gradients.modes.MODES``."""
@@ -143,14 +154,15 @@ class BasePrior:
     """Base class of priors; a subclass adds the networks.
 
     It must define ``latent_channels``, ``stride``, ``device``, ``dtype``, ``denoise``, ``decode``
-    and ``moments``. Defaults: images of any size, no position-dependent conditioning, and ``full``
-    as the only memory mode.
+    and ``moments``. Defaults: images of any size, no position-dependent conditioning, no guidance,
+    and ``full`` as the only memory mode.
     """
 
     largest: float = math.inf
     usual: int = SIDE
     error_spectrum: ErrorSpectrum | None = None
     movable: bool = True
+    velocity_errors: VelocityErrors = ()
 
     def __init__(self) -> None:
         self.passes = network_passes()
@@ -166,6 +178,10 @@ class BasePrior:
 
     def within(self, tile: Tile) -> contextlib.AbstractContextManager[None]:
         """A context without effect."""
+        return contextlib.nullcontext()
+
+    def guidance(self, weight: float | None) -> contextlib.AbstractContextManager[None]:
+        """A context without effect: there is no guidance."""
         return contextlib.nullcontext()
 
     @property

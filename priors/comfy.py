@@ -13,6 +13,7 @@ from typing import Any, Literal
 import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.model_sampling
+import comfy.samplers
 import comfy.utils
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ USUAL = "flowdps_usual_side"
 """Name of a ModelPatcher's attachment: side in pixels of the training images, if not 1024."""
 SPECTRUM = "flowdps_error_spectrum"
 """Name of a ModelPatcher's attachment: its ``ErrorSpectrum``, where it was measured."""
+ERRORS = "flowdps_velocity_errors"
+"""Name of a ModelPatcher's attachment: errors of its velocity, if they are known."""
 WHOLE_IMAGES = 12
 """Float32 tensors of the whole image's size that are alive in a tiled sampling step."""
 
@@ -168,6 +171,7 @@ class ComfyPrior(BasePrior):
         self.latent_channels, self.stride = like.shape[1], stride_of(vae)
         patcher = self.guider.model_patcher
         self.largest, self.usual = positions(patcher) * self.stride, usual_side(patcher)
+        self.velocity_errors = patcher.get_attachment(ERRORS) or ()
         self._video = like.ndim == 5
         # Its tensors, if any, are inference tensors.
         self._format: Any = copy.copy(self.base.latent_format)
@@ -183,18 +187,21 @@ class ComfyPrior(BasePrior):
         self._hints = Hints(_resize)
 
     @contextlib.contextmanager
-    def session(self, shape: Sequence[int], gradients: Gradients, tile: int = 0) -> Iterator[None]:
+    def session(
+        self, shape: Sequence[int], gradients: Gradients, tile: int = 0, encodes: bool = False
+    ) -> Iterator[None]:
         """Context of one run on latents of ``shape``: loads the models, reserves memory and makes
         the modules differentiable, unless there are no gradients: then they serve as they are.
 
-        ``tile``: side of the tiles in cells; 0 for no tiling.
+        ``tile``: side of the tiles in cells; 0 for no tiling. ``encodes``: pictures are encoded,
+        without a gradient.
         """
         if tile:
             one = (*shape[:-2], *(min(n, tile) for n in shape[-2:]))
             pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
-            self._load(one, gradients, WHOLE_IMAGES * 3 * 4 * pixels)
+            self._load(one, gradients, encodes, WHOLE_IMAGES * 3 * 4 * pixels)
         else:
-            self._load(shape, gradients)
+            self._load(shape, gradients, encodes)
         if gradients == "none":
             yield
             return
@@ -234,7 +241,28 @@ class ComfyPrior(BasePrior):
                 if name in held:
                     setattr(self.model, name, held[name])
 
-    def _load(self, shape: Sequence[int], gradients: Gradients, also_used: float = 0.0) -> None:
+    @contextlib.contextmanager
+    def guidance(self, weight: float | None) -> Iterator[None]:
+        """Context in which ``weight`` replaces the ``cfg`` of a CFGGuider with a negative; None, or
+        any other guider, keeps its own."""
+        guider, plain = self.guider, comfy.samplers.CFGGuider
+        if (
+            weight is None
+            or getattr(type(guider), "predict_noise", None) is not plain.predict_noise
+            or not guider.conds.get("negative")
+        ):
+            yield
+            return
+        before = guider.cfg
+        guider.cfg = weight
+        try:
+            yield
+        finally:
+            guider.cfg = before
+
+    def _load(
+        self, shape: Sequence[int], gradients: Gradients, encodes: bool, also_used: float = 0.0
+    ) -> None:
         """Load model and autoencoder, with free memory for one step; choose the memory mode."""
         vae, one = self.vae, (1, *shape[1:])
         pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
@@ -245,14 +273,15 @@ class ComfyPrior(BasePrior):
             memory = self.decoder_gradient.needs(
                 self.decoder_gradient.take(self.memory), pixels, size
             )
+        image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
+        encoding = kept = more = 0.0
+        if encodes or gradients == "model":
+            encoding = shape[0] * vae.memory_used_encode(image, vae.vae_dtype)
+        if encodes:
+            memory = max(memory, encoding)
         memory += also_used
-        kept = more = 0.0
         if gradients == "model":
-            image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
-            passes = (
-                self.base.memory_required([2 * shape[0], *shape[1:]]),
-                shape[0] * vae.memory_used_encode(image, vae.vae_dtype),
-            )
+            passes = (self.base.memory_required([2 * shape[0], *shape[1:]]), encoding)
             kept, more = (sum(map(operator.mul, part, passes)) for part in (KEPT, FULL))
             memory += more if self.memory == "full" else kept
         also = getattr(self.guider, "loaded_models", None) or []
@@ -324,6 +353,7 @@ class ComfyPrior(BasePrior):
         """Latents of images (N, 3, H, W) in [-1, 1]; differentiable.
 
         The host's autoencoders return the mean of their posterior, without standard deviation.
+        Where the noise mask is 0, and no gradient is taken, these are the latents that are kept.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
@@ -333,6 +363,9 @@ class ComfyPrior(BasePrior):
             raw = self.vae.first_stage_model.encode(pixels)
         z = self._format.process_in((raw.clone() if raw.is_inference() else raw).to(x))
         mean = z.unsqueeze(2) if self._video and z.ndim == 4 else z
+        if self._mask is not None and not x.requires_grad:
+            kept = self.model.latent_image.to(mean)
+            mean = torch.lerp(kept, mean, self._mask.to(mean))
         return self.passes.note("encoder", mean), None
 
 

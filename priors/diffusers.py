@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import BasePrior, is_out_of_memory
+from .demo import DEMO_VELOCITY_ERRORS
 from .error_spectrum import ErrorSpectrum
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.modes import DecoderGradient, check_mode, free_memory
@@ -109,8 +110,8 @@ class DiffusersPrior(BasePrior):
             )[0]
             return self.passes.note("transformer", v[..., :height, :width].to(z))
 
-        if rows == 1:
-            return run(self.context, self.pooled)
+        if rows == 1 or self.cfg == 1:
+            return run(self.context[-1:], self.pooled[-1:])
         if not self._one_by_one:
             try:
                 null, conditional = run(self.context, self.pooled).chunk(2)
@@ -135,6 +136,17 @@ class DiffusersPrior(BasePrior):
             self.decoder_gradient(),
         ):
             return z - sigma * self._velocity(z, sigma)
+
+    @contextlib.contextmanager
+    def guidance(self, weight: float | None) -> Iterator[None]:
+        """Context in which ``weight`` replaces ``cfg``; None, or a single prompt, keeps it."""
+        before = self.cfg
+        if weight is not None and len(self.context) == 2:
+            self.cfg = weight
+        try:
+            yield
+        finally:
+            self.cfg = before
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, 3, H, W) in about [-1, 1], not clamped, of latents z (N, C, h, w)."""
@@ -476,6 +488,6 @@ def load_prior(
         transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1, memory, small
     )
     if path == DEMO_PRIOR:
-        prior.usual = DEMO_SIDE
+        prior.usual, prior.velocity_errors = DEMO_SIDE, DEMO_VELOCITY_ERRORS
     prior.error_spectrum = ErrorSpectrum.beside(path)
     return prior

@@ -169,7 +169,7 @@ class TiledPrior:
         self.device, self.dtype = inner.device, inner.dtype
         self.passes = inner.passes
         self.largest: float = LARGEST
-        self.usual = inner.usual
+        self.usual, self.velocity_errors = inner.usual, inner.velocity_errors
         self.error_spectrum, self.movable = inner.error_spectrum, inner.movable
 
     def tiles(self, height: int, width: int) -> list[Tile]:
@@ -250,6 +250,10 @@ class TiledPrior:
     def within(self, tile: Tile) -> contextlib.AbstractContextManager[None]:
         """Context of ``inner`` for an image that is itself a ``tile`` of a larger one."""
         return self.inner.within(tile)
+
+    def guidance(self, weight: float | None) -> contextlib.AbstractContextManager[None]:
+        """Context of ``inner``."""
+        return self.inner.guidance(weight)
 
     @property
     def memory_mode(self) -> str:

@@ -10,12 +10,16 @@ from torch import Tensor
 from ..operators import Measurement
 from ..priors.base import FlowPrior
 from .consistency import PixelCorrection, data_consistency, finished
+from .curves import Schedule
+from .flair import FlairSettings, SquaredSteps, flair
 from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
+from .latino import LatinoSettings, ResidualProx, latino
 from .method import Callback, Sample, Step
 from .noise import randn_like
 from .pixel_step import PixelStep
+from .prox_step import ProxStep
 from .psld import PSLDSettings, psld
 from .refine import RefineSettings, VariationFinish, refine
 from .registry import METHODS, PRESETS, Method, method_named, preset
@@ -57,26 +61,34 @@ __all__ = [
     "METHODS",
     "PRESETS",
     "Callback",
+    "FlairSettings",
     "FlowChefSettings",
     "FlowDPSSettings",
     "GradientStep",
     "InnerSteps",
+    "LatinoSettings",
     "Method",
     "MethodSettings",
     "PSLDSettings",
     "PixelCorrection",
     "PixelStep",
+    "ProxStep",
     "RefineSettings",
+    "ResidualProx",
     "Sample",
+    "Schedule",
+    "SquaredSteps",
     "Step",
     "VariationFinish",
     "Work",
     "check_sigmas",
     "data_consistency",
     "finished",
+    "flair",
     "flat",
     "flowchef",
     "flowdps",
+    "latino",
     "method_named",
     "override",
     "preset",

@@ -27,11 +27,22 @@ def norm(values: Tensor) -> Tensor:
     return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
 
 
-Loss = Literal["norm", "residual", "squared"]
-LOSSES = ("norm", "residual", "squared")
+Loss = Literal["norm", "residual", "squared", "hybrid"]
+LOSSES = ("norm", "residual", "squared", "hybrid")
 """Kinds of data loss; see docs/samplers.md for the equations."""
 
 Map = Callable[[Tensor], Tensor]
+
+
+def downscales(operator: Operator) -> bool:
+    """Whether measurements are smaller pictures of the same channels, as in super-resolution."""
+    (channels, height, width), (same, tall, wide) = operator.in_shape, operator.out_shape
+    return same == channels and tall < height and wide < width
+
+
+def regularised_inverse(operator: LinearOperator, y: Tensor, level: float) -> Tensor:
+    """Aᵀ (A Aᵀ + ``level`` I)⁻¹ y, which is argmin over x of ‖A x − y‖² + ``level`` ‖x‖²."""
+    return operator.prox(y.new_zeros(len(y), *operator.in_shape), y, 1 / level)
 
 
 def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:
@@ -53,7 +64,9 @@ class DataLoss:
 
     With the decoder D, the noise level σₙ and the back-projection B of ``back_projection``:
     ``norm`` and ``residual`` are ‖B y − B A D(z)‖, ``squared`` is the negative log-likelihood
-    ‖A D(z) − y‖² / 2σₙ². ``stop`` records the residual at every evaluation.
+    ‖A D(z) − y‖² / 2σₙ². ``hybrid`` (TriPS, 2026) depends on the noise level σ of the latents, too:
+    (¼ + ¾ σ²) (σ ‖A⁺(A D(z) − y)‖ + (1 − σ) ‖A D(z) − y‖) with A⁺ regularised by
+    max(1e-4, 0.8 σₙ²). ``stop`` records the residual at every evaluation.
     """
 
     def __init__(self, prior: FlowPrior, measurement: Measurement, kind: str, stop: float = 0.0):
@@ -67,8 +80,10 @@ class DataLoss:
         """B y, computed once."""
         return self.project(self.measurement.y)
 
-    def of_images(self, x: Tensor) -> Tensor:
-        """Loss of images (N, 3, H, W)."""
+    def of_images(self, x: Tensor, sigma: float = 0.0) -> Tensor:
+        """Loss of images (N, 3, H, W); only ``hybrid`` depends on the noise level ``sigma``."""
+        if self.kind == "hybrid":
+            return self._hybrid(x, sigma)
         if self.kind != "squared":
             if self.stop.ratio_goal:
                 self.stop.update(self.measurement.operator.A(x.detach()))
@@ -77,17 +92,29 @@ class DataLoss:
         self.stop.update(seen)
         return squared_norm(seen - self.measurement.y) / (2 * self.variance)
 
-    def __call__(self, z: Tensor) -> Tensor:
-        """Loss of latents (N, C, h, w)."""
-        return self.of_images(scaled(self.prior.decode, z))
+    def _hybrid(self, x: Tensor, sigma: float) -> Tensor:
+        operator = self.measurement.operator
+        seen = operator.A(x)
+        self.stop.update(seen)
+        residual = seen - self.measurement.y
+        loss = norm(residual)
+        if sigma and isinstance(operator, LinearOperator):
+            level = max(1e-4, 0.8 * self.variance)
+            back = norm(regularised_inverse(operator, residual, level))
+            loss = sigma * back + (1 - sigma) * loss
+        return (0.25 + 0.75 * sigma**2) * loss
 
-    def gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss (N,) and its gradient at the latents ``z``."""
+    def __call__(self, z: Tensor, sigma: float = 0.0) -> Tensor:
+        """Loss of latents (N, C, h, w) at noise level ``sigma``."""
+        return self.of_images(scaled(self.prior.decode, z), sigma)
+
+    def gradient(self, z: Tensor, sigma: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Loss (N,) and its gradient at the latents ``z`` of noise level ``sigma``."""
 
         def once() -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 at = z.detach().requires_grad_()
-                loss = self(at)
+                loss = self(at, sigma)
                 (gradient,) = torch.autograd.grad(loss.sum(), at)
             return loss.detach(), gradient
 

@@ -18,9 +18,12 @@ from ..priors.base import FlowPrior
 class DataStep(Protocol):
     """A data step bound to a prior and a measurement; called once per noise level."""
 
-    def __call__(self, z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, z0: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
         """The update to add to the denoised latents z0 (N, C, h, w) at noise level ``sigma``, and
-        the data loss (N,) at z0."""
+        the data loss (N,) at z0.
+
+        ``factor`` multiplies the step as ``DataStepSettings.scaled`` does.
+        """
         ...
 
 
@@ -51,6 +54,6 @@ class DataStepSettings(Protocol):
         ...
 
 
-def no_pull(z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+def no_pull(z0: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
     """The inactive ``DataStep``: a zero update and a zero loss."""
     return torch.zeros_like(z0), z0.new_zeros(len(z0))

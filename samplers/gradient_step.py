@@ -30,7 +30,8 @@ class GradientStep:
         update in standard deviations of the latents. 0 makes the data step inactive.
     loss: ``norm`` is ‖B(y) − B(A x)‖, as published, with B = A⁺ where A changes the size and Aᵀ
         elsewhere; ``residual`` is the same with B = I in place of Aᵀ; ``squared`` is the negative
-        log-likelihood ‖A x − y‖² / 2σₙ².
+        log-likelihood ‖A x − y‖² / 2σₙ²; ``hybrid`` passes from ‖A⁺(A x − y)‖ at noise to
+        ‖A x − y‖ at data (``DataLoss``).
     rule: ``gradient``, or ``adam`` (Kingma and Ba 2015), whose moments are kept between noise
         levels.
     decay: Adam updates are multiplied by r^decay with r = σ / √(σ² + (1 − σ)²); 0 is the same size
@@ -124,9 +125,9 @@ class _OneMove:
         self.loss = DataLoss(prior, measurement, settings.loss, settings.stop)
         self.descent = Descent(settings)
 
-    def __call__(self, z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        loss, gradient = self.loss.gradient(z0)
-        move = self.descent.move(gradient, sigma)
+    def __call__(self, z0: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
+        loss, gradient = self.loss.gradient(z0, sigma)
+        move = factor * self.descent.move(gradient, sigma)
         return self.loss.stop.limit(move, loss, gradient), loss
 
 
@@ -137,18 +138,19 @@ class _SeveralMoves:
         self.settings = settings
         self.loss = DataLoss(prior, measurement, settings.loss, settings.stop)
 
-    def __call__(self, z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, z0: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
         weight, descent = self.settings.proximal_weight, Descent(self.settings)
         z, first = z0, z0.new_zeros(len(z0))
         for k in range(self.settings.steps_at(sigma)):
-            loss, slope = self.loss.gradient(z)
+            loss, slope = self.loss.gradient(z, sigma)
             gradient = slope
             if weight:
                 gradient = slope + weight / posterior_deviation(sigma) ** 2 * (z - z0)
             first = loss if k == 0 else first
             if self.loss.stop.reached:
                 break
-            z = z + self.loss.stop.limit(descent.move(gradient, sigma), loss, slope)
+            move = factor * descent.move(gradient, sigma)
+            z = z + self.loss.stop.limit(move, loss, slope)
         return z - z0, first
 
 

@@ -60,15 +60,19 @@ class PixelProx:
         self.variance = measurement.misfit_level**2 / weight
         self._cosine: Cosine | None = None
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        """Corrected images of x (N, C, H, W), the model's estimate at noise level ``sigma``."""
+    def __call__(self, x: Tensor, sigma: float, factor: float = 1.0) -> Tensor:
+        """Corrected images of x (N, C, H, W), the model's estimate at noise level ``sigma``.
+
+        ``factor`` multiplies the weight of the data term.
+        """
+        variance = self.variance / factor
         operator, y = self.measurement.operator, self.measurement.y.to(x)
         if isinstance(operator, LinearOperator):
             if self.spectrum is None:
-                return operator.prox(x, y, self._white(sigma) / self.variance)
-            return self._coloured(operator, x, y, self._covariance(x, sigma, 1.0))
+                return operator.prox(x, y, self._white(sigma) / variance)
+            return self._coloured(operator, x, y, self._covariance(x, sigma, 1.0), variance)
         root: Map = self._covariance(x, sigma, 0.5)
-        return self._descent(operator, x, y, root)
+        return self._descent(operator, x, y, root, variance)
 
     def _white(self, sigma: float) -> float:
         return self.trust * (WHITE * posterior_deviation(sigma)) ** 2
@@ -84,14 +88,18 @@ class PixelProx:
         density = (self.trust * self.spectrum.density(sigma, height, width)) ** power
         return Spectrum(self._cosine, density.to(x.device, x.dtype))
 
-    def _coloured(self, operator: LinearOperator, x: Tensor, y: Tensor, covariance: Map) -> Tensor:
+    def _coloured(
+        self, operator: LinearOperator, x: Tensor, y: Tensor, covariance: Map, variance: float
+    ) -> Tensor:
         def matrix(u: Tensor) -> Tensor:
-            return operator.A(covariance(operator.adjoint(u))) + self.variance * u
+            return operator.A(covariance(operator.adjoint(u))) + variance * u
 
         found = cg(matrix, y - operator.A(x), limit=CG_STEPS)
         return x + covariance(operator.adjoint(found.x))
 
-    def _descent(self, operator: Operator, x: Tensor, y: Tensor, root: Map) -> Tensor:
+    def _descent(
+        self, operator: Operator, x: Tensor, y: Tensor, root: Map, variance: float
+    ) -> Tensor:
         """Gradient descent over w with the step sizes of Barzilai and Borwein (1988)."""
         w = torch.zeros_like(x)
         before: tuple[Tensor, Tensor] | None = None
@@ -100,12 +108,12 @@ class PixelProx:
         for _ in range(DESCENT_STEPS):
             u = x + root(w)
             fit = operator.misfit(u, y).square().flatten(1).sum(1).view(-1, 1, 1, 1)
-            value = fit / self.variance + w.square().sum((1, 2, 3), keepdim=True)
+            value = fit / variance + w.square().sum((1, 2, 3), keepdim=True)
             best, least = torch.where(value < least, u, best), torch.minimum(value, least)
-            slope = root(gradient_of_fit(operator, u, y)) / self.variance + w
+            slope = root(gradient_of_fit(operator, u, y)) / variance + w
             if before is None:
                 # ‖A‖ ≤ 1 and the largest eigenvalue of C bound the curvature.
-                step = 1 / (1 + self._largest(x, root) / self.variance).expand_as(least)
+                step = 1 / (1 + self._largest(x, root) / variance).expand_as(least)
             else:
                 moved, bent = w - before[0], slope - before[1]
                 up = (moved * moved).sum((1, 2, 3), keepdim=True)

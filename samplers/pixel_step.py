@@ -66,9 +66,9 @@ class _Bound:
         self.correct = settings.prox(prior, measurement)
 
     @torch.no_grad()
-    def __call__(self, z0: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, z0: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
         x = self.prior.decode(z0).to(z0)
-        wanted = self.correct(x, sigma)
+        wanted = self.correct(x, sigma, factor)
         if self.stop:
             wanted = towards(x, wanted, self.stop, self.measurement)
         misfit = self.measurement.operator.A(x) - self.measurement.y.to(x)

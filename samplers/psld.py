@@ -39,6 +39,11 @@ class PSLDSettings(MethodSettings):
                 f"the data step of psld is {type(self.data_step).__name__}; it takes one gradient"
                 " per noise level through the model: choose GradientStep"
             )
+        if self.data_step.loss == "hybrid":
+            raise ValueError(
+                "the loss of psld is 'hybrid'; it takes norm, residual or squared: choose one of"
+                " these, or flowdps"
+            )
 
 
 def psld_loss(

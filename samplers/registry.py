@@ -9,10 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from .consistency import PixelCorrection
+from .curves import Schedule
+from .flair import FlairSettings, SquaredSteps, flair, flair_levels
 from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
+from .latino import LatinoSettings, ResidualProx, latino, latino_levels
 from .method import Sample
+from .prox_step import ProxStep
 from .psld import PSLDSettings, psld
 from .refine import RefineSettings, refine, refine_levels
 from .schedule import published_sigmas
@@ -38,6 +42,7 @@ class Method:
     presets: settings by name; the first one is the default.
     notes: what each preset is, by its name.
     through_model: whether it takes gradients through the model, which needs more memory.
+    encodes: whether it encodes pictures without a gradient, which takes memory of its own.
     steps: number of noise levels, unless another one is chosen; steps_note: what others do.
     levels: ``levels(settings, steps)``, the noise levels of a run, float64 (steps + 1,), falling to
         0.
@@ -52,6 +57,7 @@ class Method:
     presets: Mapping[str, MethodSettings]
     notes: Mapping[str, str]
     through_model: bool = False
+    encodes: bool = False
     steps: int = 28
     steps_note: str = "Below 10 the result is coarse; 28 as in the paper; above 50 little changes."
     levels: Callable[[Any, int], Tensor] = published_levels
@@ -117,6 +123,7 @@ ROWS = (
             "thorough": "twice the work, hardly better where it was measured",
         },
         cfg=1.0,
+        encodes=True,
         steps=3,
         steps_note="3 are enough for a denoise of 0.3; take about ten times the denoise.",
         levels=refine_levels,
@@ -133,11 +140,23 @@ ROWS = (
             # A sixth fewer passes through the decoder.
             "fast": with_values(FLOWDPS, early_steps=6),
             "published": FlowDPSSettings(data_step=InnerSteps(15.0, inner_steps=3)),
+            # TriPS (2605.26470): of its weights for DIV2K, one that serves all tasks. The paper's
+            # fall from 300 to 100 (super-resolution), 300 to 200 (Gaussian blur), and 350 to 150
+            # (motion blur, where guidance is slow and renewal lin); six inner steps share them.
+            "trips": FlowDPSSettings(
+                data_step=InnerSteps(50.0, loss="hybrid", inner_steps=6),
+                weight="one",
+                renew=Schedule("late", 1.0, 0.0),
+                step_factor=Schedule("lin", 1.0, 0.5),
+                guidance=Schedule("fast", 1.0, 6.0),
+            ),
         },
         notes={
             "tuned": TUNED,
             "fast": "fewer steps at high noise, at most 0.1 dB worse where it was measured",
             "published": PUBLISHED,
+            "trips": "TriPS, with more steps early and less noise late; it sets the weight of the"
+            " prompt itself, from 1 to 6",
         },
     ),
     Method(
@@ -152,6 +171,43 @@ ROWS = (
             "published": FlowChefSettings(data_step=GradientStep(15.0)),
         },
         notes={"tuned": TUNED, "fast": SAME, "published": PUBLISHED},
+    ),
+    Method(
+        name="flair",
+        title="FLAIR",
+        about="Keeps one clean picture and pulls it by turns to the model and to the photo, down to"
+        " the photo's noise: good for blurs.",
+        function=flair,
+        settings=FlairSettings,
+        presets={
+            "tuned": FlairSettings(
+                data_step=InnerSteps(0.4, loss="squared", rule="adam", stop=1.0, inner_steps=10),
+                finish=FINISH,
+            ),
+            "published": FlairSettings(data_step=SquaredSteps(), calibration="sd3"),
+        },
+        notes={"tuned": TUNED, "published": PUBLISHED},
+        encodes=True,
+        steps=6,
+        steps_note="6 for tuned, where more do no better with the demo prior; 50 as in the paper.",
+        levels=flair_levels,
+    ),
+    Method(
+        name="latino",
+        title="LATINO",
+        about="A few steps without any gradient: fast, with little memory, and made for models of"
+        " few steps.",
+        function=latino,
+        settings=LatinoSettings,
+        presets={
+            "tuned": LatinoSettings(data_step=ProxStep(), finish=FINISH),
+            "published": LatinoSettings(data_step=ResidualProx()),
+        },
+        notes={"tuned": TUNED, "published": PUBLISHED},
+        encodes=True,
+        steps=8,
+        steps_note="8 as in the paper, for models of few steps; other models need 16 and more.",
+        levels=latino_levels,
     ),
     # Needs gradients through the model.
     Method(
@@ -173,6 +229,9 @@ ROWS = (
 METHODS: dict[str, Method] = {row.name: row for row in ROWS}
 PRESETS = tuple(dict.fromkeys(name for row in ROWS for name in row.presets))
 """The names of all presets; a method has some of them."""
+
+
+"""What the presets are, for users; ``said`` also tells of ``fast``."""
 
 
 def method_named(name: str) -> Method:

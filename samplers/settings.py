@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from .checks import at_least
 from .consistency import PixelCorrection
+from .curves import Schedule
 from .data_step import DataStepSettings
 
 S = TypeVar("S")
@@ -33,13 +34,17 @@ class MethodSettings:
 M = TypeVar("M", bound=MethodSettings)
 
 
+def _is_part(value: Any) -> bool:
+    """Whether a value is nested settings; a schedule is a value like a number."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, Schedule)
+
+
 def flat(settings: Any) -> dict[str, Any]:
     """All values by name, with those of nested settings (data step, final correction) merged."""
     found: dict[str, Any] = {}
     for each in dataclasses.fields(settings):
         value = getattr(settings, each.name)
-        inside = dataclasses.is_dataclass(value)
-        found |= flat(value) if inside else {each.name: value}
+        found |= flat(value) if _is_part(value) else {each.name: value}
     return found
 
 
@@ -61,7 +66,7 @@ def with_values(settings: S, **changes: Any) -> S:
         value = getattr(settings, each.name)
         if each.name in changes:
             new[each.name] = changes[each.name]
-        elif dataclasses.is_dataclass(value):
+        elif _is_part(value):
             inside = {name: changes[name] for name in flat(value) if name in changes}
             new[each.name] = with_values(value, **inside)
     return dataclasses.replace(known, **new)

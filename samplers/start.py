@@ -1,14 +1,16 @@
-"""The initial noise of a sampler."""
+"""What a sampler starts from: noise, or a first picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..operators import Measurement
+from ..operators import LinearOperator, Measurement
 from ..priors.base import FlowPrior
+from .data_loss import regularised_inverse
 from .noise import randn_like
 
 
@@ -33,3 +35,18 @@ def start(
     )
     dtype = torch.float64 if measurement.y.dtype == torch.float64 else torch.float32
     return randn_like(torch.empty(shape, dtype=dtype, device=prior.device), generators)
+
+
+def first_picture(measurement: Measurement) -> Tensor:
+    """A picture (N, 3, H, W) by the measurement alone: A⁺ y, or for a nonlinear operator the
+    measurement as a picture, in the image's size.
+
+    A⁺ is regularised by σₙ², because the noise of a blurred picture would be all that is seen.
+    """
+    operator, y = measurement.operator, measurement.y
+    if isinstance(operator, LinearOperator):
+        return regularised_inverse(operator, y, measurement.floored_noise_level**2)
+    picture, size = operator.picture(y), operator.in_shape[1:]
+    if tuple(picture.shape[2:]) == tuple(size):
+        return picture
+    return F.interpolate(picture, size, mode="bicubic", antialias=True)

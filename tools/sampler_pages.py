@@ -49,11 +49,20 @@ def _filled(template: str, method: Method) -> str:
         "{cfg}": f"{method.cfg:g}",
         "{more}": "inner_steps" if method.has("inner_steps") else "step_scale",
         "{memory}": memory,
+        "{stops}": _stops(method),
     }
     text = "\n".join(lines)
     for word, value in words.items():
         text = text.replace(word, value)
     return text
+
+
+def _stops(method: Method) -> str:
+    """The ``stop`` of every preset in words."""
+    stops = {name: method.preset(name).data_step.stop for name in method.presets}
+    if len(set(stops.values())) == 1:
+        return f"{stops[method.default]:g} in all of them"
+    return ", ".join(f"{stop:g} in `{name}`" for name, stop in stops.items())
 
 
 def all_in_one(method: Method) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from comfyui_flowdps.samplers import METHODS
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -46,6 +47,12 @@ class Prompt(dict[str, Any]):
         return self.test("Record", value=link, name=name)
 
 
+def comparable(method: str) -> str:
+    """The preset that tests use: the paper's update, where the method has one."""
+    row = METHODS[method.lower()]
+    return "published" if "published" in row.presets else row.default
+
+
 @dataclass
 class Problem:
     """A prompt with a prior, its text and a measurement, to which a test adds the rest."""
@@ -68,11 +75,13 @@ class Problem:
             "seed": 1,
             "steps": 3,
             "cfg": 1.0,
-            "preset": "published",
+            "preset": comparable(method),
             "step_scale": 1.0,
         }
-        if method == "FlowDPS":
+        if METHODS[method.lower()].has("inner_steps"):
             given["inner_steps"] = 0
+        if METHODS[method.lower()].has("denoise"):
+            given["denoise"] = 0.3
         if self.negative is not None:
             given |= {"negative": self.negative, "cfg": 2.0}
         return self.prompt.ours(f"{method}Sampler", **{**given, **inputs})
@@ -82,10 +91,10 @@ class Problem:
         given: dict[str, Any] = {
             "measurement": self.measurement[0],
             "vae": self.vae,
-            "preset": "published",
+            "preset": comparable(method),
             "step_scale": 1.0,
         }
-        if method == "FlowDPS":
+        if METHODS[method.lower()].has("inner_steps"):
             given["inner_steps"] = 0
         return self.prompt.ours(f"{method}SamplerObject", **{**given, **inputs})
 

@@ -13,7 +13,7 @@ from comfyui_flowdps.priors.base import BasePrior, FlowPrior, draw_latents
 from comfyui_flowdps.priors.diffusers import DiffusersPrior, load_prior
 from comfyui_flowdps.priors.tiling import Tile, TiledPrior
 
-METHODS = ("denoise", "decode", "encode", "moments", "within", "save_memory")
+METHODS = ("denoise", "decode", "encode", "moments", "within", "guidance", "save_memory")
 
 # ComfyUI's own prior, imported with a stand-in for the host.
 IN_HOST = """
@@ -26,7 +26,17 @@ methods = [list(inspect.signature(getattr(ComfyPrior, name)).parameters) for nam
 made = inspect.getsource(ComfyPrior.__init__)
 print(json.dumps([methods, [name for name in DATA if f"self.{name}" not in made]]))
 """
-DATA = ("latent_channels", "stride", "device", "dtype", "largest", "usual")
+DATA = (
+    "latent_channels",
+    "stride",
+    "device",
+    "dtype",
+    "largest",
+    "usual",
+    "velocity_errors",
+    "error_spectrum",
+    "movable",
+)
 
 
 class Small(BasePrior):
@@ -65,6 +75,9 @@ def test_priors_have_all_members():
         assert prior.largest >= prior.usual > 0
     assert not isinstance(BasePrior(), FlowPrior), "it lacks the networks"
     assert (demo.usual, TiledPrior(demo, 8).usual) == (192, 192)
+    assert len(demo.velocity_errors) == 16
+    assert TiledPrior(demo, 8).velocity_errors == demo.velocity_errors
+    assert Small().velocity_errors == ()
 
 
 def test_the_defaults_of_a_simple_prior():

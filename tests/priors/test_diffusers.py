@@ -74,6 +74,31 @@ def test_guidance_is_one_batched_call(full):
     assert full.passes["transformer"] == before + 1
 
 
+def test_guidance_takes_another_weight_for_a_while(full, prior):
+    """At weight 1 the negative prompt costs nothing."""
+    z, sigma, sizes = _randn(2, 16, 4, 4), 0.4, []
+    hook = full.transformer.register_forward_pre_hook(
+        lambda _, __, inputs: sizes.append(len(inputs["hidden_states"])), with_kwargs=True
+    )
+    own = full.denoise(z, sigma)
+    found = {}
+    for weight in (0.0, 1.0, 4.0, None):
+        with full.guidance(weight):
+            found[weight] = full.denoise(z, sigma)
+    with pytest.raises(KeyboardInterrupt), full.guidance(7.0):
+        raise KeyboardInterrupt
+    assert torch.equal(full.denoise(z, sigma), own)
+    hook.remove()
+    assert sizes == [4, 4, 2, 4, 4, 4]
+    assert torch.equal(found[None], own)
+    for weight in (2.5, 4.0):
+        wanted = found[0.0] + weight * (found[1.0] - found[0.0])
+        torch.testing.assert_close(found[weight] if weight == 4 else own, wanted)
+    with prior.guidance(4.0):
+        assert torch.equal(prior.denoise(z, sigma), prior.denoise(z, sigma))
+        assert prior.cfg == 1
+
+
 @pytest.mark.parametrize(("cfg", "negative"), [(1.0, NEGATIVE), (2.5, PROMPT)])
 def test_no_null_pass_where_it_changes_nothing(pipeline, full, cfg, negative):
     single = load_prior(pipeline.folder, device="cpu", prompt=PROMPT, negative=negative, cfg=cfg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -16,7 +17,14 @@ from comfyui_flowdps.priors.base import BasePrior
 from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.tiling import TiledPrior, cells_of, side_of, starts, tiled, weights
 from comfyui_flowdps.restoration.images import read_image
-from comfyui_flowdps.samplers import METHODS, preset, published_sigmas, sample, with_values
+from comfyui_flowdps.samplers import (
+    METHODS,
+    override,
+    preset,
+    published_sigmas,
+    sample,
+    with_values,
+)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -282,8 +290,6 @@ def test_every_pass_is_told_where_it_is():
         at = None
 
         def within(self, tile):
-            import contextlib
-
             @contextlib.contextmanager
             def context():
                 self.at = tile
@@ -315,6 +321,26 @@ def test_every_pass_is_told_where_it_is():
     assert prior.at is None
 
 
+def test_guidance_is_that_of_the_model_in_the_tiles():
+    class Guided(Pointwise):
+        weight = 2.0
+
+        @contextlib.contextmanager
+        def guidance(self, weight):
+            self.weight, before = weight, self.weight
+            yield
+            self.weight = before
+
+        def denoise(self, z, sigma):
+            return self.weight * z
+
+    prior, z = Guided(), normal(4, 1, 2, 20, 11)
+    whole = TiledPrior(prior, 8)
+    with whole.guidance(3.0):
+        torch.testing.assert_close(whole.denoise(z, 0.5), 3 * z)
+    torch.testing.assert_close(whole.denoise(z, 0.5), 2 * z)
+
+
 @pytest.mark.parametrize(
     "method", [name for name, row in METHODS.items() if "published" in row.presets]
 )
@@ -323,7 +349,7 @@ def test_samplers_run_on_sizes_that_nothing_divides(method):
     recipe = GaussianBlur(3, sigma=1.0)
     clean = normal(6, 2, 3, 26, 58).clamp(-1, 1)
     measurement = simulate(clean, recipe.bind((3, 26, 58), dtype=torch.float64), 0.1, gens(2))
-    settings = with_values(preset(method, "published"), step_size=0.05)
+    settings = override(preset(method, "published"), step_scale=0.05 / 15)
     runs = [
         sample(
             method,

@@ -81,7 +81,7 @@ def test_descent_finds_what_is_known_in_closed_form(recipe):
     measurement, x = problem(recipe), drawn(2, *SIZE, seed=2)
     prox = PixelProx(measurement, FALLING)
     root = prox._covariance(x, 0.4, 0.5)
-    got = prox._descent(measurement.operator, x, measurement.y, root)
+    got = prox._descent(measurement.operator, x, measurement.y, root, prox.variance)
     torch.testing.assert_close(got, prox(x, 0.4), atol=2e-4, rtol=0)
 
 

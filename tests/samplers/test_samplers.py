@@ -16,8 +16,10 @@ from comfyui_flowdps.operators import (
     GaussianBlur,
     Identity,
     Jpeg,
+    Mask,
     Measurement,
     Quantise,
+    WalshHadamard,
 )
 from comfyui_flowdps.priors.base import BasePrior
 from comfyui_flowdps.samplers import (
@@ -26,8 +28,11 @@ from comfyui_flowdps.samplers import (
     FlowDPSSettings,
     GradientStep,
     InnerSteps,
+    LatinoSettings,
     PixelCorrection,
     PSLDSettings,
+    ResidualProx,
+    SquaredSteps,
     Work,
     data_consistency,
     flat,
@@ -37,8 +42,10 @@ from comfyui_flowdps.samplers import (
     sample,
     with_values,
 )
-from comfyui_flowdps.samplers.data_loss import DataLoss
+from comfyui_flowdps.samplers.data_loss import DataLoss, downscales
+from comfyui_flowdps.samplers.flair import SD3_ERRORS, calibration
 from comfyui_flowdps.samplers.psld import psld_loss
+from comfyui_flowdps.samplers.start import first_picture
 
 from .cases import CASES, Hand, both_ways
 
@@ -93,7 +100,7 @@ def run(method, measurement, settings, seed=0, steps=12, prior=None, gens=None, 
         method,
         prior or GaussianPrior(),
         measurement,
-        sigmas=published_sigmas(steps),
+        sigmas=METHODS[method].levels(settings, steps),
         settings=settings,
         generators=gens or generators(seed, len(measurement.y)),
         callback=callback,
@@ -119,7 +126,16 @@ def posterior_mean(measurement: Measurement) -> torch.Tensor:
 
 
 PRESETS = [(name, each) for name in CASES for each in METHODS[name].presets]
-SMALL = {name: with_values(preset(name, "published"), step_size=0.05) for name in CASES}
+
+
+def small(method: str, name: str):
+    """A preset with steps that suit pictures of a few pixels."""
+    settings = preset(method, name)
+    known = flat(settings)
+    return with_values(settings, **{k: v for k, v in CASES[method].small.items() if k in known})
+
+
+SMALL = {name: small(name, "published") for name in CASES}
 
 
 @pytest.mark.parametrize("method", CASES)
@@ -137,9 +153,9 @@ def test_mean_against_closed_form_posterior(method, recipe, record_property):
 @pytest.mark.parametrize("method", CASES)
 def test_zero_data_step_is_euler(method):
     measurement = problem(AveragePool(2), count=2)
-    settings = with_values(preset(method, "published"), step_size=0.0)
+    settings = override(preset(method, "published"), step_scale=0)
     got = run(method, measurement, settings)
-    prior, sigmas = GaussianPrior(), published_sigmas(12)
+    prior, sigmas = GaussianPrior(), METHODS[method].levels(settings, 12)
     z = torch.stack([torch.randn(3, 4, 6, generator=g) for g in generators(0, 2)]).double()
     for s, s_next in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
         z = z + (s_next - s) * (z - prior.denoise(z, s)) / s
@@ -149,7 +165,7 @@ def test_zero_data_step_is_euler(method):
 @pytest.mark.parametrize(("method", "preset_name"), PRESETS)
 def test_same_seed_same_bits_and_global_generator_untouched(method, preset_name):
     measurement = problem(GaussianBlur(3, sigma=1.0), count=2)
-    settings = with_values(preset(method, preset_name), step_size=0.05)
+    settings = small(method, preset_name)
     before = torch.get_rng_state()
     first = run(method, measurement, settings)
     second = run(method, measurement, settings)
@@ -161,7 +177,7 @@ def test_same_seed_same_bits_and_global_generator_untouched(method, preset_name)
 @pytest.mark.parametrize(("method", "preset_name"), PRESETS)
 def test_batch_equals_single_runs(method, preset_name):
     measurement = problem(AveragePool(2), count=3)
-    settings = with_values(preset(method, preset_name), step_size=0.05)
+    settings = small(method, preset_name)
     together = run(method, measurement, settings, prior=CurvedPrior())
     for k in range(3):
         alone = run(
@@ -222,7 +238,7 @@ def test_published_preset_is_the_published_update(method, recipe):
     hand = Hand(prior, measurement, 0.05, gens)
     shape = (prior.latent_channels, *measurement.operator.in_shape[1:])
     z = torch.stack([torch.randn(shape, generator=g) for g in gens]).double()
-    for s, s2 in itertools.pairwise(published_sigmas(6).tolist()):
+    for s, s2 in itertools.pairwise(METHODS[method].levels(SMALL[method], 6).tolist()):
         z = CASES[method].update(hand, z, s, s2)
     torch.testing.assert_close(got, z, rtol=1e-9, atol=1e-9)
 
@@ -362,7 +378,9 @@ def test_bad_arguments_are_named(change, words):
 SENSELESS = {
     "step_size is nan; expected a number of at least 0": lambda: GradientStep(float("nan")),
     "stop is -1; expected a number of at least 0": lambda: GradientStep(1.0, stop=-1),
-    "loss is 'l1'; expected one of norm, residual, squared": lambda: GradientStep(1.0, loss="l1"),
+    "loss is 'l1'; expected one of norm, residual, squared, hybrid": lambda: GradientStep(
+        1.0, loss="l1"
+    ),
     "rule is 'sgd'; expected one of gradient, adam": lambda: GradientStep(1.0, rule="sgd"),
     "decay is 1.0 and the rule is 'gradient'": lambda: GradientStep(1.0, decay=1.0),
     "inner_steps is 0; expected a number of at least 1": lambda: InnerSteps(1.0, inner_steps=0),
@@ -400,11 +418,15 @@ def test_overrides_change_what_they_say_and_nothing_else(method, name):
     plain = preset(method, name)
     assert override(plain) == override(plain, inner_steps=0, stop=-1) == plain
     values = flat(plain)
-    assert flat(override(plain, step_scale=2)) == {**values, "step_size": 2 * values["step_size"]}
+    doubled = override(plain, step_scale=2)
+    assert doubled == replace(plain, data_step=plain.data_step.scaled(2))
+    assert doubled != plain
+    if "step_size" in values:
+        assert flat(doubled)["step_size"] == 2 * values["step_size"]
     held = with_values(plain, stop=1.5)
     assert override(held, stop=0) == with_values(held, stop=0.0)
     assert override(held, stop=1.1) == with_values(held, stop=1.1)
-    if METHODS[method].inner_steps:
+    if METHODS[method].has("inner_steps"):
         assert flat(override(plain, inner_steps=5)) == {**values, "inner_steps": 5}
 
 
@@ -438,9 +460,13 @@ NONLINEAR = [Jpeg(30, "4:4:4"), Quantise(5), Clip(-0.5, 0.5)]
 def test_what_is_not_linear_is_followed_all_the_same(method, recipe):
     measurement = problem(recipe, 2, size=(8, 8), noise=0.05)
     settings = preset(method, "tuned")
+    if not CASES[method].nonlinear:
+        with pytest.raises(ValueError, match=r"needs a linear operator.*choose"):
+            run(method, measurement, settings)
+        return
     loss = DataLoss(GaussianPrior(), measurement, "squared")
     pulled = loss(run(method, measurement, settings, steps=24))
-    free = loss(run(method, measurement, with_values(settings, step_size=0.0), steps=24))
+    free = loss(run(method, measurement, override(settings, step_scale=0), steps=24))
     assert bool((pulled < 0.5 * free).all())
 
 
@@ -458,3 +484,93 @@ def test_psld_refuses_what_it_cannot_glue():
     with pytest.raises(ValueError, match=r"psld needs a linear operator.*choose flowdps"):
         run("psld", measurement, preset("psld"))
     run("flowdps", measurement, preset("flowdps"), steps=2)
+
+
+def test_a_picture_of_any_measurement_is_a_start():
+    """Least squares where A is linear, else the measurement itself in the image's size."""
+    blurred = problem(GaussianBlur(3, sigma=1.0))
+    found = first_picture(blurred)
+    assert float(blurred.residual_ratio(found)) < 1
+    assert float(found.abs().max()) < 3, "noise is not amplified"
+    clipped = problem(Clip(-0.5, 0.5))
+    assert torch.equal(first_picture(clipped), clipped.y)
+    smaller = problem(Chain((AveragePool(2), Clip())))
+    assert first_picture(smaller).shape == (1, 3, 4, 6)
+
+
+def test_the_calibration_of_flair_is_the_published_one():
+    """Nearly the same for every model whose errors fall and rise; nothing is trusted at the end."""
+    published = {0.98: 0.28, 0.95: 0.4, 0.9: 0.5, 0.8: 0.57, 0.7: 0.56, 0.5: 0.43, 0.2: 0.15}
+    for level, weight in published.items():
+        assert calibration(SD3_ERRORS, level) == pytest.approx(weight, abs=0.011)
+        doubled = tuple((t, 2 * error) for t, error in SD3_ERRORS)
+        assert calibration(doubled, level) == pytest.approx(calibration(SD3_ERRORS, level))
+    assert calibration(SD3_ERRORS, 0.0) == 0
+
+
+def test_flair_uses_the_errors_of_the_prior_where_they_are_known():
+    class Known(GaussianPrior):
+        velocity_errors = ((1.0, 0.3), (0.5, 0.6), (0.0, 1.0))
+
+    measurement, settings = problem(AveragePool(2)), small("flair", "tuned")
+    plain = run("flair", measurement, settings)
+    assert not torch.equal(run("flair", measurement, settings, prior=Known()), plain)
+    as_sd3 = with_values(settings, calibration="sd3")
+    assert torch.equal(run("flair", measurement, as_sd3, prior=Known()), plain)
+
+
+def test_the_steps_of_flair_rest_at_a_residual_each_for_itself():
+    """As published, or at the noise where that is larger."""
+    measurement = problem(Identity(), count=3)
+    y = measurement.y
+    start = torch.cat([y[:1] + 0.009, y[1:2] + 0.15, y[2:] + 0.25])
+    for stop, resting in ((0.0, [True, False, False]), (1.0, [True, True, False])):
+        step = SquaredSteps(stop=stop, inner_steps=1).bind(GaussianPrior(), measurement)
+        pull, _ = step(start, 0.5)
+        assert [bool((one == 0).all()) for one in pull] == resting
+        torch.testing.assert_close(pull[2], torch.full_like(pull[2], -0.1 * 2 * 0.25))
+
+
+@pytest.mark.parametrize("recipe", [Mask.from_tensor(torch.tensor([[1.0, 0, 1, 1]] * 4))], ids=str)
+def test_the_published_latino_has_a_fixed_weight_where_values_are_missing(recipe):
+    measurement = problem(recipe, count=2, size=(4, 4))
+    misfit, step = torch.tensor([1.0, 9.0]).double(), ResidualProx()
+    for sigma, delta in ((0.8, 1.0), (0.3, 0.5)):
+        wanted = math.sqrt(delta) * sigma / math.hypot(sigma, 1 - sigma)
+        found = step.deviation(sigma, misfit, measurement)
+        assert found.tolist() == pytest.approx([wanted, wanted])
+
+
+def test_latino_takes_only_a_prox_and_no_gradients():
+    with pytest.raises(ValueError, match=r"data step of latino is InnerSteps.*choose ProxStep"):
+        LatinoSettings(data_step=InnerSteps(1.0))
+    prior = GaussianPrior()
+    run("latino", problem(AveragePool(2)), preset("latino"), steps=3, prior=prior)
+    assert prior.passes == {"transformer": 3, "decoder": 3, "encoder": 4}
+    assert not any(prior.passes.gradients.values())
+
+
+@pytest.mark.parametrize("method", ["flair", "latino"])
+def test_levels_of_their_own_fall_to_data(method):
+    row = METHODS[method]
+    levels = row.levels(row.preset(), row.steps)
+    assert len(levels) == row.steps + 1
+    assert bool((levels.diff() < 0).all())
+    assert levels[-1] == 0
+    with pytest.raises(ValueError, match="steps is 0"):
+        row.levels(row.preset(), 0)
+
+
+def test_levels_of_flair_are_the_published_ones():
+    levels = METHODS["flair"].levels(preset("flair", "published"), 50)
+    wanted = [1 - 0.82 * k / 51 for k in range(1, 51)]
+    assert levels[:-1].tolist() == pytest.approx(wanted)
+
+
+def test_only_super_resolution_shrinks_pictures():
+    shrinks = {AveragePool(2): True, GaussianBlur(3, sigma=1.0): False, WalshHadamard(0.3): False}
+    for recipe, wanted in shrinks.items():
+        assert downscales(recipe.bind((3, 8, 8))) is wanted
+    vectors = WalshHadamard(0.3).bind((3, 8, 8))
+    vectors.out_shape = (vectors.out_shape[-1] * 3, 1, 1)
+    assert not downscales(vectors)

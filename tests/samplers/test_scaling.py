@@ -11,7 +11,6 @@ from comfyui_flowdps.operators import AveragePool, Identity, Measurement
 from comfyui_flowdps.priors.base import BasePrior
 from comfyui_flowdps.priors.tiling import TiledPrior
 from comfyui_flowdps.samplers import (
-    METHODS,
     preset,
     published_sigmas,
     sample,
@@ -71,7 +70,7 @@ def restored(method: str, dtype: torch.dtype, loss: str, recipe: str, noise: flo
     """What the data steps changed in the latents of a short run, (N, C, h, w)."""
     outer = torch.float64 if dtype == torch.float64 else torch.float32
     measurement = problem(RECIPES[recipe], noise, outer)
-    size = {"norm": 0.1, "residual": 0.1, "squared": 0.02 * noise**2}[loss]
+    size = {"norm": 0.1, "residual": 0.1, "hybrid": 0.1, "squared": 0.02 * noise**2}[loss]
     found = []
     for factor in (size, 0.0):
         # The noise of FlowDPS is drawn only where there is a data step.
@@ -86,7 +85,7 @@ def restored(method: str, dtype: torch.dtype, loss: str, recipe: str, noise: flo
                 sigmas=published_sigmas(4),
                 settings=settings,
                 generators=generators,
-            ).double()
+            ).latents.double()
         )
     return found[0] - found[1]
 
@@ -106,8 +105,15 @@ STEEP, FLAT = 0.005, 1e4
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "loss"),
+    [
+        (method, loss)
+        for method in ("flowdps", "flowchef", "psld")
+        for loss in LOSSES
+        if (method, loss) != ("psld", "hybrid")
+    ],
+)
 def test_a_run_in_float16_equals_one_in_float64(method, loss, recipe):
     """Up to rounding: float16 has an error of 0.0005 per operation on numbers of size one, and the
     data steps change the latents by a few hundredths."""
@@ -116,7 +122,7 @@ def test_a_run_in_float16_equals_one_in_float64(method, loss, recipe):
     assert distance(got, want) < 0.04
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["flowdps", "flowchef", "psld"])
 def test_a_steep_loss_would_overflow(method, monkeypatch):
     without_scaling(monkeypatch)
     assert not restored(method, torch.float16, "squared", "identity", STEEP).isfinite().all()
