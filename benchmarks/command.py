@@ -17,10 +17,10 @@ from torch import Tensor
 from .. import samplers
 from ..operators import Identity, LinearOperator, Measurement, simulate
 from ..operators.randomness import generators
-from ..priors.base import FlowPrior
+from ..priors.base import BasePrior, FlowPrior
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
-from .results import BLIND, FIT, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
+from .results import BLIND, FIT, UNFLOWN, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
 from .tasks import PAPER, TASKS, found_in
 
 HELD_OUT = Path(__file__).resolve().parent / "pictures"
@@ -69,6 +69,29 @@ def classical_measurement(measurement: Measurement) -> Measurement:
         return measurement
     _, y = measurement_picture(measurement)
     return Measurement(y, Identity().bind(tuple(y.shape[1:])), measurement.noise_level)
+
+
+class WithoutFlow(BasePrior):
+    """The autoencoder of a prior, with a model that only scales: the same without the flow."""
+
+    def __init__(self, prior: FlowPrior):
+        super().__init__()
+        self.inner, self.passes = prior, prior.passes
+        self.latent_channels, self.stride = prior.latent_channels, prior.stride
+        self.device, self.dtype = prior.device, prior.dtype
+        self.error_spectrum = prior.error_spectrum
+
+    def denoise(self, z: Tensor, sigma: float) -> Tensor:
+        """The latents whose noisy version has the mean z; opposite noises cancel in their mean."""
+        return z / (1 - sigma)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of latents."""
+        return self.inner.decode(z)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and standard deviation of the latents of images."""
+        return self.inner.moments(x)
 
 
 class Bench:
@@ -184,7 +207,7 @@ class Bench:
             )
         levels = args.steps or samplers.METHODS["flowdps"].steps
         passes = levels * samplers.preset("flowdps").data_step.inner_steps
-        if task in PAPER:
+        if task in PAPER and "flowdps" in args.methods:
             self.timed(
                 task,
                 FIT,
@@ -199,13 +222,27 @@ class Bench:
             def restore(
                 m: Measurement, start: int, method=method, settings=settings, decoded=decoded
             ) -> Tensor:
-                decoded[start] = self.decoded(method, m, start, settings)
-                return samplers.data_consistency(decoded[start], m, settings)
+                result = self.sampled(method, self.prior, m, start, settings)
+                if result.images is None:
+                    decoded[start] = self.prior.decode(result.latents)
+                    return samplers.data_consistency(decoded[start], m, settings)
+                return result.images
 
             self.timed(task, method, measurement, str(settings), restore)
-            if method != "flowdps":
-                continue
-            if settings.finish.pixel_error_std:
+            if method == "refine":
+                unflown = WithoutFlow(prior)
+                self.timed(
+                    task,
+                    UNFLOWN,
+                    measurement,
+                    str(settings),
+                    lambda m, start, method=method, settings=settings, unflown=unflown: (
+                        samplers.finished(
+                            unflown, self.sampled(method, unflown, m, start, settings), m, settings
+                        )
+                    ),
+                )
+            if method == "flowdps" and settings.finish.pixel_error_std:
                 self.timed(
                     task,
                     UNPOLISHED,
@@ -213,39 +250,48 @@ class Bench:
                     str(settings),
                     lambda _, start, decoded=decoded: decoded[start],
                 )
-            if TASKS[task].blind:
-                blind = partial(self.blind, task, settings)
-                self.timed(task, BLIND, measurement, str(settings), blind)
+            if method == args.methods[0] and TASKS[task].blind:
+                blind = partial(self.blind, task, method, settings)
+                self.timed(task, BLIND.format(method), measurement, str(settings), blind)
 
     @torch.no_grad()
-    def decoded(
-        self, method: str, measurement: Measurement, start: int, settings: samplers.MethodSettings
-    ) -> Tensor:
-        """Restorations of the pictures from ``start`` on, before the correction in pixels."""
+    def sampled(
+        self,
+        method: str,
+        prior: FlowPrior,
+        measurement: Measurement,
+        start: int,
+        settings: samplers.MethodSettings,
+    ) -> samplers.Sample:
+        """Results for the pictures from ``start`` on."""
         row = samplers.method_named(method)
-        z = samplers.sample(
+        return samplers.sample(
             method,
-            self.prior,
+            prior,
             measurement,
             sigmas=row.levels(settings, self.args.steps or row.steps),
             settings=settings,
             generators=generators(
                 self.args.seed, "sampling", range(start, start + len(measurement.y))
             ),
-        ).latents
-        return self.prior.decode(z)
+        )
 
     def blind(
-        self, task: str, settings: samplers.MethodSettings, measurement: Measurement, start: int
+        self,
+        task: str,
+        method: str,
+        settings: samplers.MethodSettings,
+        measurement: Measurement,
+        start: int,
     ) -> Tensor:
-        """FlowDPS with degradation and noise estimated from each measurement alone."""
+        """A method with degradation and noise estimated from each measurement alone."""
         case, shape = TASKS[task], measurement.operator.in_shape
         restored = []
         for k, y in enumerate(measurement.y.split(1)):
             recipe, level = found_in(y, case, self.args.seed)
             guess = Measurement(y, recipe.bind(shape), level)
-            x = self.decoded("flowdps", guess, start + k, settings)
-            restored.append(samplers.data_consistency(x, guess, settings))
+            result = self.sampled(method, self.prior, guess, start + k, settings)
+            restored.append(samplers.finished(self.prior, result, guess, settings))
         return torch.cat(restored)
 
 
@@ -289,7 +335,6 @@ def run(args: argparse.Namespace) -> int:
     groups = {"paper": PAPER, "all": list(TASKS)}
     for task in dict.fromkeys(t for name in args.tasks for t in groups.get(name, [name])):
         bench.task(task)
-    print(table(bench.results))
-    if any(row.method == "flowdps" for row in bench.results):
-        print(f"\n{summary(bench.results)}")
+    own = args.methods[0]
+    print(f"{table(bench.results, own)}\n\n{summary(bench.results, own)}")
     return 0

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..operators import Measurement
 from ..restoration import metrics
 
-FIT, UNPOLISHED, BLIND = "latent fit, no flow", "flowdps, not polished", "flowdps, blind"
+FIT, UNPOLISHED = "latent fit, no flow", "flowdps, not polished"
+UNFLOWN, BLIND = "refine, no flow", "{}, blind"
 NOTICED = 0.1
 """Smallest difference in decibels that counts as one."""
 CLASSICAL = ("bicubic", "degraded", "Wiener", "total variation")
@@ -74,22 +75,22 @@ def interval(differences: list[float]) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def table(results: list[Result]) -> str:
-    """Markdown: one row per task and method, and FlowDPS's paired lead over it.
+def table(results: list[Result], own: str = "flowdps") -> str:
+    """Markdown: one row per task and method, and the paired lead of the method ``own`` over it.
 
     Over the latent fit, it is the lead of FlowDPS without the final correction in pixels.
     """
     lines = [
         "| task | method | PSNR, dB | SSIM | residual / noise | s / image | decoder | transformer |"
-        " FlowDPS leads by, dB |",
+        f" {own} leads by, dB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     best = {(r.task, r.method): r for r in results}
     for r in results:
         lead = ""
         # The latent fit has no correction in pixels either.
-        against = best.get((r.task, UNPOLISHED if r.method == FIT else "flowdps"))
-        if against and r.method != "flowdps":
+        against = best.get((r.task, UNPOLISHED if r.method == FIT and own == "flowdps" else own))
+        if against and r.method != own:
             pairs = zip(against.psnr, r.psnr, strict=True)
             centre, half = interval([a - b for a, b in pairs])
             lead = f"{centre:+.2f} ± {half:.2f}"
@@ -101,36 +102,38 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def summary(results: list[Result]) -> str:
-    """Markdown: one row per task, FlowDPS beside the degraded picture and the best other method.
+def summary(results: list[Result], own: str = "flowdps") -> str:
+    """Markdown: one row per task, the method ``own`` beside the degraded picture and the best
+    classical method.
 
     Leads are means of paired differences with their 95 % interval. "yes" is a lead over the best
     classical method beyond that interval and ``NOTICED``, "no" the opposite, and "level" neither;
     "not improved" is no such lead over the degraded picture.
     """
     lines = [
-        "| task | degraded | best classical | | FlowDPS | lead over the degraded | over the best"
-        " | better | FlowDPS, blind |",
+        f"| task | degraded | best classical | | {own} | lead over the degraded | over the best"
+        f" | better | {own}, blind |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    seen_blind = BLIND.format(own)
     for task in dict.fromkeys(r.task for r in results):
         rows = {r.method: r for r in results if r.task == task}
-        if (own := rows.get("flowdps")) is None:
+        if (found := rows.get(own)) is None:
             continue
         seen = next(r for name, r in rows.items() if name in ("degraded", "bicubic"))
         best = max((r for name, r in rows.items() if name in CLASSICAL), key=lambda r: mean(r.psnr))
         leads = [
-            interval([a - b for a, b in zip(own.psnr, other.psnr, strict=True)])
+            interval([a - b for a, b in zip(found.psnr, other.psnr, strict=True)])
             for other in (seen, best)
         ]
         ahead, behind = (side * leads[1][0] > max(leads[1][1], NOTICED) for side in (1, -1))
         verdict = "yes" if ahead else "no" if behind else "level"
         if not leads[0][0] > max(leads[0][1], NOTICED):
             verdict = "not improved"
-        blind = f"{mean(rows[BLIND].psnr):.2f}" if BLIND in rows else ""
+        blind = f"{mean(rows[seen_blind].psnr):.2f}" if seen_blind in rows else ""
         shown = (f"{c:+.2f} ± {h:.2f}" for c, h in leads)
         lines.append(
             f"| {task} | {mean(seen.psnr):.2f} | {mean(best.psnr):.2f} | {best.method} |"
-            f" {mean(own.psnr):.2f} | {' | '.join(shown)} | {verdict} | {blind} |"
+            f" {mean(found.psnr):.2f} | {' | '.join(shown)} | {verdict} | {blind} |"
         )
     return "\n".join(lines)
