@@ -125,7 +125,12 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         f" --estimate, else {NOISE}",
     )
     about = "; ".join(f"{name}: {row.about.rstrip('.')}" for name, row in METHODS.items())
-    add("--method", default="flowdps", choices=list(METHODS), help=about.replace("%", "%%"))
+    add(
+        "--method",
+        default=next(iter(METHODS)),
+        choices=list(METHODS),
+        help=about.replace("%", "%%"),
+    )
     presets = "; ".join(f"{name}: {', '.join(row.presets)}" for name, row in METHODS.items())
     add(
         "--preset",

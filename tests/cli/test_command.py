@@ -13,6 +13,7 @@ from comfyui_flowdps.cli.command import main
 from comfyui_flowdps.operators import DefocusBlur, Jpeg, Kernel, recipe_for_task, recipe_from_dict
 from comfyui_flowdps.operators.blurs import line
 from comfyui_flowdps.restoration import images
+from comfyui_flowdps.samplers import METHODS
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -46,7 +47,7 @@ def photo(tmp_path, picture):
 
 
 def test_restoration_beats_bicubic_with_the_default_settings(tmp_path, picture):
-    assert restore(picture, "--out", tmp_path, "--steps", 28) == 0
+    assert main(["restore", str(picture), "--out", str(tmp_path)]) == 0
     (record,) = records(tmp_path)
     clean, _ = images.read_image(picture)
     y, _ = images.read_image(tmp_path / record["measurement_file"])
@@ -61,7 +62,7 @@ def test_restoration_beats_bicubic_with_the_default_settings(tmp_path, picture):
     assert record["psnr"] == pytest.approx(db(restored), abs=0.01)
     assert 0.5 < record["ssim"] < 1
     assert 0.7 < record["residual_ratio"] < 1.5
-    expected = {"task": "sr_bicubic", "method": "flowdps", "seed": 0, "noise": 0.03, "steps": 28}
+    expected = {"task": "sr_bicubic", "method": "refine", "seed": 0, "noise": 0.03, "steps": 3}
     assert expected.items() <= record.items()
     assert record["input"] == str(picture)
     with Image.open(tmp_path / record["sheet_file"]) as sheet:
@@ -69,7 +70,7 @@ def test_restoration_beats_bicubic_with_the_default_settings(tmp_path, picture):
 
 
 @pytest.mark.parametrize("task", ["sr_avgpool", "deblur_gauss", "deblur_motion", "identity"])
-@pytest.mark.parametrize("method", ["flowdps", "flowchef", "psld"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_task_with_every_method(tmp_path, photo, task, method):
     assert restore(photo(), "--task", task, "--method", method, "--out", tmp_path / "o") == 0
     (record,) = records(tmp_path / "o")
@@ -86,6 +87,8 @@ def test_every_task_with_every_method(tmp_path, photo, task, method):
         ("cs_walshhadamard", "flowchef"),
         ("jpeg", "flowdps"),
         ("jpeg", "psld"),
+        ("jpeg", "refine"),
+        ("colorization", "refine"),
     ],
 )
 def test_measurements_of_other_shapes_are_written_as_pictures(tmp_path, photo, task, method):
