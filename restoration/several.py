@@ -1,0 +1,83 @@
+"""Several restorations of one photo: their mean, their spread, and the most consistent of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+WHITE = 0.5
+"""The spread that is white in a map of it: a quarter of the range of [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Several:
+    """K independent samples of the restoration of one photo.
+
+    images: (K, 3, H, W) in [-1, 1]. ratios: residual over noise of every one, as
+        ``Measurement.residual_ratio`` gives it.
+    factor: what the standard deviation is multiplied by to give ``spread``; 1 is the standard
+        deviation itself. With ``Method.calibration``, the rms spread is the rms error of the mean
+        that was measured on other pictures.
+
+    Raises ValueError unless there are two samples or more, with one ratio each.
+    """
+
+    images: Tensor
+    ratios: Sequence[float]
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.images) < 2:
+            raise ValueError(
+                "there is 1 sample; expected at least 2, as a single one has no spread: raise"
+                " samples"
+            )
+        if len(self.ratios) != len(self.images):
+            raise ValueError(
+                f"there are {len(self.ratios)} ratios for {len(self.images)} samples; expected one"
+                " each"
+            )
+        if not (math.isfinite(self.factor) and self.factor > 0):
+            raise ValueError(f"the factor is {self.factor}; expected a number above 0, such as 1")
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean image (1, 3, H, W).
+
+        ``PixelCorrection`` is affine in the image while no ``stop`` ends it early, so that the mean
+        of corrected images is the corrected mean, up to clamping. ``VariationFinish`` is not
+        affine; each sample has been through it, and the mean has not.
+        """
+        return self.images.mean(0, keepdim=True)
+
+    @property
+    def spread(self) -> Tensor:
+        """The spread (1, 1, H, W) on the scale of the images: ``factor`` times the root mean square
+        over the colours of the samples' standard deviation, with K − 1 in the denominator.
+        """
+        return self.factor * self.images.var(0, keepdim=True).mean(1, keepdim=True).sqrt()
+
+    @property
+    def rms_spread(self) -> float:
+        """Root mean square of the spread over the pixels."""
+        return float(self.spread.square().mean().sqrt())
+
+    @property
+    def map(self) -> Tensor:
+        """The spread as a grey picture (1, 1, H, W) from 0, where all samples agree, to 1, where it
+        is ``WHITE`` or more.
+        """
+        return (self.spread / WHITE).clamp(0, 1)
+
+    @property
+    def best(self) -> int:
+        """Index of the sample whose residual ratio is nearest to 1 in log, the first among equals.
+
+        The residual of the true picture is the noise, whose ratio is 1. A smaller one is no better:
+        there the noise was fitted. In log, half the noise is as far from it as twice the noise.
+        """
+        distances = [abs(math.log(max(ratio, 1e-12))) for ratio in self.ratios]
+        return distances.index(min(distances))
