@@ -26,12 +26,10 @@ from ..restoration.pipeline import (
     restore,
     restore_several,
 )
-from ..restoration.several import WHITE
+from ..restoration.several import PER_ROW, WHITE
 from ..samplers.method import Step
 
 PARTS = ("measurement", "restored", "sheet")
-PER_ROW = 4
-"""Pictures in a row of the contact sheet of several samples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,18 +192,14 @@ class Restoring:
             if isinstance(result, RestoredSeveral):
                 self.write_several(each, result)
             else:
-                columns = [(self.request.method, result.restored)]
-                self.write(each, result, columns)
+                self.write(each, result, [(self.request.method, result.restored)])
 
     def write_several(self, each: Waiting, result: RestoredSeveral) -> None:
         """Write mean, samples and spread of a photo, and their line of the log."""
         several = result.several
-        spread = 2 * several.map - 1
-        images.save_png(spread.expand(-1, 3, -1, -1), each.place["spread"])
-        columns = [("mean", result.mean.restored), ("spread", spread)]
+        images.save_png((2 * several.map - 1).expand(-1, 3, -1, -1), each.place["spread"])
         for k, one in enumerate(result.samples, 1):
             images.save_png(one.restored, each.place[f"sample{k}"])
-            columns.append((f"sample {k}", one.restored))
         told = {
             "sample_scores": [scores(one) for one in result.samples],
             "best_sample": several.best + 1,
@@ -213,7 +207,8 @@ class Restoring:
             "spread_factor": several.factor,
             "spread_white": WHITE,
         }
-        self.write(each, result.mean, columns, told, PER_ROW)
+        each.photo.notes.append(several.report)
+        self.write(each, result.mean, several.pictures, told, PER_ROW)
 
     def write(
         self,
@@ -259,13 +254,8 @@ class Restoring:
             "ssim": "SSIM {:.3f}",
             "residual_ratio": "residual/noise {:.2f}",
         }
-        parts = [told[k].format(v) for k, v in known.items() if v is not None]
-        if more:
-            parts += [
-                f"spread {more['spread_rms']:.3f}",
-                f"sample {more['best_sample']} fits best",
-            ]
-        self.say(f"{each.file.name}: {', '.join(parts + photo.notes)}")
+        parts = [told[k].format(v) for k, v in known.items() if v is not None] + photo.notes
+        self.say(f"{each.file.name}: {', '.join(parts)}")
 
 
 def scores(result: Restored) -> dict[str, float | None]:

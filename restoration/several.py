@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+GREY_LEVEL = 2 / 255
+"""One grey level of 255, for images in [-1, 1]."""
 WHITE = 0.5
 """The spread that is white in a map of it: a quarter of the range of [-1, 1]."""
+PER_ROW = 4
+"""Pictures in a row of a contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +85,30 @@ class Several:
         """
         distances = [abs(math.log(max(ratio, 1e-12))) for ratio in self.ratios]
         return distances.index(min(distances))
+
+    @property
+    def pictures(self) -> list[tuple[str, Tensor]]:
+        """Captions and pictures of a contact sheet: mean, map of the spread, and all samples."""
+        samples = [
+            (f"sample {k + 1}" + ", fits best" * (k == self.best), self.images[k : k + 1])
+            for k in range(len(self.images))
+        ]
+        grey = 2 * self.map - 1
+        white = f"spread, white: {WHITE / GREY_LEVEL:.0f} of 255"
+        return [("mean", self.mean), (white, grey), *samples]
+
+    @property
+    def report(self) -> str:
+        """Spread and residuals in one line, with a warning where the samples hardly differ."""
+        low, high = min(self.ratios), max(self.ratios)
+        text = (
+            f"{len(self.images)} samples; spread {self.rms_spread / GREY_LEVEL:.2f} of 255 grey"
+            f" levels; residual {low:.2f} to {high:.2f} times the noise; sample {self.best + 1}"
+            " fits best"
+        )
+        if self.rms_spread / self.factor < GREY_LEVEL / 2:
+            text += (
+                "; the samples hardly differ, which does not mean that they are right: raise"
+                " denoise, or use FlowDPS"
+            )
+        return text
