@@ -131,7 +131,7 @@ def repeated(observation: Observation, walk: Walk) -> tuple[Observation, Walk]:
     if latent is None or len(observation.y) > 1:
         observation = Observation.joined([observation] * count)
     if latent is not None:
-        z, mask, places = (latent.get(k) for k in ("samples", "noise_mask", "batch_index"))
+        z, mask, places = latent["samples"], latent.get("noise_mask"), latent.get("batch_index")
         latent = {**latent, "samples": torch.cat([z] * count)}
         if mask is not None and len(mask) > 1:
             latent["noise_mask"] = torch.cat([mask[torch.arange(len(z)) % len(mask)]] * count)

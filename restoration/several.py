@@ -108,7 +108,7 @@ class Several:
         )
         if self.rms_spread / self.factor < GREY_LEVEL / 2:
             text += (
-                "; the samples hardly differ, which does not mean that they are right: raise"
-                " denoise, or use FlowDPS"
+                "; the samples hardly differ, which does not mean that they are right: use FlowDPS"
+                " to see where the model guessed"
             )
         return text

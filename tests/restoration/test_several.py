@@ -155,3 +155,14 @@ def test_a_sheet_wraps_into_rows():
         value = round(k / 4 * 127.5)
         assert wide.getpixel((8 + 168 * k + 80, 100)) == (value,) * 3
         assert wrapped.getpixel((8 + 168 * (k % 2) + 80, 100 + 186 * (k // 2))) == (value,) * 3
+
+
+def test_the_report_says_where_samples_hardly_differ():
+    """Whatever the factor: it makes no difference larger that is not there."""
+    x = noise(4, 3, 32, 32)
+    for factor in (1.0, 40.0):
+        assert "hardly differ" in Several(0.001 * x, [1.0] * 4, factor).report
+        assert "hardly differ" not in Several(0.02 * x, [1.0] * 4, factor).report
+    text = Several(0.1 * x, [0.5, 2.0, 0.9, 3.0]).report
+    assert "4 samples" in text
+    assert "residual 0.50 to 3.00 times the noise; sample 3 fits best" in text
