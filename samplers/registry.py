@@ -142,6 +142,7 @@ ROWS = (
             "fast": "fewer steps at high noise, at most 0.1 dB worse where it was measured",
             "published": PUBLISHED,
         },
+        calibration=2.0,
     ),
     Method(
         name="flowchef",
