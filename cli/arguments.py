@@ -15,6 +15,7 @@ from ..operators import REGISTRY
 from ..operators.degradation import Degradation
 from ..priors.gradients.modes import MODES
 from ..restoration.degradation import ESTIMATES, NOISE
+from ..restoration.several import WHITE
 from ..samplers import METHODS, PRESETS
 
 
@@ -182,6 +183,17 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"weight of classifier-free guidance; 1: none; default: {weights}",
     )
     add("--seed", type=int, default=0, help="the same seed gives the same pictures")
+    add(
+        "--samples",
+        type=int,
+        default=1,
+        metavar="K",
+        help="restorations of every photo; above 1, NAME_restored.png is their mean, which is"
+        " closest on average (best PSNR) but soft; NAME_sample1.png and so on are the samples, each"
+        " sharper, and NAME_spread.png is bright where they differ: the model guessed there"
+        f" (white: a standard deviation of {WHITE:g} or more for images in [-1, 1], times the"
+        " method's factor)",
+    )
     add("--size", type=size, metavar="HxW", help="size of the restoration; default: see README")
     add(
         "--tile",

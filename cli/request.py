@@ -85,6 +85,7 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
         SIDE["large" if large else "small"],
         args.observed,
         args.tile,
+        args.samples,
     )
     return request, damage
 
@@ -144,4 +145,6 @@ def run_of(args: argparse.Namespace) -> Run:
         # Of the memory modes, only tiny changes the result beyond rounding.
         "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
     }
+    if request.samples > 1:
+        record["samples"] = request.samples
     return Run(request, damage, partial(prior_of, args), record, args.out, args.batch)

@@ -17,7 +17,16 @@ from tqdm import tqdm
 from ..priors.base import FlowPrior
 from ..restoration import images
 from ..restoration.degradation import Damage
-from ..restoration.pipeline import Photo, Request, Restored, prepare, restore
+from ..restoration.pipeline import (
+    Photo,
+    Request,
+    Restored,
+    RestoredSeveral,
+    prepare,
+    restore,
+    restore_several,
+)
+from ..restoration.several import PER_ROW, WHITE
 from ..samplers.method import Step
 
 PARTS = ("measurement", "restored", "sheet")
@@ -34,8 +43,11 @@ class Waiting:
     run: str
 
 
-def outputs(folder: Path, files: Sequence[Path]) -> list[dict[str, Path]]:
+def outputs(folder: Path, files: Sequence[Path], samples: int = 1) -> list[dict[str, Path]]:
     """Output files for every input file, named by its stem; repeated stems get a suffix."""
+    parts = [*PARTS]
+    if samples > 1:
+        parts += ["spread", *(f"sample{k}" for k in range(1, samples + 1))]
     taken: set[str] = set()
     result = []
     for file in files:
@@ -44,7 +56,7 @@ def outputs(folder: Path, files: Sequence[Path]) -> list[dict[str, Path]]:
         names += [f"{file.stem}_{suffix}_{k}" for k in range(2, len(files) + 2)]
         name = next(n for n in names if n.lower() not in taken)
         taken.add(name.lower())
-        result.append({part: folder / f"{name}_{part}.png" for part in PARTS})
+        result.append({part: folder / f"{name}_{part}.png" for part in parts})
     return result
 
 
@@ -113,9 +125,10 @@ class Restoring:
 
     def run(self, files: Sequence[Path]) -> int:
         """Restore all files and return the exit code."""
-        places = outputs(self.asked.out, files)
+        places = outputs(self.asked.out, files, self.request.samples)
         waiting: dict[tuple[object, ...], list[Waiting]] = {}
-        total = len(files) * self.request.steps
+        steps = self.request.steps * self.request.samples
+        total = len(files) * steps
         with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
             for file, place in zip(files, places, strict=True):
                 try:
@@ -127,7 +140,7 @@ class Restoring:
                 run = hashlib.sha256(key).hexdigest()[:16]
                 if run in self.log.finished and all(p.exists() for p in place.values()):
                     self.skipped += 1
-                    self.bar.update(self.request.steps)
+                    self.bar.update(steps)
                     continue
                 prior = self.prior  # Outside of what is caught: no photo could be restored.
                 try:
@@ -167,32 +180,64 @@ class Restoring:
         def advance(_: Step) -> None:
             self.bar.update(len(photos))
 
+        several = self.request.samples > 1
+        function = restore_several if several else restore
         try:
-            results = restore(photos, group[0].request, self.prior, advance)
+            results = function(photos, group[0].request, self.prior, advance)
         except ValueError as error:
             names = ", ".join(photo.name for photo in photos)
             self.refuse(ValueError(f"{names}: {error}"))
             return
         for each, result in zip(group, results, strict=True):
-            self.write(each, result)
+            if isinstance(result, RestoredSeveral):
+                self.write_several(each, result)
+            else:
+                self.write(each, result, [(self.request.method, result.restored)])
 
-    def write(self, each: Waiting, result: Restored) -> None:
-        """Write the pictures, and then the line of the log that marks them as finished."""
+    def write_several(self, each: Waiting, result: RestoredSeveral) -> None:
+        """Write mean, samples and spread of a photo, and their line of the log."""
+        several = result.several
+        images.save_png((2 * several.map - 1).expand(-1, 3, -1, -1), each.place["spread"])
+        for k, one in enumerate(result.samples, 1):
+            images.save_png(one.restored, each.place[f"sample{k}"])
+        told = {
+            "sample_scores": [scores(one) for one in result.samples],
+            "best_sample": several.best + 1,
+            "spread_rms": several.rms_spread,
+            "spread_factor": several.factor,
+            "spread_white": WHITE,
+        }
+        each.photo.notes.append(several.report)
+        self.write(each, result.mean, several.pictures, told, PER_ROW)
+
+    def write(
+        self,
+        each: Waiting,
+        result: Restored,
+        columns: list[tuple[str, Tensor]],
+        more: dict[str, Any] | None = None,
+        per_row: int | None = None,
+    ) -> None:
+        """Write the pictures, and then the line of the log that marks them as finished.
+
+        ``columns`` of the sheet stand between the measurement and the clean picture.
+        """
         photo, request, place = each.photo, each.request, each.place
-        columns = [("measurement", result.measurement), (self.request.method, result.restored)]
+        columns = [("measurement", result.measurement), *columns]
         if result.clean is not None:
             columns.append(("clean", result.clean))
         images.save_png(result.measurement, place["measurement"])
         images.save_png(result.restored, place["restored"])
-        images.save_png(images.sheet(columns), place["sheet"])
-        scores = {key: getattr(result, key) for key in ("psnr", "ssim", "residual_ratio")}
+        images.save_png(images.sheet(columns, per_row), place["sheet"])
+        known = scores(result)
         self.log.add(
             {
                 "input": str(each.file),
                 **{f"{part}_file": path.name for part, path in place.items()},
                 "height": result.restored.shape[2],
                 "width": result.restored.shape[3],
-                **scores,
+                **known,
+                **(more or {}),
                 **self.asked.record,
                 "operator": request.recipe.to_dict(),
                 "noise": request.noise,
@@ -209,5 +254,10 @@ class Restoring:
             "ssim": "SSIM {:.3f}",
             "residual_ratio": "residual/noise {:.2f}",
         }
-        parts = [told[k].format(v) for k, v in scores.items() if v is not None] + photo.notes
+        parts = [told[k].format(v) for k, v in known.items() if v is not None] + photo.notes
         self.say(f"{each.file.name}: {', '.join(parts)}")
+
+
+def scores(result: Restored) -> dict[str, float | None]:
+    """PSNR, SSIM and ratio of residual to noise."""
+    return {key: getattr(result, key) for key in ("psnr", "ssim", "residual_ratio")}

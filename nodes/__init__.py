@@ -8,7 +8,7 @@ from importlib.util import find_spec
 if find_spec("comfy_api") is not None:
     from comfy_api.latest import ComfyExtension, io
 
-    from . import estimation, example, measurement, models, operators, samplers
+    from . import estimation, example, measurement, models, operators, samplers, several
 
     class Extension(ComfyExtension):
         """All nodes of the pack."""
@@ -20,5 +20,6 @@ if find_spec("comfy_api") is not None:
                 *estimation.NODES,
                 *measurement.NODES,
                 *samplers.NODES,
+                *several.NODES,
                 *example.NODES,
             ]

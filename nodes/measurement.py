@@ -128,6 +128,17 @@ class EncodeMeasurement(io.ComfyNode):
         return io.NodeOutput(observation, picture, latent)
 
 
+def check_size(x: Tensor, measurement: Observation) -> None:
+    """ValueError unless the images (N, 3, H, W) have the size of the measurement's restoration."""
+    size = tuple(x.shape[2:])
+    height, width = measurement.image_size
+    if size not in (measurement.image_size, measurement.padded_size):
+        raise ValueError(
+            f"the image is {size[1]}x{size[0]} and the measurement belongs to an image of"
+            f" {width}x{height}: connect the sampler's image"
+        )
+
+
 class MeasurementCheck(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -173,13 +184,7 @@ class MeasurementCheck(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, measurement: Observation, tolerance: float) -> io.NodeOutput:
         x = to_images(image, "restoration")
-        size = tuple(x.shape[2:])
-        height, width = measurement.image_size
-        if size not in (measurement.image_size, measurement.padded_size):
-            raise ValueError(
-                f"the image is {size[1]}x{size[0]} and the measurement belongs to an image of"
-                f" {width}x{height}: connect the sampler's image"
-            )
+        check_size(x, measurement)
         there = measurement.bind(count=len(x))
         x, level = pad_to(x, *measurement.padded_size), there.floored_noise_level
         picture = measurement.picture(there.operator.A(x) - there.y)

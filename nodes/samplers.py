@@ -129,6 +129,20 @@ def _stop() -> io.Input:
     )
 
 
+def _samples() -> io.Input:
+    return io.Int.Input(
+        "samples",
+        default=1,
+        min=1,
+        max=16,
+        optional=True,
+        tooltip="Different restorations of every photo, in one batch. 1: a single one; 4: enough to"
+        " see what is certain; 8 and more: a good mean and map, at as many times the work and"
+        " memory. Compare Samples makes the mean, which is closest on average but soft, and a map"
+        " that is bright where the model guessed.",
+    )
+
+
 class _Sampler(io.ComfyNode):
     """A node of one method."""
 
@@ -201,10 +215,14 @@ class _Restore(_Sampler):
                 _tile_size(),
                 *_memory(cls.method),
                 _stop(),
+                _samples(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The restoration's latent."),
-                io.Image.Output(display_name="image", tooltip="The restoration, without padding."),
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="The restoration, without padding; with several samples, all of them.",
+                ),
                 io.Float.Output(
                     display_name="residual",
                     tooltip="Difference between the restoration, damaged again, and the"
@@ -235,6 +253,7 @@ class _Restore(_Sampler):
         tiny_vae: Any = None,
         stop_at: float = -1.0,
         denoise: float | None = None,
+        samples: int = 1,
     ) -> io.NodeOutput:
         how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         levels = cls.method.levels(how.settings, steps).float() if sigmas is None else sigmas
@@ -245,7 +264,7 @@ class _Restore(_Sampler):
                 vae,
                 Prompt(positive, negative, cfg),
                 measurement,
-                Walk(seed, levels, latent),
+                Walk(seed, levels, latent, samples),
                 Limits(tile_size, memory, tiny_vae),
             )
         )

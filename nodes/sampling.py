@@ -113,11 +113,32 @@ class Prompt:
 @dataclasses.dataclass(frozen=True)
 class Walk:
     """Start and noise levels of a run: the seed of the noise, the sigmas, and a LATENT to start
-    from, or None for an empty one."""
+    from, or None for an empty one. ``samples``: restorations of every photo or latent."""
 
     seed: int
     sigmas: Tensor
     latent: dict[str, Any] | None = None
+    samples: int = 1
+
+
+def repeated(observation: Observation, walk: Walk) -> tuple[Observation, Walk]:
+    """Photos and LATENT as often as there are samples, first all of them once, then all again.
+
+    They have the order and the places of the host's Repeat Latent Batch, so that the first ones are
+    those of a run with one sample.
+    """
+    count, latent = walk.samples, walk.latent
+    if latent is None or len(observation.y) > 1:
+        observation = Observation.joined([observation] * count)
+    if latent is not None:
+        z, mask, places = latent["samples"], latent.get("noise_mask"), latent.get("batch_index")
+        latent = {**latent, "samples": torch.cat([z] * count)}
+        if mask is not None and len(mask) > 1:
+            latent["noise_mask"] = torch.cat([mask[torch.arange(len(z)) % len(mask)]] * count)
+        if places is not None:
+            step = max(places) - min(places) + 1
+            latent["batch_index"] = [each + k * step for k in range(count) for each in places]
+    return observation, dataclasses.replace(walk, latent=latent)
 
 
 def bound(observation: Observation, device: torch.device, count: int) -> Measurement:
@@ -236,12 +257,14 @@ def restore(
     walk: Walk,
     limits: Limits = Limits(),
 ) -> tuple[dict[str, Any], Tensor, float]:
-    """LATENT and IMAGE (N, H, W, 3) in [0, 1] of one posterior sample per latent, and the ratio of
-    their residual to the noise.
+    """LATENT and IMAGE (N, H, W, 3) in [0, 1] of ``walk.samples`` posterior samples per latent, and
+    the ratio of their residual to the noise.
 
     All inputs are checked before the first pass.
     """
     check_pair(model, vae)
+    if walk.samples > 1:
+        observation, walk = repeated(observation, walk)
     samples, mask = start_of(model, vae, observation, walk.latent)
     tile_of(model, vae, samples.shape, limits.tile_size)
     measurement = bound(observation, model.load_device, len(samples))

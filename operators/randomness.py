@@ -25,6 +25,14 @@ def generators(seed: int, purpose: str, keys: Iterable[str | int]) -> list[torch
     return [generator(seed, purpose, key) for key in keys]
 
 
+def key_of_draw(key: str | int, k: int) -> str | int:
+    """The key of draw ``k`` = 0, 1, ... of the sample ``key``; the first draw has the sample's own.
+
+    No file name contains the slash, so that keys of different files and draws differ.
+    """
+    return f"{key}/{k}" if k else key
+
+
 def standard_normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
     """Noise of ``shape`` (N, ...), float32 on the CPU; sample k is drawn from ``generators[k]``.
 

@@ -151,23 +151,25 @@ def save_png(picture: Tensor | Image.Image, path: str | Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def sheet(columns: Sequence[tuple[str, Tensor]]) -> Image.Image:
+def sheet(columns: Sequence[tuple[str, Tensor]], per_row: int | None = None) -> Image.Image:
     """Captioned images side by side, all enlarged to the size of the largest by pixel repetition.
 
-    columns: captions and images (1, 3, h, w) in [-1, 1].
+    columns: captions and images (1, 3, h, w), or (1, 1, h, w) for grey, in [-1, 1]. per_row: how
+    many stand in a row; None: all of them.
     """
     height = max(x.shape[-2] for _, x in columns)
     width = max(x.shape[-1] for _, x in columns)
     zoom = max(1, math.ceil(_COLUMN / width))
     size = (height * zoom, width * zoom)
     gap, line = 8, 18
-    result = Image.new(
-        "RGB", (len(columns) * (size[1] + gap) + gap, size[0] + line + 2 * gap), "white"
-    )
+    across = min(per_row or len(columns), len(columns))
+    down = math.ceil(len(columns) / across)
+    cell = (size[0] + line + gap, size[1] + gap)
+    result = Image.new("RGB", (across * cell[1] + gap, down * cell[0] + gap), "white")
     draw, font = ImageDraw.Draw(result), ImageFont.load_default()
     for k, (caption, x) in enumerate(columns):
-        left = gap + k * (size[1] + gap)
-        draw.text((left, gap // 2), caption, fill="black", font=font)
+        left, top = gap + k % across * cell[1], k // across * cell[0]
+        draw.text((left, top + gap // 2), caption, fill="black", font=font)
         x = F.interpolate(x.reshape(1, *x.shape[-3:]).float(), size=size, mode="nearest-exact")
-        result.paste(to_pil(x), (left, line + gap))
+        result.paste(to_pil(x.expand(-1, 3, -1, -1)), (left, top + line + gap))
     return result

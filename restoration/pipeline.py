@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators import Recipe
 from ..operators.observation import Observation
-from ..operators.randomness import generator, generators
+from ..operators.randomness import generator, generators, key_of_draw
 from ..priors.base import FlowPrior
 from ..priors.tiling import tile_side, tiled
 from ..samplers import (
@@ -23,6 +24,7 @@ from ..samplers import (
 )
 from ..samplers.method import Callback
 from . import metrics
+from .several import Several
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Request:
         until its shorter side is at most ``side`` pixels.
     noise: standard deviation of the measurement's noise, for images in [-1, 1].
     tile: side in pixels of the tiles in which the model processes large images; 0 is automatic.
+    samples: number of restorations of every photo.
 
     Raises ValueError for an unknown method and for values out of range.
     """
@@ -48,11 +51,14 @@ class Request:
     side: int = 128
     observed: bool = False
     tile: int = 0
+    samples: int = 1
 
     def __post_init__(self) -> None:
         method_named(self.method)
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; expected at least 1")
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}; expected at least 1")
         if not (math.isfinite(self.noise) and self.noise >= 0):
             raise ValueError(
                 f"the noise level is {self.noise}; expected a number of at least 0, such as 0.03"
@@ -147,24 +153,77 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
 
 
 def restore(
-    photos: Sequence[Photo], request: Request, prior: FlowPrior, callback: Callback | None = None
+    photos: Sequence[Photo],
+    request: Request,
+    prior: FlowPrior,
+    callback: Callback | None = None,
+    draw: int = 0,
 ) -> list[Restored]:
     """Restore photos whose observations share recipe and sizes, as one batch; results do not depend
     on the other photos.
 
-    Raises ValueError if a restoration is not finite.
+    ``draw`` is the number, from 0, of the independent sample that is drawn. Raises ValueError if a
+    restoration is not finite.
     """
+    return _compared(photos, *_drawn(photos, request, prior, callback, draw))
+
+
+@dataclass(frozen=True)
+class RestoredSeveral:
+    """The samples of one photo and their mean, whose ``work`` is that of all samples."""
+
+    samples: tuple[Restored, ...]
+    mean: Restored
+    several: Several
+
+
+def restore_several(
+    photos: Sequence[Photo], request: Request, prior: FlowPrior, callback: Callback | None = None
+) -> list[RestoredSeveral]:
+    """``request.samples`` independent restorations of every photo, and their means.
+
+    Sample k is what ``restore`` gives for the draw k, however many there are. The samples are drawn
+    one after the other, in the memory of one batch of photos. Raises ValueError for fewer than two
+    samples, and if a restoration is not finite.
+    """
+    draws = [_drawn(photos, request, prior, callback, k) for k in range(request.samples)]
+    samples = [_compared(photos, *each) for each in draws]
+    work = {name: sum(counted[name] for _, counted in draws) for name in draws[0][1]}
+    means = _compared(photos, torch.stack([images for images, _ in draws]).mean(0), work)
+    factor = method_named(request.method).calibration or 1.0
+    return [
+        RestoredSeveral(
+            tuple(each),
+            mean,
+            Several(
+                torch.cat([one.restored for one in each]),
+                [one.residual_ratio for one in each],
+                factor,
+            ),
+        )
+        for *each, mean in zip(*samples, means, strict=True)
+    ]
+
+
+def _drawn(
+    photos: Sequence[Photo],
+    request: Request,
+    prior: FlowPrior,
+    callback: Callback | None,
+    draw: int,
+) -> tuple[Tensor, dict[str, int]]:
+    """The padded restorations (N, 3, H, W) in [-1, 1] of one draw, and the work."""
     observation = Observation.joined([photo.observation for photo in photos])
     prior = tiled(prior, *observation.padded_size, request.tile)
-    measurement = observation.bind()
     work = Work(prior, observation.bind(prior.device))
+    keys = [key_of_draw(photo.name, draw) for photo in photos]
     result = sample(
         request.method,
         prior,
         work.measurement,
         sigmas=method_named(request.method).levels(request.settings, request.steps),
         settings=request.settings,
-        generators=generators(request.seed, "sampling", [photo.name for photo in photos]),
+        generators=generators(request.seed, "sampling", keys),
         callback=callback,
     )
     images = finished(prior, result, work.measurement, request.settings)
@@ -173,17 +232,19 @@ def restore(
         raise ValueError(
             "the restoration is not finite: choose a smaller --step-scale, or --dtype float32"
         )
-    ratios = measurement.residual_ratio(images).tolist()
-    images = observation.crop(images)
-    return [
-        _compared(photo, images[k : k + 1], ratios[k], counted) for k, photo in enumerate(photos)
-    ]
+    return images, counted
 
 
-def _compared(photo: Photo, image: Tensor, ratio: float, work: dict[str, int]) -> Restored:
-    """The result of one photo, with PSNR and SSIM if its clean image is known."""
-    observation = photo.observation
-    if not observation.simulated:
-        return Restored(photo.pixels, image, None, None, None, ratio, work)
-    scores = metrics.psnr(image, photo.pixels), metrics.ssim(image, photo.pixels)
-    return Restored(observation.measurement_picture, image, photo.pixels, *scores, ratio, work)
+def _compared(photos: Sequence[Photo], images: Tensor, work: dict[str, int]) -> list[Restored]:
+    """The results of padded restorations, with PSNR and SSIM where the clean image is known."""
+    joined = Observation.joined([photo.observation for photo in photos])
+    ratios = joined.bind().residual_ratio(images).tolist()
+    found = []
+    for photo, image, ratio in zip(photos, joined.crop(images).split(1), ratios, strict=True):
+        clean, seen = None, photo.pixels
+        psnr = ssim = None
+        if photo.observation.simulated:
+            clean, seen = photo.pixels, photo.observation.measurement_picture
+            psnr, ssim = metrics.psnr(image, clean), metrics.ssim(image, clean)
+        found.append(Restored(seen, image, clean, psnr, ssim, ratio, work))
+    return found

@@ -450,3 +450,54 @@ def test_bench_prints_one_row_per_method(capsys, tmp_path):
     assert {len(row["psnr"]) for row in rows} == {2}
     (flow,) = [row for row in rows if row["method"] == "flowdps"]
     assert flow["transformer"] == 2
+
+
+def test_several_samples_of_a_photo(tmp_path, photo):
+    """Mean, samples, spread and sheet; the first sample is the picture of the plain run."""
+    options = ("--method", "flowchef", "--steps", 3)
+    file, plain, out = photo(), tmp_path / "plain", tmp_path / "o"
+    assert restore(file, *options, "--out", plain) == 0
+    assert restore(file, *options, "--samples", 3, "--out", out) == 0
+    (one,), (record,) = records(plain), records(out)
+    written = {f"photo_{part}.png" for part in ("measurement", "restored", "sheet", "spread")}
+    written |= {f"photo_sample{k}.png" for k in (1, 2, 3)}
+    assert {file.name for file in out.glob("*.png")} == written
+    first = (out / record["sample1_file"]).read_bytes()
+    assert first == (plain / one["restored_file"]).read_bytes()
+    samples = [np.asarray(Image.open(out / f"photo_sample{k}.png"), float) for k in (1, 2, 3)]
+    mean = np.asarray(Image.open(out / "photo_restored.png"), float)
+    assert np.abs(mean - np.mean(samples, axis=0)).max() <= 1
+    grey = np.asarray(Image.open(out / "photo_spread.png"), float)[..., 0]
+    deviation = np.sqrt(np.var(samples, axis=0, ddof=1).mean(-1)) / 127.5
+    want = 255 * (record["spread_factor"] * deviation / record["spread_white"]).clip(0, 1)
+    assert want.std() > 3
+    assert np.abs(grey - want).max() < 1 + 2 * record["spread_factor"]
+    scores = record["sample_scores"]
+    assert scores[0] == {key: one[key] for key in ("psnr", "ssim", "residual_ratio")}
+    assert record["psnr"] > np.mean([each["psnr"] for each in scores])
+    far = [abs(np.log(each["residual_ratio"])) for each in scores]
+    assert record["best_sample"] == 1 + int(np.argmin(far))
+    assert record["spread_rms"] > 0
+    assert record["samples"] == 3
+    with Image.open(out / "photo_sheet.png") as sheet:
+        # Four pictures a row: measurement, mean, spread and the samples, then the clean one.
+        assert sheet.width > 2 * sheet.height * 0.9
+        assert sheet.height > 2 * sheet.width / 4 * 40 / 48
+
+
+def test_a_photo_with_all_its_samples_is_skipped_and_one_without_is_not(tmp_path, photo, capsys):
+    options = ("--method", "refine", "--preset", "fast", "--steps", 1, "--samples", 2)
+    file, out = photo(), tmp_path / "o"
+    assert restore(file, *options, "--out", out) == 0
+    assert restore(file, *options, "--out", out) == 0
+    assert "1 finished before" in capsys.readouterr().out
+    assert len(records(out)) == 1
+    (out / "photo_sample2.png").unlink()
+    assert restore(file, *options, "--out", out) == 0
+    assert (out / "photo_sample2.png").exists()
+    assert len(records(out)) == 2
+    assert restore(file, *options[:-2], "--out", out) == 0
+    assert len(records(out)) == 3
+    assert "samples" not in records(out)[2]
+    assert restore(file, *options[:-1], 0, "--out", out) == 2
+    assert "samples is 0; expected at least 1" in capsys.readouterr().err
