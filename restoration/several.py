@@ -10,8 +10,8 @@ from torch import Tensor
 
 GREY_LEVEL = 2 / 255
 """One grey level of 255, for images in [-1, 1]."""
-WHITE = 0.5
-"""The spread that is white in a map of it: a quarter of the range of [-1, 1]."""
+WHITE = 0.25
+"""The spread that is white in a map of it: an eighth of the range of [-1, 1]."""
 PER_ROW = 4
 """Pictures in a row of a contact sheet."""
 
