@@ -185,7 +185,7 @@ class ComfyPrior(BasePrior):
     @contextlib.contextmanager
     def session(self, shape: Sequence[int], gradients: Gradients, tile: int = 0) -> Iterator[None]:
         """Context of one run on latents of ``shape``: loads the models, reserves memory and makes
-        the modules differentiable, unless there are no gradients: then they serve as they are.
+        the modules differentiable, unless there are no gradients.
 
         ``tile``: side of the tiles in cells; 0 for no tiling.
         """
@@ -196,7 +196,8 @@ class ComfyPrior(BasePrior):
         else:
             self._load(shape, gradients)
         if gradients == "none":
-            yield
+            with self.decoder_gradient():
+                yield
             return
         modules: list[nn.Module] = [self.vae.first_stage_model]
         if self.tiny_vae is not None:
@@ -241,10 +242,10 @@ class ComfyPrior(BasePrior):
         size = vae.vae_dtype.itemsize
         # The host's estimate for decoding is about the memory of the checkpointed gradient.
         memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
-        if self.memory != "auto" and gradients != "none":
-            memory = self.decoder_gradient.needs(
-                self.decoder_gradient.take(self.memory), pixels, size
-            )
+        if self.memory != "auto":
+            mode = self.decoder_gradient.take(self.memory)
+            if gradients != "none":
+                memory = self.decoder_gradient.needs(mode, pixels, size)
         memory += also_used
         kept = more = 0.0
         if gradients == "model":
@@ -260,7 +261,7 @@ class ComfyPrior(BasePrior):
         if self.tiny_vae is not None:
             patchers.append(self.tiny_vae.patcher)
         comfy.model_management.load_models_gpu(patchers, memory_required=memory)
-        if self.memory == "auto":
+        if self.memory == "auto" and gradients != "none":
             free = comfy.model_management.get_free_memory(vae.device)
             self.decoder_gradient.choose(pixels, size, 0.9 * free - also_used, (more, kept))
 

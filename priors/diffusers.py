@@ -71,6 +71,8 @@ class DiffusersPrior(BasePrior):
         blocks = [*transformer_blocks(self.transformer), *encoder_blocks(self.autoencoder.encoder)]
         self.decoder_gradient = DecoderGradient(self.autoencoder, tiny=self._tiny, blocks=blocks)
         self.memory = memory
+        if memory != "auto":
+            self.decoder_gradient.take(memory)
         self._factor, self._offset = autoencoder.factor, autoencoder.offset
         self.device, self.dtype = context.device, context.dtype
         self.context, self.pooled, self.cfg = context, pooled, cfg
@@ -149,12 +151,10 @@ class DiffusersPrior(BasePrior):
         return self.passes.note("decoder", images.to(z))
 
     def _choose_memory(self, z: Tensor) -> None:
-        """Choose the memory mode before the first pass with a gradient."""
-        if not (self.memory and z.requires_grad and torch.is_grad_enabled()):
+        """Choose the memory mode before the first pass with a gradient, unless it was named."""
+        if not (self.memory == "auto" and z.requires_grad and torch.is_grad_enabled()):
             return
-        if self.memory != "auto":
-            self.decoder_gradient.take(self.memory)
-        elif (free := free_memory(self.device)) is not None:
+        if (free := free_memory(self.device)) is not None:
             pixels = len(z) * z.shape[-1] * z.shape[-2] * self.stride**2
             self.decoder_gradient.choose(pixels, self.dtype.itemsize, 0.9 * free)
         self.memory = ""
