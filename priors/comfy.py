@@ -44,6 +44,11 @@ def _encoder(autoencoder: Any) -> nn.Module:
     return found if isinstance(found, nn.Module) else nn.Identity()
 
 
+def in_pixels(vae: Any) -> bool:
+    """Whether a VAE is the host's stand-in for models in pixels: the latents are the image."""
+    return type(vae.first_stage_model).__name__ == "PixelspaceConversionVAE"
+
+
 def stride_of(vae: Any) -> int:
     """Image pixels per latent cell of a VAE, along either side."""
     return int(vae.spacial_compression_decode())
@@ -147,7 +152,8 @@ class ComfyPrior(BasePrior):
     model is the denoiser, which wraps the guider; ``extra_args`` are passed to every call of it.
     ``like`` (N, C, h, w) gives device, dtype and channels of the latents, which may have a time
     axis of length 1. ``memory`` is a mode of :mod:`.gradients.modes` or auto, ``tiny_vae`` the VAE
-    of mode tiny. Latents are kept fixed where the noise mask is 0.
+    of mode tiny. Latents are kept fixed where the noise mask is 0. Of a model in pixels, the
+    latents are the image: stride 1, and neither decoding nor encoding changes or rounds them.
     """
 
     def __init__(
@@ -169,6 +175,7 @@ class ComfyPrior(BasePrior):
         patcher = self.guider.model_patcher
         self.largest, self.usual = positions(patcher) * self.stride, usual_side(patcher)
         self._video = like.ndim == 5
+        self._in_pixels = in_pixels(vae)
         # Its tensors, if any, are inference tensors.
         self._format: Any = copy.copy(self.base.latent_format)
         self._format.__dict__.update(without_inference_mode(vars(self._format)))
@@ -312,6 +319,8 @@ class ComfyPrior(BasePrior):
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._mask is not None:
             z = torch.lerp(z.detach(), z, self._mask.to(z))
+        if self._in_pixels:
+            return self.passes.note("decoder", z.clone())
         vae = self.tiny_vae if self.decoder_gradient.small(z) else self.vae
         raw = self._format.process_out(z)
         if vae.latent_dim == 2 and raw.ndim == 5:
@@ -327,6 +336,8 @@ class ComfyPrior(BasePrior):
         The host's autoencoders return the mean of their posterior, without standard deviation.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
+        if self._in_pixels:
+            return self.passes.note("encoder", x.clone()), None
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
         if self.vae.latent_dim == 3:
             pixels = pixels.unsqueeze(2)

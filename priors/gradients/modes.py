@@ -74,7 +74,7 @@ class DecoderGradient:
     ):
         self.target = _target(autoencoder)
         self.stages, self.segments = stages_of(self.target), strips.segments_of(self.target)
-        self._encoder = getattr(autoencoder, "encoder", None)
+        self._encoder: Any = getattr(autoencoder, "encoder", None)
         self._encoder_stages = encoder_stages_of(self._encoder)
         self.blocks = list(blocks)
         modes = MODES[:3] if self.stages or self.segments else MODES[:2]
@@ -116,6 +116,8 @@ class DecoderGradient:
         """Estimated bytes for decoding ``pixels`` image pixels with gradient in ``mode``."""
         if mode == "tiny" and self._tiny is not None:
             return self._tiny.needs("strips", pixels, element_size)
+        if not any(weight.ndim > 1 for weight in self.target.parameters()):
+            return 0.0  # The identity of a model in pixels.
         widths = [m.out_channels for m in self.target.modules() if isinstance(m, nn.Conv2d)]
         # The input of the last convolution has full size.
         width = widths[-2] if len(widths) > 1 else WIDTH
