@@ -18,12 +18,18 @@ from .. import samplers
 from ..operators import Identity, LinearOperator, Measurement, simulate
 from ..operators.randomness import generators
 from ..priors.base import BasePrior, FlowPrior
+from ..priors.gradients.modes import MODES
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
+from .perceptual import ALEXNET, INCEPTION
 from .results import BLIND, FIT, UNFLOWN, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
 from .tasks import PAPER, TASKS, found_in
 
 HELD_OUT = Path(__file__).resolve().parent / "pictures"
+SIDE, PROMPT = 768, "a high quality photo"
+"""Side of pictures for large models, and what the paper's prompts for general pictures begin with;
+there, tags follow that another model finds in the measurement."""
+IMAGES, STEPS = 32, 28
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
 WIENER_STRENGTHS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
 FIT_STEP, FIT_PULL = 0.2, 1.0
@@ -40,6 +46,12 @@ def pictures(kind: str, count: int | None = None) -> Tensor:
             " the wheel"
         )
     return torch.cat([images.read_image(file)[0] for file in files[:count]])
+
+
+def own_pictures(folder: Path, side: int, count: int | None = None) -> Tensor:
+    """The pictures in a folder, their centres resized to ``side``: (N, 3, side, side)."""
+    files = images.find_images([folder])[:count]
+    return torch.cat([images.square(images.read_image(file)[0], side) for file in files])
 
 
 def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:
@@ -99,11 +111,18 @@ class Bench:
 
     def __init__(self, prior: FlowPrior, args: argparse.Namespace):
         self.prior, self.args = prior, args
-        self.test, self.tune = pictures("test", args.images), pictures("tune", args.tune_images)
+        self.tune = pictures("tune", args.tune_images)
+        if args.pictures:
+            side = args.side or (SIDE if args.prior else self.tune.shape[-1])
+            self.test = own_pictures(args.pictures, side, args.images)
+        else:
+            self.test = pictures("test", args.images or IMAGES)
         self.results: list[Result] = []
-        self.setting = json.dumps(
-            [len(self.test), args.steps, args.noise, args.seed, str(args.prior or "demo")]
-        )
+        setting = [len(self.test), args.steps or STEPS, args.noise, args.seed]
+        setting.append(str(args.prior or "demo"))
+        if args.pictures:
+            setting += [str(args.pictures), self.test.shape[-1]]
+        self.setting = json.dumps(setting)
         self.known: list[Result] = []
         if args.out and args.out.exists():
             self.known = [Result(**row) for row in json.loads(args.out.read_text())]
@@ -205,8 +224,7 @@ class Bench:
                 practice,
                 {f"strength {s}": partial(restorer, strength=s) for s in grid},
             )
-        levels = args.steps or samplers.METHODS["flowdps"].steps
-        passes = levels * samplers.preset("flowdps").data_step.inner_steps
+        passes = (args.steps or STEPS) * samplers.preset("flowdps").data_step.inner_steps
         if task in PAPER and "flowdps" in args.methods:
             self.timed(
                 task,
@@ -217,16 +235,13 @@ class Bench:
             )
         for method in args.methods:
             settings = samplers.preset(method, args.preset)
-            decoded: dict[int, Tensor] = {}
+            made: dict[int, samplers.Sample] = {}
 
             def restore(
-                m: Measurement, start: int, method=method, settings=settings, decoded=decoded
+                m: Measurement, start: int, method=method, settings=settings, made=made
             ) -> Tensor:
-                result = self.sampled(method, self.prior, m, start, settings)
-                if result.images is None:
-                    decoded[start] = self.prior.decode(result.latents)
-                    return samplers.data_consistency(decoded[start], m, settings)
-                return result.images
+                made[start] = self.sampled(method, prior, m, start, settings)
+                return samplers.finished(prior, made[start], m, settings)
 
             self.timed(task, method, measurement, str(settings), restore)
             if method == "refine":
@@ -248,7 +263,7 @@ class Bench:
                     UNPOLISHED,
                     measurement,
                     str(settings),
-                    lambda _, start, decoded=decoded: decoded[start],
+                    lambda _, start, made=made: prior.decode(made[start].latents),
                 )
             if method == args.methods[0] and TASKS[task].blind:
                 blind = partial(self.blind, task, method, settings)
@@ -310,9 +325,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
     )
     parser.add_argument("--preset", choices=list(samplers.PRESETS), help="default: each method's")
-    parser.add_argument("--images", type=int, default=32, help="held-out test pictures to use")
+    parser.add_argument(
+        "--paper",
+        action="store_true",
+        help="the tasks of the FlowDPS paper at 768 x 768 with its settings, and refine and the"
+        " default presets beside them; needs --prior and --pictures, and takes minutes a picture",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of your own pictures; their centres are resized to --side",
+    )
+    parser.add_argument(
+        "--side",
+        type=int,
+        help=f"side of your pictures in pixels; default: 128 for the demo prior, else {SIDE}",
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        help=f"pictures to use; default: {IMAGES} held-out test pictures, or all in --pictures",
+    )
     parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
-    parser.add_argument("--steps", type=int, help="noise levels; default: each method's")
+    parser.add_argument("--steps", type=int, help="noise levels; default: each method's own")
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8)
@@ -324,10 +360,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="also write every number of every image as JSON; results in the file are not redone",
     )
+    paper = parser.add_argument_group("with --paper")
+    paper.add_argument(
+        "--prompt", help='for all pictures, such as "a photo of a closed face"; default: ' + PROMPT
+    )
+    paper.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="a text file with a line for every picture: file name, tab, prompt",
+    )
+    paper.add_argument("--config", help="model folder or hub id with the text encoders")
+    paper.add_argument(
+        "--memory", choices=["auto", *MODES], default="auto", help="mode of the decoder's gradient"
+    )
+    paper.add_argument(
+        "--save", type=Path, metavar="FOLDER", help="keep the restorations there; FID needs them"
+    )
+    paper.add_argument(
+        "--download",
+        action="store_true",
+        help="let LPIPS and FID, where lpips and torch-fidelity are installed, download their"
+        f" networks: {ALEXNET[1]}, {INCEPTION[1]}",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table."""
+    if args.paper:
+        from . import paper
+
+        return paper.run(args)
     from ..priors.diffusers import load_prior
 
     bench = Bench(load_prior(args.prior, device=args.device, dtype=args.dtype), args)

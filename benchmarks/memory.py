@@ -1,4 +1,4 @@
-"""Peak bytes of tensors during a gradient pass, for SD3's networks.
+"""Peak bytes of tensors during a pass with or without gradient, for SD3's networks.
 
 ``python -m comfyui_flowdps.benchmarks.memory [--sizes 768 1024 2048] [--dtype float16] [--check]``.
 Nothing is computed: the tensors are fake, their storages are counted as they come and go, so that
@@ -20,6 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..priors.gradients.checkpointing import checkpointed, encoder_blocks, transformer_blocks
 from ..priors.gradients.modes import DecoderGradient
+from ..priors.gradients.normalised_strips import STRIP_BYTES, run
+from ..priors.gradients.stages import encoder_stages_of, stages_of
 from .counting import Counter
 
 MODES = ("no gradient", "full", "checkpointed", "strips", "tiny")
@@ -100,19 +102,42 @@ def encoding(size: int, mode: str, dtype: torch.dtype) -> int:
         return peak(encoder, encoder, torch.zeros(1, 3, size, size, dtype=dtype), mode != MODES[0])
 
 
-def denoising(size: int, mode: str, dtype: torch.dtype) -> int:
-    """Peak bytes of one guided transformer pass, both prompts in one batch."""
+def denoising(size: int, mode: str, dtype: torch.dtype, prompts: int = 2) -> int:
+    """Peak bytes of one transformer pass, all prompts in one batch."""
     model = transformer()
-    context = torch.zeros(2, 333, 4096, dtype=dtype)
-    pooled, time = torch.zeros(2, 2048, dtype=dtype), torch.zeros(2)
+    context = torch.zeros(prompts, 333, 4096, dtype=dtype)
+    pooled, time = torch.zeros(prompts, 2048, dtype=dtype), torch.zeros(prompts)
 
     def run(z: torch.Tensor) -> torch.Tensor:
-        return model(z.repeat(2, 1, 1, 1), context, pooled, time, return_dict=False)[0]
+        return model(z.repeat(prompts, 1, 1, 1), context, pooled, time, return_dict=False)[0]
 
     with checkpointed(transformer_blocks(model), lambda: mode == "checkpointed"):
         return peak(
             model, run, torch.zeros(1, 16, size // 8, size // 8, dtype=dtype), mode != MODES[0]
         )
+
+
+def in_strips(side: str, size: int, dtype: torch.dtype, strip_bytes: int = STRIP_BYTES) -> int:
+    """Peak bytes of a pass of ``decoder`` or ``encoder`` without gradient, in strips."""
+    model = autoencoder()
+    if side == "decoder":
+        stages, x = stages_of(model.decoder), torch.zeros(1, 16, size // 8, size // 8, dtype=dtype)
+    else:
+        stages, x = encoder_stages_of(model.encoder), torch.zeros(1, 3, size, size, dtype=dtype)
+    return peak(model, lambda x: run(stages or [], x, strip_bytes), x, False)
+
+
+def without_gradient(size: int, mode: str, dtype: torch.dtype) -> int:
+    """Peak bytes of the networks in a run without gradients and guidance, such as ``refine``.
+
+    mode: ``no gradient`` for plain passes, or ``strips``. It is the largest of its passes; the run
+    keeps a few images of 12 bytes a pixel besides.
+    """
+    if mode == MODES[0]:
+        both = decoding(size, mode, dtype), encoding(size, mode, dtype)
+    else:
+        both = in_strips("decoder", size, dtype), in_strips("encoder", size, dtype)
+    return max(*both, denoising(size, MODES[0], dtype, prompts=1))
 
 
 def count(work: Callable[..., int], size: int, mode: str, dtype: torch.dtype) -> int:
@@ -160,6 +185,7 @@ def main() -> None:
         ("decoder", decoding, MODES),
         ("encoder (PSLD)", encoding, MODES[:3]),
         ("transformer (PSLD)", denoising, MODES[:3]),
+        ("run of refine", without_gradient, (MODES[0], "strips")),
     ):
         for size in args.sizes:
             peaks = [count(work, size, mode, dtype) if mode in modes else None for mode in MODES]

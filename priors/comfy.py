@@ -47,6 +47,11 @@ def _encoder(autoencoder: Any) -> nn.Module:
     return found if isinstance(found, nn.Module) else nn.Identity()
 
 
+def in_pixels(vae: Any) -> bool:
+    """Whether a VAE is the host's stand-in for models in pixels: the latents are the image."""
+    return type(vae.first_stage_model).__name__ == "PixelspaceConversionVAE"
+
+
 def stride_of(vae: Any) -> int:
     """Image pixels per latent cell of a VAE, along either side."""
     return int(vae.spacial_compression_decode())
@@ -150,7 +155,8 @@ class ComfyPrior(BasePrior):
     model is the denoiser, which wraps the guider; ``extra_args`` are passed to every call of it.
     ``like`` (N, C, h, w) gives device, dtype and channels of the latents, which may have a time
     axis of length 1. ``memory`` is a mode of :mod:`.gradients.modes` or auto, ``tiny_vae`` the VAE
-    of mode tiny. Latents are kept fixed where the noise mask is 0.
+    of mode tiny. Latents are kept fixed where the noise mask is 0. Of a model in pixels, the
+    latents are the image: stride 1, and neither decoding nor encoding changes or rounds them.
     """
 
     def __init__(
@@ -173,6 +179,7 @@ class ComfyPrior(BasePrior):
         self.largest, self.usual = positions(patcher) * self.stride, usual_side(patcher)
         self.velocity_errors = patcher.get_attachment(ERRORS) or ()
         self._video = like.ndim == 5
+        self._in_pixels = in_pixels(vae)
         # Its tensors, if any, are inference tensors.
         self._format: Any = copy.copy(self.base.latent_format)
         self._format.__dict__.update(without_inference_mode(vars(self._format)))
@@ -191,7 +198,7 @@ class ComfyPrior(BasePrior):
         self, shape: Sequence[int], gradients: Gradients, tile: int = 0, encodes: bool = False
     ) -> Iterator[None]:
         """Context of one run on latents of ``shape``: loads the models, reserves memory and makes
-        the modules differentiable, unless there are no gradients: then they serve as they are.
+        the modules differentiable, unless there are no gradients.
 
         ``tile``: side of the tiles in cells; 0 for no tiling. ``encodes``: pictures are encoded,
         without a gradient.
@@ -203,7 +210,8 @@ class ComfyPrior(BasePrior):
         else:
             self._load(shape, gradients, encodes)
         if gradients == "none":
-            yield
+            with self.decoder_gradient():
+                yield
             return
         modules: list[nn.Module] = [self.vae.first_stage_model]
         if self.tiny_vae is not None:
@@ -269,10 +277,10 @@ class ComfyPrior(BasePrior):
         size = vae.vae_dtype.itemsize
         # The host's estimate for decoding is about the memory of the checkpointed gradient.
         memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
-        if self.memory != "auto" and gradients != "none":
-            memory = self.decoder_gradient.needs(
-                self.decoder_gradient.take(self.memory), pixels, size
-            )
+        if self.memory != "auto":
+            mode = self.decoder_gradient.take(self.memory)
+            if gradients != "none":
+                memory = self.decoder_gradient.needs(mode, pixels, size)
         image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
         encoding = kept = more = 0.0
         if encodes or gradients == "model":
@@ -289,7 +297,7 @@ class ComfyPrior(BasePrior):
         if self.tiny_vae is not None:
             patchers.append(self.tiny_vae.patcher)
         comfy.model_management.load_models_gpu(patchers, memory_required=memory)
-        if self.memory == "auto":
+        if self.memory == "auto" and gradients != "none":
             free = comfy.model_management.get_free_memory(vae.device)
             self.decoder_gradient.choose(pixels, size, 0.9 * free - also_used, (more, kept))
 
@@ -340,6 +348,8 @@ class ComfyPrior(BasePrior):
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._mask is not None:
             z = torch.lerp(z.detach(), z, self._mask.to(z))
+        if self._in_pixels:
+            return self.passes.note("decoder", z.clone())
         vae = self.tiny_vae if self.decoder_gradient.small(z) else self.vae
         raw = self._format.process_out(z)
         if vae.latent_dim == 2 and raw.ndim == 5:
@@ -356,6 +366,8 @@ class ComfyPrior(BasePrior):
         Where the noise mask is 0, and no gradient is taken, these are the latents that are kept.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
+        if self._in_pixels:
+            return self.passes.note("encoder", x.clone()), None
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
         if self.vae.latent_dim == 3:
             pixels = pixels.unsqueeze(2)

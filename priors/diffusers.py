@@ -7,7 +7,7 @@ import gc
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,10 @@ TINY = "madebyollin/taesd3"
 """Hub id of SD3's tiny autoencoder."""
 
 
+class NoTextEncoders(ValueError):
+    """A prompt was given to a model that has no text encoders."""
+
+
 class DiffusersPrior(BasePrior):
     """A :class:`~comfyui_flowdps.priors.base.FlowPrior` made of diffusers' modules.
 
@@ -72,9 +76,13 @@ class DiffusersPrior(BasePrior):
         blocks = [*transformer_blocks(self.transformer), *encoder_blocks(self.autoencoder.encoder)]
         self.decoder_gradient = DecoderGradient(self.autoencoder, tiny=self._tiny, blocks=blocks)
         self.memory = memory
+        if memory != "auto":
+            self.decoder_gradient.take(memory)
         self._factor, self._offset = autoencoder.factor, autoencoder.offset
         self.device, self.dtype = context.device, context.dtype
         self.context, self.pooled, self.cfg = context, pooled, cfg
+        self.texts: dict[str, tuple[Tensor, Tensor]] = {}
+        """Context (1, T, D) and pooled vector (1, P) of every text that ``condition`` takes."""
         self.latent_channels: int = transformer.config["in_channels"]
         self.stride: int = 2 ** (len(self.autoencoder.config["block_out_channels"]) - 1)
         self._one_by_one = False
@@ -85,6 +93,20 @@ class DiffusersPrior(BasePrior):
                 f"the autoencoder has {self.autoencoder.config['latent_channels']} latent channels"
                 f" and the transformer {self.latent_channels}: they belong to different models"
             )
+
+    def condition(self, prompt: str, cfg: float, negative: str = "") -> None:
+        """Condition on another prompt of ``load_prior(prompts=...)``, with guidance ``cfg``.
+
+        A model without text encoders stays as it is. KeyError for an unknown text.
+        """
+        if not self.texts:
+            return
+        guided = cfg != 1 and prompt != negative
+        rows = [self.texts[text] for text in ([negative, prompt] if guided else [prompt])]
+        self.context, self.pooled = (
+            torch.cat([row[k] for row in rows]).to(self.device) for k in range(2)
+        )
+        self.cfg = cfg if guided else 1
 
     def _velocity(self, z: Tensor, sigma: float) -> Tensor:
         height, width = z.shape[-2:]
@@ -161,12 +183,10 @@ class DiffusersPrior(BasePrior):
         return self.passes.note("decoder", images.to(z))
 
     def _choose_memory(self, z: Tensor) -> None:
-        """Choose the memory mode before the first pass with a gradient."""
-        if not (self.memory and z.requires_grad and torch.is_grad_enabled()):
+        """Choose the memory mode before the first pass with a gradient, unless it was named."""
+        if not (self.memory == "auto" and z.requires_grad and torch.is_grad_enabled()):
             return
-        if self.memory != "auto":
-            self.decoder_gradient.take(self.memory)
-        elif (free := free_memory(self.device)) is not None:
+        if (free := free_memory(self.device)) is not None:
             pixels = len(z) * z.shape[-1] * z.shape[-2] * self.stride**2
             self.decoder_gradient.choose(pixels, self.dtype.itemsize, 0.9 * free)
         self.memory = ""
@@ -373,6 +393,7 @@ def load_prior(
     config: str | Path | None = None,
     memory: str = "auto",
     tiny: str | Path | None = None,
+    prompts: Sequence[str] = (),
 ) -> DiffusersPrior:
     """Load a prior.
 
@@ -388,6 +409,7 @@ def load_prior(
         of them that fits the device's memory.
     tiny: folder or hub id of the autoencoder (AutoencoderTiny) of mode tiny; None is that of SD3,
         ``madebyollin/taesd3``.
+    prompts: further prompts, which ``DiffusersPrior.condition`` can then choose.
     config: folder or hub id in diffusers' layout for parts that a single file lacks: the text
         encoders and, if need be, the autoencoder.
 
@@ -423,13 +445,17 @@ def load_prior(
         folder = None if folder is None else str(folder)
         index = {} if folder is None else _folder_index(folder)
         guided = cfg != 1 and prompt != negative
+        texts: list[str] = []
         if folder is not None and _has(index, "text_encoder"):
             texts = [negative, prompt] if guided else [prompt]
+            if prompts:
+                texts = list(dict.fromkeys([*texts, negative, *prompts]))
             context, pooled = _encode_texts(folder, index, texts, at, precision)
-        elif prompt or negative:
-            given = "prompt" if prompt else "negative prompt"
-            raise ValueError(
-                f"{path.name} has no text encoders, so the {given} {prompt or negative!r} cannot be"
+        elif any((prompt, negative, *prompts)):
+            given = "negative prompt" if not prompt and negative else "prompt"
+            said = next(text for text in (prompt, negative, *prompts) if text)
+            raise NoTextEncoders(
+                f"{path.name} has no text encoders, so the {given} {said!r} cannot be"
                 " used: leave it empty, or name a model with text encoders"
             )
         else:
@@ -484,9 +510,16 @@ def load_prior(
                 f"the text encoders give vectors of {context.shape[-1]} and {pooled.shape[-1]}, the"
                 f" transformer expects {wide[0]} and {wide[1]}: they belong to different models"
             )
+    encoded = {
+        text: (context[k : k + 1].cpu(), pooled[k : k + 1].cpu()) for k, text in enumerate(texts)
+    }
+    count = 2 if guided and texts else 1
     prior = DiffusersPrior(
-        transformer, autoencoder, context, pooled, cfg if len(context) == 2 else 1, memory, small
+        *(transformer, autoencoder, context[:count], pooled[:count]),
+        *(cfg if count == 2 else 1, memory, small),
     )
+    if prompts:
+        prior.texts = encoded
     if path == DEMO_PRIOR:
         prior.usual, prior.velocity_errors = DEMO_SIDE, DEMO_VELOCITY_ERRORS
     prior.error_spectrum = ErrorSpectrum.beside(path)

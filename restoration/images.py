@@ -90,6 +90,17 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> tuple[Tensor, list
     return x, notes
 
 
+def square(x: Tensor, side: int) -> Tensor:
+    """The centre of images x (N, 3, H, W), their shorter side resized to ``side``."""
+    height, width = x.shape[-2:]
+    scale = side / min(height, width)
+    if scale != 1:
+        size = max(side, round(height * scale)), max(side, round(width * scale))
+        x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(-1, 1)
+    top, left = (x.shape[-2] - side) // 2, (x.shape[-1] - side) // 2
+    return x[..., top : top + side, left : left + side]
+
+
 def read_grey(path: str | Path) -> Tensor:
     """The mean of red, green and blue of the image in a file, float32 (H, W) from 0 (black) to 1.
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..operators import LinearOperator, Measurement, Operator
-from ..priors.base import FlowPrior, is_out_of_memory
+from ..priors.base import FlowPrior
 from .discrepancy import DiscrepancyStop
+from .memory import saving_memory
 from .scaling import scaled
 
 
@@ -119,19 +120,3 @@ class DataLoss:
             return loss.detach(), gradient
 
         return saving_memory(self.prior, once)
-
-
-Result = TypeVar("Result")
-
-
-def saving_memory(prior: FlowPrior, work: Callable[[], Result]) -> Result:
-    """The result of ``work()``, retried after an out-of-memory error if ``prior.save_memory()``."""
-    while True:
-        try:
-            return work()
-        except (RuntimeError, MemoryError) as error:
-            if not (is_out_of_memory(error) and prior.save_memory()):
-                raise
-        # Outside the handler, whose exception keeps the failed pass alive.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

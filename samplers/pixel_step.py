@@ -13,6 +13,7 @@ from ..priors.base import FlowPrior
 from .checks import at_least
 from .data_step import DataStep, no_pull
 from .discrepancy import towards
+from .memory import decoded, encoded
 from .pixel_prox import PixelProx
 
 
@@ -67,10 +68,10 @@ class _Bound:
 
     @torch.no_grad()
     def __call__(self, z0: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-        x = self.prior.decode(z0).to(z0)
+        x = decoded(self.prior, z0).to(z0)
         wanted = self.correct(x, sigma, factor)
         if self.stop:
             wanted = towards(x, wanted, self.stop, self.measurement)
         misfit = self.measurement.operator.A(x) - self.measurement.y.to(x)
         loss = misfit.square().flatten(1).sum(1) / (2 * self.measurement.floored_noise_level**2)
-        return self.prior.encode(wanted) - self.prior.encode(x), loss
+        return encoded(self.prior, wanted) - encoded(self.prior, x), loss

@@ -12,8 +12,9 @@ from torch import Tensor
 from ..operators import Measurement
 from ..priors.base import FlowPrior
 from .checks import at_least
-from .data_loss import DataLoss, norm, saving_memory, squared_norm
+from .data_loss import DataLoss, norm, squared_norm
 from .gradient_step import Descent, GradientStep
+from .memory import saving_memory
 from .method import Callback, Step
 from .scaling import scaled
 from .schedule import noise_levels

@@ -13,6 +13,7 @@ from ..priors.base import FlowPrior
 from .checks import at_least
 from .discrepancy import towards
 from .fill import filled
+from .memory import decoded, encoded
 from .method import Callback, Sample, Step
 from .noise import randn_like
 from .pixel_step import PixelStep
@@ -144,19 +145,19 @@ def refine(
     image, strength, known = classical(measurement, finish)
     image = image.to(z)
     seen = views(settings.views if prior.movable else 1, prior.stride)
-    latents = [prior.encode(view.of(image)) for view in seen]
+    latents = [encoded(prior, view.of(image)) for view in seen]
     correct = step.prox(prior, measurement)
     total = len(sigmas) - 1
     mean = image
     for i, s, s_next in noise_levels(sigmas):
         estimates = [_denoised(prior, each, s, settings.pairs, generators) for each in latents]
-        images = [prior.decode(each).to(z) for each in estimates]
+        images = [decoded(prior, each).to(z) for each in estimates]
         mean = consensus(seen, images)
         latents = estimates
         if s_next > 0 and step.active:
             wanted = correct(mean, s)
             latents = [
-                z0 + prior.encode(view.of(wanted)) - prior.encode(x)
+                z0 + encoded(prior, view.of(wanted)) - encoded(prior, x)
                 for z0, view, x in zip(estimates, seen, images, strict=True)
             ]
         if callback:
@@ -164,7 +165,7 @@ def refine(
             loss = misfit.square().flatten(1).sum(1) / (2 * measurement.misfit_level**2)
             callback(Step(i, total, s, latents[0], loss))
     final = _finished(mean, measurement, settings, strength, known)
-    return Sample(latents[0] + prior.encode(final) - prior.encode(mean), final)
+    return Sample(latents[0] + encoded(prior, final) - encoded(prior, mean), final)
 
 
 def _denoised(

@@ -1,4 +1,4 @@
-"""Held-out pictures, for all tests; and what the summary says of the tests inside ComfyUI."""
+"""Held-out pictures and tiny models, for all tests; the summary's line on those inside ComfyUI."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from .host import comfyui
+from .tiny_models import demo, pipeline, tiny_transformer
+
+__all__ = ["demo", "pipeline", "tiny_transformer"]
 
 HELD_OUT = Path(__file__).resolve().parents[1] / "benchmarks" / "pictures"
 

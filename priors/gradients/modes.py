@@ -4,13 +4,16 @@
 with bit-equal gradients; ``strips`` works in strips of rows (:mod:`.normalised_strips`,
 :mod:`.strips`), with gradients equal up to rounding; ``tiny`` uses a smaller decoder, whose
 gradient is an approximation. For diffusers' and ComfyUI's autoencoders.
+
+Passes of decoder and encoder without gradient are plain in the modes ``full`` and ``checkpointed``.
+In the others they work in strips too, where the topology is known, and are equal up to rounding.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 
 from . import normalised_strips, strips
 from .checkpointing import checkpoint, checkpointed
-from .stages import Stage, stages_of
+from .stages import Stage, encoder_stages_of, stages_of
 
 MODES = ("full", "checkpointed", "strips", "tiny")
 """From the fastest to the one with the least memory."""
@@ -56,10 +59,10 @@ def free_memory(device: torch.device) -> float | None:
 class DecoderGradient:
     """Memory mode of the decoder in ``autoencoder``; ``mode`` may be changed at any time.
 
-    Calling it gives a context for all passes, which restores the modules on exit. Passes without
-    gradient are unchanged. ``tiny`` is the autoencoder of that mode, whose decoder works in strips;
-    the prior must call ``small`` to know which of both decodes. ``blocks`` are those of other
-    networks in the graph, checkpointed in every mode but ``full``.
+    Calling it gives a context for all passes, which restores the modules on exit. ``tiny`` is the
+    autoencoder of that mode, whose decoder works in strips; the prior must call ``small`` to know
+    which of both decodes. ``blocks`` are those of other networks in the graph, checkpointed in
+    every mode but ``full``.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class DecoderGradient:
     ):
         self.target = _target(autoencoder)
         self.stages, self.segments = stages_of(self.target), strips.segments_of(self.target)
+        self._encoder: Any = getattr(autoencoder, "encoder", None)
+        self._encoder_stages = encoder_stages_of(self._encoder)
         self.blocks = list(blocks)
         modes = MODES[:3] if self.stages or self.segments else MODES[:2]
         if not (self.stages or isinstance(self.target, nn.Sequential)):
@@ -111,6 +116,8 @@ class DecoderGradient:
         """Estimated bytes for decoding ``pixels`` image pixels with gradient in ``mode``."""
         if mode == "tiny" and self._tiny is not None:
             return self._tiny.needs("strips", pixels, element_size)
+        if not any(weight.ndim > 1 for weight in self.target.parameters()):
+            return 0.0  # The identity of a model in pixels.
         widths = [m.out_channels for m in self.target.modules() if isinstance(m, nn.Conv2d)]
         # The input of the last convolution has full size.
         width = widths[-2] if len(widths) > 1 else WIDTH
@@ -122,43 +129,72 @@ class DecoderGradient:
         if at + 1 == len(self.modes):
             return False
         log.warning(
-            "out of memory: going on with the decoder's gradient %s instead of %s",
+            "out of memory: going on with the autoencoder in mode %s instead of %s",
             self.modes[at + 1],
             self.mode,
         )
         self.mode = self.modes[at + 1]
         return True
 
+    @property
+    def _in_strips(self) -> bool:
+        return self.mode not in MODES[:2]
+
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Context in which gradients of the decoder are computed in ``mode``."""
+        """Context in which decoder and encoder work in ``mode``."""
         target, stages, segments = self.target, self.stages, self.segments
         original = target.forward
         steps: Sequence[Any] = stages or (
             list(target) if isinstance(target, nn.Sequential) else [original]
         )
 
-        def forward(z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            if self.mode == "full" or not (z.requires_grad and torch.is_grad_enabled()):
+        def decode(z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if not (z.requires_grad and torch.is_grad_enabled()):
+                if self._in_strips and stages:
+                    return normalised_strips.run(stages, z)
                 return original(z, *args, **kwargs)
-            if self.mode != "checkpointed" and stages:
+            if self.mode == "full":
+                return original(z, *args, **kwargs)
+            if self._in_strips and stages:
                 return normalised_strips.decode(stages, z)
-            if self.mode != "checkpointed" and segments:
+            if self._in_strips and segments:
                 return strips.decode(segments, z)
             return _checkpointed(steps, z)
 
-        own = target.__dict__.get("forward")
         with contextlib.ExitStack() as stack:
             stack.enter_context(checkpointed(self.blocks, lambda: self.mode != "full"))
             if self._tiny is not None:
                 stack.enter_context(self._tiny())
-            target.forward = forward  # type: ignore[method-assign]
-            try:
-                yield
-            finally:
-                del target.forward
-                if own is not None:
-                    target.forward = own
+            if self._encoder_stages:
+                stack.enter_context(_replaced(self._encoder, self._encode()))
+            stack.enter_context(_replaced(target, decode))
+            yield
+
+    def _encode(self) -> Callable[..., Tensor]:
+        """The encoder's forward pass in ``mode``."""
+        original, stages = self._encoder.forward, self._encoder_stages
+
+        def encode(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            plain = x.requires_grad and torch.is_grad_enabled()
+            if plain or not (self._in_strips and stages):
+                return original(x, *args, **kwargs)
+            return normalised_strips.run(stages, x)
+
+        return encode
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, forward: Callable[..., Tensor]) -> Iterator[None]:
+    """Context in which ``module`` has another forward pass."""
+    own = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def _checkpointed(steps: Sequence[Stage | nn.Module], z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The exact gradient of a decoder with group normalisation, in strips of rows, to save memory.
+"""A decoder with group normalisation and its exact gradient, in strips of rows, to save memory.
 
 The residual blocks of a decoder consist of convolutions, which are exact on a strip of rows with a
 margin, and group normalisations, which need statistics of the whole image: mean and variance in the
@@ -8,7 +8,8 @@ that of the next block; all else has the size of a strip. Inputs of blocks are r
 start of their level, except those that fit in ``KEPT_BYTES``.
 
 The interface is ``decode``: the decoder's image and, by autograd, its gradient, both up to
-rounding. ``strip_bytes`` bounds the memory per strip.
+rounding; and ``run``, which has no gradient and takes an encoder as well. ``strip_bytes`` bounds
+the memory per strip.
 """
 
 from __future__ import annotations
@@ -471,3 +472,14 @@ def decode(stages: Sequence[Stage], z: Tensor, strip_bytes: int = STRIP_BYTES) -
     require gradients.
     """
     return _Decode.apply(z, stages, strip_bytes)  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def run(stages: Sequence[Stage], x: Tensor, strip_bytes: int = STRIP_BYTES) -> Tensor:
+    """The output of ``stages``, of a decoder or an encoder, for x (N, C, H, W), without gradient.
+
+    Equal to the plain pass up to rounding.
+    """
+    for level in _levels(stages, strip_bytes):
+        x = level.forward(x)
+    return x

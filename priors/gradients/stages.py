@@ -1,8 +1,9 @@
-"""A convolutional decoder as a list of stages, for diffusers' and ComfyUI's modules alike.
+"""A convolutional autoencoder as lists of stages, for diffusers' and ComfyUI's modules alike.
 
 SD3's autoencoder and those of Flux, SDXL and most others share one topology: a convolution, two
 residual blocks around an attention, levels of residual blocks with upsampling in between, and a
-head with group normalisation. diffusers and ComfyUI name its parts differently.
+head with group normalisation; the encoder is its mirror image. diffusers and ComfyUI name the parts
+differently.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Plain:
-    """Any differentiable stage at the resolution of the latents; never split into strips."""
+    """Any differentiable stage; never split into strips."""
 
     run: Callable[[Tensor], Tensor]
 
@@ -148,6 +149,49 @@ def stages_of(decoder: Any) -> list[Stage] | None:
         return None
     stages = [stage for stage in [*found, Head(norm, conv)] if stage is not None]
     return stages if len(stages) == len(found) + 1 else None
+
+
+def encoder_stages_of(encoder: Any) -> list[Stage] | None:
+    """The stages of an encoder, or None for another topology.
+
+    encoder is diffusers' or ComfyUI's module, without the quantisation convolution.
+    """
+    if hasattr(encoder, "down_blocks") and hasattr(encoder, "mid_block"):  # diffusers
+        mid = encoder.mid_block
+        attentions = list(getattr(mid, "attentions", None) or [])
+        if len(mid.resnets) != 2 or len(attentions) != 1:
+            return None
+        middle = [mid.resnets[0], attentions[0], mid.resnets[1]]
+        if any(getattr(level, "attentions", None) for level in encoder.down_blocks):
+            return None
+        levels = [
+            (list(level.resnets), list(getattr(level, "downsamplers", None) or []))
+            for level in encoder.down_blocks
+        ]
+        norm, conv = encoder.conv_norm_out, encoder.conv_out
+        if not isinstance(encoder.conv_act, nn.SiLU):
+            return None
+    elif hasattr(encoder, "down") and hasattr(encoder, "mid"):  # ComfyUI
+        mid = encoder.mid
+        middle = [mid.block_1, mid.attn_1, mid.block_2]
+        if any(len(level.attn) for level in encoder.down):
+            return None
+        levels = [
+            (list(level.block), [level.downsample] if hasattr(level, "downsample") else [])
+            for level in encoder.down
+        ]
+        norm, conv = encoder.norm_out, encoder.conv_out
+    else:
+        return None
+    if not (_is_conv(encoder.conv_in, 3) and isinstance(norm, nn.GroupNorm) and _is_conv(conv, 3)):
+        return None
+    found: list[Stage | None] = [Plain(encoder.conv_in)]
+    for blocks, downs in levels:
+        found += [_residual(block) for block in blocks]
+        found += [Plain(down) for down in downs]
+    found += [_residual(middle[0]), Plain(middle[1]), _residual(middle[2]), Head(norm, conv)]
+    stages = [stage for stage in found if stage is not None]
+    return stages if len(stages) == len(found) else None
 
 
 def double(x: Tensor) -> Tensor:

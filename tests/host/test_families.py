@@ -155,6 +155,39 @@ def test_psld_with_every_family(server, name):
     assert float((picture - free).abs().mean()) > 1e-4
 
 
+def in_pixels(picture: str = "small.png") -> Problem:
+    """Chroma Radiance, small and random, with the host's stand-in for an autoencoder."""
+    p = Prompt()
+    model = p.test("MakeFamily", family="ChromaRadiance")
+    vae = p.add("VAELoader", vae_name="pixel_space")
+    text = p.test("Conditioning", width=64, pooled=32, seed=1, maybe_mask=False)
+    return Problem(p, model[0], vae[0], text[0], measured(p, picture, vae=vae[0]))
+
+
+@pytest.mark.parametrize(
+    ("method", "preset"),
+    [("FlowDPS", "published"), ("FlowDPS", "tuned"), ("PSLD", "published"), ("Refine", "tuned")],
+)
+def test_a_model_in_pixels(server, method, preset):
+    """The latents are the picture, except for a final correction; the photo changes it."""
+    problem = in_pixels()
+    p, name = problem.prompt, f"pixels_{method}_{preset}"
+    more = {"denoise": 0.3} if method == "Refine" else {}
+    for size in (1.0, 0.0):
+        run = problem.sampler(method, preset=preset, step_scale=size, steps=2, **more)
+        p.record(run[0], f"{name}_{size}")
+        p.record(run[1], f"{name}_{size}_image")
+    server.run(p)
+    latents, picture = value(server, f"{name}_1.0"), value(server, f"{name}_1.0_image")
+    assert latents.shape == (1, 3, 64, 64)
+    assert picture.shape == (1, 64, 64, 3)
+    assert bool(latents.isfinite().all())
+    assert float((picture - value(server, f"{name}_0.0_image")).abs().mean()) > 1e-4
+    if preset == "published":
+        shown = ((latents + 1) / 2).clamp(0, 1).movedim(1, -1)
+        torch.testing.assert_close(picture, shown, rtol=0, atol=1e-5)
+
+
 @every
 def test_model_that_is_no_flow_is_refused(server, method):
     problem = demo()
