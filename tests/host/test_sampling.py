@@ -9,16 +9,19 @@ import torch
 from comfyui_flowdps.operators import Measurement, recipe_for_task
 from comfyui_flowdps.operators.randomness import generators
 from comfyui_flowdps.priors.diffusers import load_prior
-from comfyui_flowdps.samplers import METHODS, preset, published_sigmas
+from comfyui_flowdps.samplers import METHODS, Sample, preset, published_sigmas
 
 from .graphs import demo, read_log, recorded, tiny, told, value
 
 NAMES = tuple(row.title for row in METHODS.values())
 """The titles of all methods, which are in the nodes' ids."""
 every = pytest.mark.parametrize("method", NAMES)
-STEADY = {"FLAIR": "tuned"}
+STEADY = {"FLAIR": "tuned", "Refine": "fast"}
 """Presets for comparisons up to rounding, where it is not published: FLAIR's published steps
-overshoot at SR x4, and rounding grows."""
+overshoot at SR x4, and rounding grows; Refine is not of a paper."""
+SPREAD = {"Refine": 1e-4}
+"""How far samples of one photo are apart at least, where it is not 0.005: Refine's mean over noises
+and its low noise levels leave little."""
 
 
 def advanced(problem, sampler, seed=1, steps=3, guider="BasicGuider", cfg=2.0):
@@ -80,7 +83,12 @@ def test_object_equals_all_in_one(server, method, guider):
     server.run(p)
     assert float(value(server, "alone").std()) > 0.1
     assert torch.equal(value(server, "alone"), value(server, "custom"))
-    assert torch.equal(value(server, "alone_image"), value(server, "custom_image"))
+    made, decoded_ = value(server, "alone_image"), value(server, "custom_image")
+    if method == "Refine":
+        # Its image is final; the latents are those that decode to nearly the same.
+        assert float((made - decoded_).abs().mean()) < 0.1
+    else:
+        assert torch.equal(made, decoded_)
 
 
 @pytest.mark.parametrize("method", ["FlowDPS", "FlowChef"])
@@ -142,7 +150,7 @@ def test_equals_the_standalone_library(server, method, task):
     operator = recipe_for_task(task, size, seed=0).bind((3, 64, 64))
     here = []
     prior = load_prior(device="cpu", dtype="float32")
-    answer = METHODS[method.lower()].function(
+    result = METHODS[method.lower()].function(
         prior,
         z,
         published_sigmas(3).float().double(),
@@ -151,6 +159,7 @@ def test_equals_the_standalone_library(server, method, task):
         generators(seed, "sampling", range(1)),
         lambda step: here.append(step.denoised),
     )
+    answer = Sample.of(result).latents
     assert len(here) == 3
     for i, want in enumerate(here):
         assert float((there[f"denoised{i}"] - want).norm() / want.norm()) < 1e-3, f"step {i}"
@@ -158,9 +167,9 @@ def test_equals_the_standalone_library(server, method, task):
     assert float((value(server, f"{name}_image") - image).abs().mean()) < 1e-3
 
 
-@every
+@pytest.mark.parametrize("method", [name for name in NAMES if name != "Refine"])
 def test_without_data_it_is_the_hosts_euler(server, method):
-    """At step size 0 nothing is left of the method but an Euler step."""
+    """At step size 0 nothing is left of the method but an Euler step; Refine starts elsewhere."""
     problem = tiny()
     p = problem.prompt
     levels = p.ours("Sigmas", steps=4, shift=4.0)[0]
@@ -257,7 +266,7 @@ def test_one_photo_several_restorations(server, method):
     images = value(server, "several")
     assert images.shape == (3, 64, 64, 3)
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert float((images[a] - images[b]).abs().mean()) > 0.005
+        assert float((images[a] - images[b]).abs().mean()) > SPREAD.get(method, 0.005)
 
 
 @every

@@ -13,7 +13,7 @@ from comfyui_flowdps.priors.tiling import TiledPrior
 from comfyui_flowdps.samplers import METHODS, preset, published_sigmas
 
 from .comfyui import Failed
-from .graphs import Problem, demo, recorded, tiny, value
+from .graphs import Problem, comparable, demo, recorded, tiny, value
 from .test_citizens import decodings, sabotaged
 from .test_sampling import NAMES, advanced
 
@@ -202,7 +202,7 @@ def test_equals_the_standalone_library(server, method):
         there["start"],
         published_sigmas(2).float().double(),
         Measurement(y, operator, 0.03),
-        preset(method.lower(), "published"),
+        preset(method.lower(), comparable(method)),
         generators(seed, "sampling", range(1)),
         lambda step: here.append(step.denoised),
     )
