@@ -17,6 +17,9 @@ from .schedule import posterior_deviation
 WHITE = 0.15
 """Standard deviation in pixels, per unit of posterior deviation, of the error of a model whose
 spectrum is not known; the error is taken as white."""
+LARGEST = 1000.0
+"""Largest density of C in units of σₙ². What is less certain is taken from the measurement all the
+same, and larger ratios would make the few steps of the solver sensitive to rounding."""
 CG_STEPS = 25
 DESCENT_STEPS = 40
 
@@ -85,7 +88,8 @@ class PixelProx:
         height, width = x.shape[-2:]
         if self._cosine is None:
             self._cosine = Cosine(height, width, x.device, x.dtype)
-        density = (self.trust * self.spectrum.density(sigma, height, width)) ** power
+        density = self.trust * self.spectrum.density(sigma, height, width)
+        density = density.clamp(max=LARGEST * self.variance) ** power
         return Spectrum(self._cosine, density.to(x.device, x.dtype))
 
     def _coloured(

@@ -12,7 +12,9 @@ from comfyui_flowdps.operators import (
     Jpeg,
     Measurement,
     Quantise,
+    recipe_for_task,
 )
+from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
 from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.samplers import PixelStep
 from comfyui_flowdps.samplers.pixel_prox import WHITE, PixelProx
@@ -104,6 +106,19 @@ def test_what_is_not_linear_comes_nearer_sample_by_sample(recipe, spectrum):
         alone = PixelProx(one, spectrum, trust=4.0)(x[k : k + 1], 0.5)
         # The step sizes amplify rounding errors.
         torch.testing.assert_close(got[k : k + 1], alone, atol=1e-3, rtol=0)
+
+
+def test_rounding_is_not_amplified_where_hardly_anything_is_certain():
+    """The spectrum of a model that starts from noise spans five decades."""
+    spectrum = ErrorSpectrum.beside(DEMO_PRIOR)
+    operator = recipe_for_task("sr_bicubic", 4, seed=0).bind((3, 64, 64))
+    y = operator.A(0.5 * drawn(1, 3, 64, 64).float())
+    nudged = y + 1e-6 * drawn(*y.shape, seed=3).float()
+    x = torch.zeros(1, 3, 64, 64)
+    first, second = (
+        PixelProx(Measurement(v, operator, 0.03), spectrum, trust=2.0)(x, 1.0) for v in (y, nudged)
+    )
+    assert float((first - second).norm() / first.norm()) < 1e-4
 
 
 def test_a_data_step_is_the_difference_of_two_encodings():
