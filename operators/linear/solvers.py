@@ -78,14 +78,14 @@ def cg(
     preconditioner: Map | None = None,
     scale: Tensor | None = None,
     damping: float = 0.0,
-    limit: int = CG_STEPS,
+    limit: int | None = None,
 ) -> Solution:
     """The solution of ``matrix(x) = right`` by preconditioned conjugate gradients from 0.
 
     ``matrix`` is symmetric and positive definite, ``preconditioner`` as well and near its inverse.
     Every sample of ``right`` (N, C, H, W) is solved on its own, until the norm of its residual is
     below the tolerance times ``scale`` (N,), by default the norm of ``right``, or below 0.02
-    ``damping`` ‖x‖; at most ``limit`` steps.
+    ``damping`` ‖x‖; at most ``limit`` steps, or ``CG_STEPS``.
     """
     x, r = torch.zeros_like(right), right.clone()
     z = preconditioner(r) if preconditioner else r
@@ -95,7 +95,7 @@ def cg(
     goal = least = (MARGIN * scale * tolerance(right.dtype)).square().view(-1, 1, 1, 1)
     left = _dot(r, r)
     steps = torch.zeros(len(right), dtype=torch.long, device=right.device)
-    for _ in range(limit):
+    for _ in range(CG_STEPS if limit is None else limit):
         active = left > goal
         if not bool(active.any()):
             break
