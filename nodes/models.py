@@ -187,9 +187,7 @@ class LoadFlowPrior(io.ComfyNode):
             model.set_attachments(ERRORS, DEMO_VELOCITY_ERRORS)
         if diffusion_model != SAME:
             path = folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)
-            model = comfy.sd.load_diffusion_model(
-                folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)
-            )
+            model = comfy.sd.load_diffusion_model(path)
         if vae != SAME:
             path = ""
             file = folder_paths.get_full_path_or_raise("vae", vae)

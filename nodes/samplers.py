@@ -129,6 +129,16 @@ def _stop() -> io.Input:
     )
 
 
+def _latent(method: Method) -> str:
+    first = "What to start from."
+    if method.own_start:
+        first = "How many restorations; this method starts from the photo itself."
+    return (
+        f"{first} Nothing connected: an empty latent for each photo. A batch gives several"
+        " restorations of one photo. With a noise mask, only its white part is restored."
+    )
+
+
 def _samples() -> io.Input:
     return io.Int.Input(
         "samples",
@@ -202,9 +212,7 @@ class _Restore(_Sampler):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="What to start from. Nothing connected: an empty latent for each"
-                    " photo. A batch gives several restorations of one photo. With a noise mask,"
-                    " only its white part is restored.",
+                    tooltip=_latent(cls.method),
                 ),
                 io.Sigmas.Input(
                     "sigmas",

@@ -77,6 +77,11 @@ class PixelProx:
         root: Map = self._covariance(x, sigma, 0.5)
         return self._descent(operator, x, y, root, variance)
 
+    def loss(self, x: Tensor) -> Tensor:
+        """Half the squared misfit of images x over its variance, (N,)."""
+        misfit = self.measurement.operator.misfit(x, self.measurement.y.to(x))
+        return misfit.square().flatten(1).sum(1) / (2 * self.measurement.misfit_level**2)
+
     def _white(self, sigma: float) -> float:
         return self.trust * (WHITE * posterior_deviation(sigma)) ** 2
 

@@ -72,6 +72,4 @@ class _Bound:
         wanted = self.correct(x, sigma, factor)
         if self.stop:
             wanted = towards(x, wanted, self.stop, self.measurement)
-        misfit = self.measurement.operator.A(x) - self.measurement.y.to(x)
-        loss = misfit.square().flatten(1).sum(1) / (2 * self.measurement.floored_noise_level**2)
-        return encoded(self.prior, wanted) - encoded(self.prior, x), loss
+        return encoded(self.prior, wanted) - encoded(self.prior, x), self.correct.loss(x)

@@ -161,9 +161,7 @@ def refine(
                 for z0, view, x in zip(estimates, seen, images, strict=True)
             ]
         if callback:
-            misfit = measurement.operator.misfit(mean, measurement.y.to(mean))
-            loss = misfit.square().flatten(1).sum(1) / (2 * measurement.misfit_level**2)
-            callback(Step(i, total, s, latents[0], loss))
+            callback(Step(i, total, s, latents[0], correct.loss(mean)))
     final = _finished(mean, measurement, settings, strength, known)
     return Sample(latents[0] + encoded(prior, final) - encoded(prior, mean), final)
 

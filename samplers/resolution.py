@@ -22,7 +22,8 @@ def resolution(measurement: Measurement) -> Tensor:
     by u · R u with random signs u (Hutchinson 1989; Bekas et al. 2007). The average over the image
     is what four probes tell well. The value of a single pixel is mixed with it as far as the
     probes differ: what a mask hides is found exactly, as there R is diagonal, and a blur has the
-    same number everywhere. 1 minus the share of hidden values where A is not linear.
+    same number everywhere. Where A is not linear, it is that of
+    an operator that shows every value, or little where A rounds.
     """
     operator, noise = measurement.operator, measurement.floored_noise_level
     like = measurement.y

@@ -49,6 +49,9 @@ def _filled(template: str, method: Method) -> str:
         "{cfg}": f"{method.cfg:g}",
         "{more}": "inner_steps" if method.has("inner_steps") else "step_scale",
         "{memory}": memory,
+        "{latent}": "how many restorations; this method starts from the photo itself"
+        if method.own_start
+        else "what to start from",
         "{stops}": _stops(method),
     }
     text = "\n".join(lines)
