@@ -10,10 +10,13 @@ from torch import Tensor
 
 from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
-from ..samplers import METHODS, Method, flat, published_sigmas
+from ..samplers import METHODS, Method, flat, override, published_sigmas
 from .kit import MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
+PAPER = METHODS["flowdps"]
+OWN_LEVELS = {row.title: row for row in METHODS.values() if row.levels is not PAPER.levels}
+"""The methods that do not follow the paper's noise levels, by title."""
 SHIFT = 4.0
 """Shift of the published schedule."""
 
@@ -39,18 +42,7 @@ def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
         ),
     ]
     if levels and method.has("denoise"):
-        inputs.append(
-            io.Float.Input(
-                "denoise",
-                default=flat(method.preset())["denoise"],
-                min=0.01,
-                max=1.0,
-                step=0.01,
-                tooltip="How much may be invented. 0.1: hardly anything; 0.3: detail that fits;"
-                " 0.6: much; 1: starts from noise alone, with the photo as a guide. Above 0.5, take"
-                " more steps.",
-            )
-        )
+        inputs.append(_denoise(method))
     if method.has("inner_steps"):
         inputs.append(
             io.Int.Input(
@@ -63,6 +55,21 @@ def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
             )
         )
     return inputs
+
+
+def _denoise(method: Method, *, optional: bool = False) -> io.Input:
+    """How much a method invents; of a node for several methods, it says whose input it is."""
+    return io.Float.Input(
+        "denoise",
+        default=flat(method.preset())["denoise"],
+        min=0.01,
+        max=1.0,
+        step=0.01,
+        optional=optional,
+        tooltip=(f"For {method.title} only. " if optional else "")
+        + "How much may be invented. 0.1: hardly anything; 0.3: detail that fits; 0.6: much; 1:"
+        " starts from noise alone, with the photo as a guide. Above 0.5, take more steps.",
+    )
 
 
 def _tile_size() -> io.Input:
@@ -80,7 +87,7 @@ def _tile_size() -> io.Input:
     )
 
 
-def _steps(method: Method = METHODS["flowdps"]) -> io.Input:
+def _steps(method: Method = PAPER) -> io.Input:
     return io.Int.Input(
         "steps",
         default=method.steps,
@@ -329,7 +336,8 @@ class FlowDPSSigmas(io.ComfyNode):
         return schema(
             "Sigmas",
             display_name="FlowDPS Sigmas",
-            description="The noise levels of the FlowDPS paper, from 1 (noise) to 0 (the picture).",
+            description="The noise levels of the FlowDPS paper, from 1 (noise) to 0 (the picture),"
+            " or those of another method.",
             search_aliases=["schedule", "scheduler"],
             inputs=[
                 _steps(),
@@ -343,6 +351,16 @@ class FlowDPSSigmas(io.ComfyNode):
                     " evenly; 4, as in the paper: mostly on the composition; above 8: hardly any"
                     " on detail.",
                 ),
+                io.Combo.Input(
+                    "method",
+                    options=[PAPER.title, *OWN_LEVELS],
+                    default=PAPER.title,
+                    optional=True,
+                    tooltip="FlowDPS: the paper's levels, also for FlowChef and PSLD. The others"
+                    " have levels of their own, without shift: Refine takes about 3 steps, FLAIR"
+                    " 6, LATINO 8.",
+                ),
+                _denoise(METHODS["refine"], optional=True),
             ],
             outputs=[
                 io.Sigmas.Output(
@@ -353,8 +371,14 @@ class FlowDPSSigmas(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, steps: int, shift: float) -> io.NodeOutput:
-        return io.NodeOutput(published_sigmas(steps, shift).float())
+    def execute(
+        cls, steps: int, shift: float, method: str = PAPER.title, denoise: float = 0.3
+    ) -> io.NodeOutput:
+        if method == PAPER.title:
+            return io.NodeOutput(published_sigmas(steps, shift).float())
+        row = OWN_LEVELS[method]
+        settings = override(row.preset(), denoise=denoise if row.has("denoise") else None)
+        return io.NodeOutput(row.levels(settings, steps).float())
 
 
 def _nodes(kind: type[io.ComfyNode], suffix: str) -> list[type[io.ComfyNode]]:

@@ -10,10 +10,10 @@
 
 const { demos } = require('./graphs/demos.cjs');
 const { blinds } = require('./graphs/blind.cjs');
-const { compare, customs } = require('./graphs/samplers.cjs');
+const { compare, customs, several } = require('./graphs/samplers.cjs');
 const { simulated } = require('./graphs/sd3.cjs');
 const { photos } = require('./graphs/photos.cjs');
 
-const workflows = [...demos, ...blinds, compare(), ...customs, ...simulated, ...photos];
+const workflows = [...demos, ...blinds, compare(), several(), ...customs, ...simulated, ...photos];
 
 module.exports = { workflows };

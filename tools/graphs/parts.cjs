@@ -32,9 +32,9 @@ const check = (key, image, place) => [key, 'FlowDPS_MeasurementCheck', place, {
 const report = (key, from, place, title = 'Report') =>
   [key, 'PreviewAny', place, { title, from: { source: [from, 'report'] } }];
 
-function sampler(key, method, place, { seed = 1, cfg = 1.0, prompts = false } = {}) {
+function sampler(key, method, place, { seed = 1, cfg = 1.0, prompts = false, steps = 28, more = {} } = {}) {
   return [key, `FlowDPS_${method}Sampler`, place, {
-    set: { seed, control_after_generate: 'fixed', steps: 28, cfg, preset: 'tuned', step_scale: 1.0 },
+    set: { seed, control_after_generate: 'fixed', steps, cfg, preset: 'tuned', step_scale: 1.0, ...more },
     from: {
       model: ['prior', 'model'], vae: ['prior', 'vae'],
       positive: prompts ? ['positive', 'CONDITIONING'] : ['empty', 'conditioning'],
