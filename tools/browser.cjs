@@ -138,21 +138,24 @@ async function collageInPage({ parts, side }) {
     return image;
   }));
   const across = parts.length > 3 ? 2 : parts.length;
+  // A picture alone keeps its shape, and is as wide as three.
+  const [wide, high] = parts.length > 1 ? [side, side]
+    : [3 * side, Math.round(3 * side * images[0].height / images[0].width)];
   const canvas = document.createElement('canvas');
-  canvas.width = across * side;
-  canvas.height = Math.ceil(parts.length / across) * side;
+  canvas.width = across * wide;
+  canvas.height = Math.ceil(parts.length / across) * high;
   const pen = canvas.getContext('2d');
   images.forEach((image, i) => {
-    const [x, y] = [(i % across) * side, Math.floor(i / across) * side];
+    const [x, y] = [(i % across) * wide, Math.floor(i / across) * high];
     pen.imageSmoothingEnabled = image.width >= 128;
     pen.imageSmoothingQuality = 'high';
-    pen.drawImage(image, x, y, side, side);
+    pen.drawImage(image, x, y, wide, high);
     pen.font = '600 17px sans-serif';
     const width = pen.measureText(parts[i].label).width + 16;
     pen.fillStyle = 'rgba(0, 0, 0, 0.55)';
-    pen.fillRect(x, y + side - 28, width, 28);
+    pen.fillRect(x, y + high - 28, width, 28);
     pen.fillStyle = '#fff';
-    pen.fillText(parts[i].label, x + 8, y + side - 9);
+    pen.fillText(parts[i].label, x + 8, y + high - 9);
   });
   return canvas.toDataURL('image/jpeg', 0.88);
 }

@@ -40,7 +40,7 @@ function framed(name, { nodes, second, before = [], measured, label, seed, title
       box('1 · Model', 340, 0, 320, 420, BLUE),
       ...before,
       box(second[0], 0, 470, 660, second[1], AMBER),
-      box('3 · Restore', 700, 0, 700, 760, GREEN),
+      box('3 · Restore', 700, 0, 700, 735, GREEN),
       box('4 · Check', 700, 740, 1060, 500, VIOLET),
     ],
     notes: [

@@ -46,7 +46,7 @@ function framed(name, { prompt, nodes, second, measured, title, what, change, se
     groups: [
       box('1 · Model and prompt', 340, 0, 760, 440, BLUE),
       box(second[0], 0, 480, 1100, second[1], AMBER),
-      box('3 · Restore', 1120, 0, 740, 790, GREEN),
+      box('3 · Restore', 1120, 0, 740, 770, GREEN),
       box('4 · Check', 1120, 780, 1080, 470, VIOLET),
     ],
     notes: [
