@@ -22,8 +22,9 @@ from ..samplers import (
     FlowChefSettings,
     GradientStep,
     MethodSettings,
-    ProxStep,
+    PixelStep,
     PSLDSettings,
+    WhiteError,
 )
 from .tasks import PAPER, TASKS
 
@@ -82,7 +83,9 @@ CANDIDATES: dict[str, dict[str, MethodSettings]] = {
         "**tuned**: Adam 0.4, 10 inner, errors of the prior": FLAIR,
         "step 0.2": samplers.with_values(FLAIR, step_size=0.2),
         "errors of SD3": samplers.with_values(FLAIR, calibration="sd3"),
-        "prox 0.3, no gradient": FlairSettings(data_step=ProxStep(0.3, stop=1.0)),
+        "in pixels, white 0.3, no gradient": FlairSettings(
+            data_step=PixelStep(WhiteError(0.3), stop=1.0)
+        ),
     },
     "latino": {
         "published: by the residual": samplers.preset("latino", "published"),

@@ -14,9 +14,10 @@ from .flair import FlairSettings, SquaredSteps, flair, flair_levels
 from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
-from .latino import LatinoSettings, ResidualProx, latino, latino_levels
+from .latino import LatinoSettings, latino, latino_levels
 from .method import Sample
-from .prox_step import ProxStep
+from .model_error import ResidualError, WhiteError
+from .pixel_step import PixelStep
 from .psld import PSLDSettings, psld
 from .refine import RefineSettings, refine, refine_levels
 from .schedule import published_sigmas
@@ -208,8 +209,8 @@ ROWS = (
         function=latino,
         settings=LatinoSettings,
         presets={
-            "tuned": LatinoSettings(data_step=ProxStep(), finish=FINISH),
-            "published": LatinoSettings(data_step=ResidualProx()),
+            "tuned": LatinoSettings(data_step=PixelStep(WhiteError()), finish=FINISH),
+            "published": LatinoSettings(data_step=PixelStep(ResidualError())),
         },
         notes={"tuned": TUNED, "published": PUBLISHED},
         encodes=True,

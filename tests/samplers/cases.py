@@ -167,14 +167,12 @@ class Case:
     distance: distance of the mean of 256 samples to the posterior mean, as a part of the distance
         from the prior mean to it, which ``tuned`` stays below on a linear-Gaussian problem.
     small: values of ``published`` that suit pictures of a few pixels.
-    nonlinear: whether it takes any operator; otherwise it refuses those that are not linear.
     """
 
     update: Callable[[Hand, Tensor, float, float], Tensor]
     work: dict[str, int]
     distance: float
     small: Mapping[str, float] = field(default_factory=lambda: {"step_size": 0.05})
-    nonlinear: bool = True
 
 
 def both_ways(count: int, *names: str) -> dict[str, int]:
@@ -211,6 +209,5 @@ CASES: dict[str, Case] = {
         {"transformer": 28, "decoder": 28, "encoder": 29, "A": 28, "prox": 29},
         distance=0.32,
         small={},
-        nonlinear=False,
     ),
 }
