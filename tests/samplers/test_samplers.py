@@ -22,6 +22,7 @@ from comfyui_flowdps.operators import (
     WalshHadamard,
 )
 from comfyui_flowdps.priors.base import BasePrior
+from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.samplers import (
     METHODS,
     FlowChefSettings,
@@ -49,6 +50,7 @@ from comfyui_flowdps.samplers.start import first_picture
 from .cases import CASES, Hand, both_ways
 
 MEAN, SPREAD = 0.3, 0.8
+LEVELS = [k / 20 for k in range(1, 21)]
 
 
 class GaussianPrior(BasePrior):
@@ -66,6 +68,15 @@ class GaussianPrior(BasePrior):
 
     def moments(self, x):
         return self.passes.note("encoder", x * 1.0), None
+
+
+class MeasuredPrior(GaussianPrior):
+    """The same with its error, which is white, as its spectrum."""
+
+    error_spectrum = ErrorSpectrum(
+        tuple(LEVELS),
+        tuple((SPREAD**2 * s**2 / ((1 - s) ** 2 * SPREAD**2 + s**2),) * BINS for s in LEVELS),
+    )
 
 
 class CurvedPrior(GaussianPrior):
@@ -141,7 +152,8 @@ SMALL = {name: small(name, "published") for name in CASES}
 @pytest.mark.parametrize("recipe", [AveragePool(2), Identity()], ids=["pool", "identity"])
 def test_mean_against_closed_form_posterior(method, recipe, record_property):
     measurement = problem(recipe, count=256, copies=True)
-    mean = run(method, measurement, preset(method, "tuned"), steps=28).mean(0)
+    settings, prior = preset(method, "tuned"), MeasuredPrior()
+    mean = run(method, measurement, settings, steps=28, prior=prior).mean(0)
     truth = posterior_mean(measurement)
     distance = float((mean - truth).norm() / (truth - MEAN).norm())
     record_property("distance", distance)
@@ -258,7 +270,7 @@ def test_polishing_is_the_posterior_mean_around_the_decoded_image(recipe):
     assert (
         data_consistency(x, measurement, with_values(preset("flowdps"), pixel_error_std=0.0)) is x
     )
-    assert data_consistency(x, measurement, with_values(preset("flowdps"), step_size=0.0)) is x
+    assert data_consistency(x, measurement, with_values(preset("flowdps"), data_weight=0.0)) is x
 
 
 def test_without_renewal_no_noise_is_drawn():
@@ -320,9 +332,9 @@ RESIDUAL = with_values(SMALL["flowdps"], loss="residual")
             with_values(SMALL["flowdps"], loss="residual"),
             both_ways(6, "A"),
         ),
-        (AveragePool(2), preset("flowdps", "tuned"), {**both_ways(16, "A"), "prox": 1}),
-        (Clip(-0.5, 0.5), preset("flowdps", "tuned"), both_ways(16, "A")),
-        (AveragePool(2), with_values(preset("flowdps", "tuned"), step_size=0.0), {}),
+        (AveragePool(2), preset("flowdps", "thorough"), {**both_ways(16, "A"), "prox": 1}),
+        (Clip(-0.5, 0.5), preset("flowdps", "thorough"), both_ways(16, "A")),
+        (AveragePool(2), with_values(preset("flowdps", "thorough"), step_size=0.0), {}),
     ],
     ids=["normal", "residual", "likelihood", "not linear", "none"],
 )
@@ -338,7 +350,7 @@ def test_operators_are_applied_no_more_than_needed(recipe, settings, expected):
 
 
 def test_early_noise_levels_may_take_fewer_steps():
-    settings = with_values(preset("flowdps", "tuned"), early_steps=2, early_sigma=0.7)
+    settings = with_values(preset("flowdps", "thorough"), early_steps=2, early_sigma=0.7)
     levels = published_sigmas(28)[:-1]
     early = int((levels > 0.7).sum())
     prior, measurement = GaussianPrior(), problem(AveragePool(2))
@@ -400,8 +412,11 @@ SENSELESS = {
     ),
     "step_scale is -1": lambda: override(preset("flowdps"), step_scale=-1),
     "stop is -0.5; expected -1": lambda: override(preset("flowdps"), stop=-0.5),
-    "inner_steps is 2 and FlowChefSettings has none": lambda: override(
+    "inner_steps is 2 and these settings (FlowChefSettings with GradientStep)": lambda: override(
         preset("flowchef"), inner_steps=2
+    ),
+    "inner_steps is 2 and these settings (FlowDPSSettings with PixelStep)": lambda: override(
+        preset("flowdps"), inner_steps=2
     ),
 }
 
@@ -425,7 +440,7 @@ def test_overrides_change_what_they_say_and_nothing_else(method, name):
     held = with_values(plain, stop=1.5)
     assert override(held, stop=0) == with_values(held, stop=0.0)
     assert override(held, stop=1.1) == with_values(held, stop=1.1)
-    if METHODS[method].has("inner_steps"):
+    if "inner_steps" in values:
         assert flat(override(plain, inner_steps=5)) == {**values, "inner_steps": 5}
 
 
