@@ -224,7 +224,9 @@ class Bench:
                 practice,
                 {f"strength {s}": partial(restorer, strength=s) for s in grid},
             )
-        passes = (args.steps or STEPS) * samplers.preset("flowdps").data_step.inner_steps
+        passes = (args.steps or STEPS) * samplers.preset(
+            "flowdps", "thorough"
+        ).data_step.inner_steps
         if task in PAPER and "flowdps" in args.methods:
             self.timed(
                 task,

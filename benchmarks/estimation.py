@@ -207,8 +207,8 @@ def learned(recipe: Recipe, pairs: list[tuple[Tensor, Tensor]]) -> list[str]:
 
 
 def sampled(prior, y: Tensor, recipe: Recipe, level: float, settings=None) -> tuple[Tensor, float]:
-    """Restoration by FlowDPS, and the ratio of its residual to the true noise."""
-    settings = settings or samplers.preset("flowdps")
+    """Restoration by the thorough FlowDPS, and the ratio of its residual to the true noise."""
+    settings = settings or samplers.preset("flowdps", "thorough")
     problem = Measurement(y, recipe.bind(tuple(y.shape[1:])), level)
     gens = generators(0, "sampling", range(len(y)))
     sigmas = samplers.published_sigmas(28)
@@ -243,14 +243,14 @@ def restore(count: int) -> None:
 
 
 def stop(count: int) -> None:
-    """PSNR and residual ratio of the tuned FlowDPS with the discrepancy principle."""
+    """PSNR and residual ratio of the thorough FlowDPS with the discrepancy principle."""
     prior, x, level = load_prior(), benchmarks.pictures("tune", count), 0.1
     head("task, noise 0.1", *(f"stop {ratio}" for ratio in (0, 1, 1.2)))
     for name, recipe in (("denoising", Identity()), ("gaussian 2", gauss(2.0))):
         y = torch.cat([noisy(applied(recipe, each), level, k) for k, each in enumerate(x.split(1))])
         cells = []
         for ratio in (0.0, 1.0, 1.2):
-            settings = samplers.override(samplers.preset("flowdps"), stop=ratio)
+            settings = samplers.override(samplers.preset("flowdps", "thorough"), stop=ratio)
             found, left = sampled(prior, y, recipe, level, settings)
             cells.append(f"{benchmarks.mean_psnr(found, x):.2f} dB, residual {left:.2f}")
         row(name, *cells)

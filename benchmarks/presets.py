@@ -20,21 +20,24 @@ from ..priors.diffusers import load_prior
 from ..samplers import (
     FlairSettings,
     FlowChefSettings,
+    FlowDPSSettings,
     GradientStep,
     MethodSettings,
-    ProxStep,
+    PixelStep,
     PSLDSettings,
+    WhiteError,
 )
 from .tasks import PAPER, TASKS
 
 DPS = samplers.with_values(samplers.preset("flowdps"), pixel_error_std=0.0)
+THOROUGH = samplers.with_values(samplers.preset("flowdps", "thorough"), pixel_error_std=0.0)
 FLAIR = samplers.with_values(samplers.preset("flair"), pixel_error_std=0.0)
 LATINO = samplers.with_values(samplers.preset("latino"), pixel_error_std=0.0)
 
 
 def dps(**changes: Any) -> MethodSettings:
-    """FlowDPS's tuned settings with these changes, without the correction in pixels."""
-    return samplers.with_values(DPS, **changes)
+    """FlowDPS's thorough settings with these changes, without the correction in pixels."""
+    return samplers.with_values(THOROUGH, **changes)
 
 
 def chef(step_size: float, **values: Any) -> MethodSettings:
@@ -50,7 +53,15 @@ def psld(step_size: float, **values: Any) -> MethodSettings:
 CANDIDATES: dict[str, dict[str, MethodSettings]] = {
     "flowdps": {
         "published: norm, step 15": samplers.preset("flowdps", "published"),
-        "**tuned**: Adam 0.2, 8 inner, proximal_weight 2, renew 1": DPS,
+        "**tuned**: in pixels, trust 1, renew 1": DPS,
+        "trust 0.5": samplers.with_values(DPS, trust=0.5),
+        "trust 2": samplers.with_values(DPS, trust=2.0),
+        "renew 0.5, in pixels": samplers.with_values(DPS, renew=0.5),
+        "renew 0, in pixels": samplers.with_values(DPS, renew=0.0),
+        "white 0.15, as for a model whose errors were not measured": FlowDPSSettings(
+            data_step=PixelStep(WhiteError(0.15)), weight="one"
+        ),
+        "**thorough**: Adam 0.2, 8 inner, proximal_weight 2, renew 1": THOROUGH,
         "step 0.1": dps(step_size=0.1),
         "step 0.3": dps(step_size=0.3),
         "proximal_weight 4": dps(proximal_weight=4.0),
@@ -82,7 +93,9 @@ CANDIDATES: dict[str, dict[str, MethodSettings]] = {
         "**tuned**: Adam 0.4, 10 inner, errors of the prior": FLAIR,
         "step 0.2": samplers.with_values(FLAIR, step_size=0.2),
         "errors of SD3": samplers.with_values(FLAIR, calibration="sd3"),
-        "prox 0.3, no gradient": FlairSettings(data_step=ProxStep(0.3, stop=1.0)),
+        "in pixels, white 0.3, no gradient": FlairSettings(
+            data_step=PixelStep(WhiteError(0.3), stop=1.0)
+        ),
     },
     "latino": {
         "published: by the residual": samplers.preset("latino", "published"),
@@ -131,7 +144,7 @@ def main() -> None:
         row("task", *(f"pixel_error_std {p}" for p in POLISH))
         row(*["---"] * (1 + len(POLISH)))
         for task, problem in zip(args.tasks, problems, strict=True):
-            settings = samplers.preset("flowdps")
+            settings = samplers.preset("flowdps", "thorough")
             image = restored(prior, "flowdps", problem, settings, len(x))
             errors = (samplers.with_values(settings, pixel_error_std=p) for p in POLISH)
             polished = (samplers.data_consistency(image, problem, each) for each in errors)

@@ -50,11 +50,20 @@ def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
                 default=0,
                 min=0,
                 max=64,
-                tooltip="Steps towards the photo per noise level. 0: the preset's own number; 1:"
-                " fast, but less close to the photo; 16 and more: slow, and close to the photo.",
+                tooltip=f"Steps towards the photo per noise level{_of_presets(method)}. 0: the"
+                " preset's own number; 1: fast, but less close to the photo; 16 and more: slow, and"
+                " close to the photo.",
             )
         )
     return inputs
+
+
+def _of_presets(method: Method) -> str:
+    """Which presets have several steps per noise level; nothing if all have."""
+    having = method.with_a("inner_steps")
+    return (
+        "" if len(having) == len(method.presets) else f", in the presets {', '.join(having)} only"
+    )
 
 
 def _denoise(method: Method, *, optional: bool = False) -> io.Input:

@@ -54,6 +54,11 @@ class Chosen:
             return "model"
         return "decoder" if self.settings.gradients else "none"
 
+    @property
+    def encodes(self) -> bool:
+        """Whether pictures are encoded without a gradient, by the method or its data step."""
+        return self.method.encodes or not self.settings.gradients
+
 
 def chosen(
     method: Method,
@@ -191,7 +196,7 @@ def sampler_object(
             seen = TiledPrior(prior, tile) if tile else prior
             drawn = generators(extra.get("seed") or 0, "sampling", places or range(len(x)))
             with (
-                prior.session(x.shape, how.gradients, tile, how.method.encodes),
+                prior.session(x.shape, how.gradients, tile, how.encodes),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
             ):
 

@@ -15,11 +15,11 @@ from .flair import FlairSettings, SquaredSteps, flair
 from .flowchef import FlowChefSettings, flowchef
 from .flowdps import FlowDPSSettings, flowdps
 from .gradient_step import GradientStep, InnerSteps
-from .latino import LatinoSettings, ResidualProx, latino
+from .latino import LatinoSettings, latino
 from .method import Callback, Sample, Step
+from .model_error import MeasuredError, ResidualError, WhiteError
 from .noise import randn_like
 from .pixel_step import PixelStep
-from .prox_step import ProxStep
 from .psld import PSLDSettings, psld
 from .refine import RefineSettings, VariationFinish, refine
 from .registry import METHODS, PRESETS, Method, method_named, preset
@@ -67,19 +67,20 @@ __all__ = [
     "GradientStep",
     "InnerSteps",
     "LatinoSettings",
+    "MeasuredError",
     "Method",
     "MethodSettings",
     "PSLDSettings",
     "PixelCorrection",
     "PixelStep",
-    "ProxStep",
     "RefineSettings",
-    "ResidualProx",
+    "ResidualError",
     "Sample",
     "Schedule",
     "SquaredSteps",
     "Step",
     "VariationFinish",
+    "WhiteError",
     "Work",
     "check_sigmas",
     "data_consistency",

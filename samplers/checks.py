@@ -18,3 +18,9 @@ def one_of(choices: Sequence[str], **values: str) -> None:
     for name, value in values.items():
         if value not in choices:
             raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+
+
+def of_kind(kind: type, what: str, value: object) -> None:
+    """ValueError unless ``value``, which the message calls ``what``, is a ``kind``."""
+    if not isinstance(value, kind):
+        raise ValueError(f"the {what} is {type(value).__name__}; choose {kind.__name__}")

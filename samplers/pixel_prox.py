@@ -11,15 +11,13 @@ from ..operators import LinearOperator, Measurement, Operator
 from ..operators.linear.preconditioner import Spectrum
 from ..operators.linear.solvers import cg
 from ..operators.linear.transforms import Cosine
-from ..priors.error_spectrum import ErrorSpectrum
-from .schedule import posterior_deviation
+from .data_loss import squared_norm
+from .model_error import ColouredError, WhiteError
 
-WHITE = 0.15
-"""Standard deviation in pixels, per unit of posterior deviation, of the error of a model whose
-spectrum is not known; the error is taken as white."""
 LARGEST = 1000.0
-"""Largest density of C in units of σₙ². What is less certain is taken from the measurement all the
-same, and larger ratios would make the few steps of the solver sensitive to rounding."""
+"""Largest density of a coloured C in units of σₙ². What is less certain is taken from the
+measurement all the same, and larger ratios would make the few steps of the solver sensitive to
+rounding."""
 CG_STEPS = 25
 DESCENT_STEPS = 40
 
@@ -41,9 +39,8 @@ def gradient_of_fit(operator: Operator, x: Tensor, y: Tensor) -> Tensor:
 class PixelProx:
     """Corrects images for a measurement, given how the model errs.
 
-    The clean image is modelled as x plus a stationary Gaussian error of covariance C, ``trust``
-    times that of the model's spectrum at a noise level, or a white one where it has none. Its
-    posterior mean, argmin over u of ‖A u − y‖² / 2σₙ² + ½ (u − x)ᵀ C⁻¹ (u − x), is
+    The clean image is modelled as x plus a stationary Gaussian error of covariance C. Its posterior
+    mean, argmin over u of ‖A u − y‖² / 2σₙ² + ½ (u − x)ᵀ C⁻¹ (u − x), is
 
         x + C Aᵀ (A C Aᵀ + σₙ² I)⁻¹ (y − A x)
 
@@ -52,59 +49,60 @@ class PixelProx:
     """
 
     def __init__(
-        self,
-        measurement: Measurement,
-        spectrum: ErrorSpectrum | None = None,
-        trust: float = 1.0,
-        weight: float = 1.0,
+        self, measurement: Measurement, error: WhiteError | ColouredError, weight: float = 1.0
     ):
-        """``weight``: factor of the data term."""
-        self.measurement, self.spectrum, self.trust = measurement, spectrum, trust
+        """``weight``: factor of the data term, above 0."""
+        self.measurement, self.error = measurement, error
         self.variance = measurement.misfit_level**2 / weight
         self._cosine: Cosine | None = None
 
-    def __call__(self, x: Tensor, sigma: float, factor: float = 1.0) -> Tensor:
-        """Corrected images of x (N, C, H, W), the model's estimate at noise level ``sigma``.
+    def __call__(self, x: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Corrected images of x (N, C, H, W), the model's estimate at noise level ``sigma``, and
+        the loss (N,) at x.
 
         ``factor`` multiplies the weight of the data term.
         """
         variance = self.variance / factor
         operator, y = self.measurement.operator, self.measurement.y.to(x)
+        misfit = operator.misfit(x, y)
+        loss = self._loss(misfit)
+        if isinstance(self.error, WhiteError):
+            size = self.error.variance(sigma, squared_norm(misfit).sqrt(), self.measurement)
+            if isinstance(operator, LinearOperator):
+                return _nearest(operator, x, y, size / variance), loss
+            deviation = size.sqrt().view(-1, 1, 1, 1)
+            return self._descent(operator, x, y, lambda u: deviation * u, variance), loss
         if isinstance(operator, LinearOperator):
-            if self.spectrum is None:
-                return operator.prox(x, y, self._white(sigma) / variance)
-            return self._coloured(operator, x, y, self._covariance(x, sigma, 1.0), variance)
-        root: Map = self._covariance(x, sigma, 0.5)
-        return self._descent(operator, x, y, root, variance)
+            covariance = self._power(self.error, x, sigma, 1.0)
+            return x + self._gain(operator, covariance, -misfit, variance), loss
+        return self._descent(operator, x, y, self._power(self.error, x, sigma, 0.5), variance), loss
 
     def loss(self, x: Tensor) -> Tensor:
         """Half the squared misfit of images x over its variance, (N,)."""
-        misfit = self.measurement.operator.misfit(x, self.measurement.y.to(x))
-        return misfit.square().flatten(1).sum(1) / (2 * self.measurement.misfit_level**2)
+        return self._loss(self.measurement.operator.misfit(x, self.measurement.y.to(x)))
 
-    def _white(self, sigma: float) -> float:
-        return self.trust * (WHITE * posterior_deviation(sigma)) ** 2
+    def _loss(self, misfit: Tensor) -> Tensor:
+        return squared_norm(misfit) / (2 * self.measurement.misfit_level**2)
 
-    def _covariance(self, x: Tensor, sigma: float, power: float) -> Map:
-        """Multiplication with C to the given ``power``."""
-        if self.spectrum is None:
-            factor = self._white(sigma) ** power
-            return lambda u: factor * u
+    def _power(self, error: ColouredError, x: Tensor, sigma: float, power: float) -> Map:
+        """Multiplication of images like x with C to the given ``power``."""
         height, width = x.shape[-2:]
         if self._cosine is None:
             self._cosine = Cosine(height, width, x.device, x.dtype)
-        density = self.trust * self.spectrum.density(sigma, height, width)
+        density = error.density(sigma, height, width)
         density = density.clamp(max=LARGEST * self.variance) ** power
         return Spectrum(self._cosine, density.to(x.device, x.dtype))
 
-    def _coloured(
-        self, operator: LinearOperator, x: Tensor, y: Tensor, covariance: Map, variance: float
+    @staticmethod
+    def _gain(
+        operator: LinearOperator, covariance: Map, residual: Tensor, variance: float
     ) -> Tensor:
+        """C Aᵀ (A C Aᵀ + ``variance`` I)⁻¹ times the residual y − A x."""
+
         def matrix(u: Tensor) -> Tensor:
             return operator.A(covariance(operator.adjoint(u))) + variance * u
 
-        found = cg(matrix, y - operator.A(x), limit=CG_STEPS)
-        return x + covariance(operator.adjoint(found.x))
+        return covariance(operator.adjoint(cg(matrix, residual, limit=CG_STEPS).x))
 
     def _descent(
         self, operator: Operator, x: Tensor, y: Tensor, root: Map, variance: float
@@ -134,6 +132,14 @@ class PixelProx:
 
     @staticmethod
     def _largest(x: Tensor, root: Map) -> Tensor:
-        """The largest eigenvalue of C, which a uniform image has."""
-        ones = torch.ones_like(x[:1])
-        return (root(root(ones)).mean() / ones.mean()).view(1, 1, 1, 1)
+        """The largest eigenvalue of C for every sample, which a uniform image has."""
+        return root(root(torch.ones_like(x))).mean((1, 2, 3), keepdim=True)
+
+
+def _nearest(operator: LinearOperator, x: Tensor, y: Tensor, gammas: Tensor) -> Tensor:
+    """argmin over u of γ ‖A u − y‖² + ‖u − x‖² for images x (N, C, H, W), with one γ for all of
+    them, (1,), or one for each, (N,)."""
+    if len(gammas) == 1:
+        return operator.prox(x, y, float(gammas))
+    rows = zip(x.split(1), y.split(1), gammas.tolist(), strict=True)
+    return torch.cat([operator.prox(one, seen, gamma) for one, seen, gamma in rows])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..operators import LinearOperator, Measurement
 from ..priors.base import FlowPrior
-from .checks import at_least
+from .checks import at_least, of_kind
 from .discrepancy import towards
 from .fill import filled
 from .memory import decoded, encoded
@@ -67,7 +67,7 @@ class RefineSettings(MethodSettings):
     pairs: pairs of opposite noises per noise level and view, over which the denoised latents are
         averaged.
 
-    Raises ValueError for values out of range.
+    Raises ValueError for values out of range, and for a data step or finish of another kind.
     """
 
     data_step: PixelStep = field(default_factory=PixelStep)
@@ -78,6 +78,8 @@ class RefineSettings(MethodSettings):
     pairs: int = 2
 
     def __post_init__(self) -> None:
+        of_kind(PixelStep, "data step of refine", self.data_step)
+        of_kind(VariationFinish, "finish of refine", self.finish)
         at_least(1, views=self.views, pairs=self.pairs)
         if self.views > MOST_VIEWS:
             raise ValueError(f"views is {self.views}; expected 1 to {MOST_VIEWS}")
@@ -146,7 +148,7 @@ def refine(
     image = image.to(z)
     seen = views(settings.views if prior.movable else 1, prior.stride)
     latents = [encoded(prior, view.of(image)) for view in seen]
-    correct = step.prox(prior, measurement)
+    prox = step.prox(prior, measurement)
     total = len(sigmas) - 1
     mean = image
     for i, s, s_next in noise_levels(sigmas):
@@ -155,13 +157,15 @@ def refine(
         mean = consensus(seen, images)
         latents = estimates
         if s_next > 0 and step.active:
-            wanted = correct(mean, s)
+            wanted, loss = prox(mean, s)
             latents = [
                 z0 + encoded(prior, view.of(wanted)) - encoded(prior, x)
                 for z0, view, x in zip(estimates, seen, images, strict=True)
             ]
+        else:
+            loss = prox.loss(mean)
         if callback:
-            callback(Step(i, total, s, latents[0], correct.loss(mean)))
+            callback(Step(i, total, s, latents[0], loss))
     final = _finished(mean, measurement, settings, strength, known)
     return Sample(latents[0] + encoded(prior, final) - encoded(prior, mean), final)
 
@@ -190,7 +194,7 @@ def _finished(
     if not (finish.freedom and step.active):
         return mean
     freedom = (finish.freedom / (1 - known).square().clamp(min=1e-6)).clamp(max=1)
-    weight = measurement.misfit_level**2 / freedom.square() / step.weight
+    weight = measurement.misfit_level**2 / freedom.square() / step.data_weight
     final = regularised(measurement, strength, mean, weight, finish.iterations)
     if step.stop:
         return towards(mean, final, step.stop, measurement)

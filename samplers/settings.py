@@ -95,8 +95,9 @@ def override(
     if inner_steps:
         if "inner_steps" not in flat(settings):
             raise ValueError(
-                f"inner_steps is {inner_steps} and {type(settings).__name__} has none: leave it"
-                " out, or choose flowdps"
+                f"inner_steps is {inner_steps} and these settings ({type(settings).__name__} with"
+                f" {type(settings.data_step).__name__}) have none: leave it out, or choose a preset"
+                " with several steps per noise level, such as thorough of flowdps"
             )
         settings = with_values(settings, inner_steps=inner_steps)
     if denoise is not None:

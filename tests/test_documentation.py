@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from comfyui_flowdps.operators import REGISTRY, TASKS
 from comfyui_flowdps.operators.chain import Chain
-from comfyui_flowdps.samplers import METHODS, GradientStep, InnerSteps, ProxStep, SquaredSteps, flat
+from comfyui_flowdps.samplers import METHODS, GradientStep, InnerSteps, SquaredSteps, flat
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "web" / "docs"
@@ -131,7 +131,7 @@ def test_settings_are_documented():
     rows = [row for row in METHODS.values() if f"`{row.settings.__name__}`):" in text]
     assert len(rows) >= 3
     known = [flat(row.preset()) for row in rows] + [
-        flat(step(1.0)) for step in (GradientStep, InnerSteps, ProxStep, SquaredSteps)
+        flat(step(1.0)) for step in (GradientStep, InnerSteps, SquaredSteps)
     ]
     assert set(written) == {name for values in known for name in values}
 

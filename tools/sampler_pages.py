@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ..samplers.registry import Method
+from ..samplers.settings import flat
 
 TEMPLATES = Path(__file__).with_name("templates")
 ONLY = {
@@ -47,7 +48,8 @@ def _filled(template: str, method: Method) -> str:
         "{steps}": str(method.steps),
         "{levels}": method.steps_note,
         "{cfg}": f"{method.cfg:g}",
-        "{more}": "inner_steps" if method.has("inner_steps") else "step_scale",
+        "{more}": "inner_steps" if "inner_steps" in flat(method.preset()) else "step_scale",
+        "{having}": _having(method),
         "{memory}": memory,
         "{latent}": "how many restorations; this method starts from the photo itself"
         if method.own_start
@@ -58,6 +60,14 @@ def _filled(template: str, method: Method) -> str:
     for word, value in words.items():
         text = text.replace(word, value)
     return text
+
+
+def _having(method: Method) -> str:
+    """The presets that have ``inner_steps``, where not all have."""
+    names = method.with_a("inner_steps")
+    if len(names) == len(method.presets):
+        return ""
+    return f", in the presets {', '.join(f'`{name}`' for name in names)} only"
 
 
 def _stops(method: Method) -> str:

@@ -347,7 +347,7 @@ def test_names_that_repeat_do_not_overwrite(tmp_path, photo):
         (["--step-scale", "nan"], "step_scale is nan"),
         (["--step-scale", "-1"], "step_scale is -1"),
         (["--step-size", "15"], "--step-size is now --step-scale, which multiplies the preset's"),
-        (["--method", "psld", "--inner-steps", "2"], "inner_steps is 2 and PSLDSettings has none"),
+        (["--method", "psld", "--inner-steps", "2"], "inner_steps is 2 and these settings"),
         (["--stop", "-2"], "stop is -2.0; expected -1 (the preset's), 0 (never)"),
         (["--steps", "0"], "steps is 0"),
         (["--steps", "few"], "few"),

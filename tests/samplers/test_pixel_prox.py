@@ -16,8 +16,9 @@ from comfyui_flowdps.operators import (
 )
 from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
 from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
-from comfyui_flowdps.samplers import PixelStep
-from comfyui_flowdps.samplers.pixel_prox import WHITE, PixelProx
+from comfyui_flowdps.samplers import MeasuredError, PixelStep
+from comfyui_flowdps.samplers.model_error import UNKNOWN, ColouredError, WhiteError
+from comfyui_flowdps.samplers.pixel_prox import PixelProx
 from comfyui_flowdps.samplers.schedule import posterior_deviation
 
 from .test_samplers import CurvedPrior
@@ -47,55 +48,67 @@ def matrix_of(function, shape):
 @pytest.mark.parametrize(
     "recipe", [Identity(), AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str
 )
-@pytest.mark.parametrize("spectrum", [FALLING, None], ids=["coloured", "white"])
-def test_a_linear_correction_is_the_posterior_mean(recipe, spectrum):
+@pytest.mark.parametrize("coloured", [True, False], ids=["coloured", "white"])
+def test_a_linear_correction_is_the_posterior_mean(recipe, coloured):
     measurement, x, sigma = problem(recipe), drawn(2, *SIZE, seed=2), 0.4
-    prox = PixelProx(measurement, spectrum, trust=1.5, weight=2.0)
-    cov = matrix_of(prox._covariance(x, sigma, 1.0), SIZE)
+    error = ColouredError(FALLING, 1.5) if coloured else WhiteError(0.2)
+    prox = PixelProx(measurement, error, weight=2.0)
+    if isinstance(error, ColouredError):
+        cov = matrix_of(prox._power(error, x, sigma, 1.0), SIZE)
+    else:
+        cov = (0.2 * posterior_deviation(sigma)) ** 2 * torch.eye(math.prod(SIZE)).double()
     torch.testing.assert_close(cov, cov.T)
     assert float(torch.linalg.eigvalsh(cov).min()) > 0
     a = matrix_of(measurement.operator.A, SIZE)
     gain = cov @ a.T @ torch.linalg.inv(a @ cov @ a.T + 0.2**2 / 2 * torch.eye(len(a)).double())
     rest = measurement.y - measurement.operator.A(x)
     want = x + (rest.flatten(1) @ gain.T).view_as(x)
-    torch.testing.assert_close(prox(x, sigma), want, atol=1e-4, rtol=0)
+    torch.testing.assert_close(prox(x, sigma)[0], want, atol=1e-4, rtol=0)
 
 
 def test_the_covariance_is_that_of_the_spectrum():
-    """The variance of a pixel is the mean of the density; without a spectrum, C is white."""
-    prox = PixelProx(problem(Identity(), size=(3, 16, 16)), FALLING, trust=2.0)
+    """The variance of a pixel is the mean of the density."""
+    error = ColouredError(FALLING, 2.0)
+    prox = PixelProx(problem(Identity(), size=(3, 16, 16)), error)
     x = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
-    cov = matrix_of(prox._covariance(x, 1.0, 1.0), (3, 16, 16))
-    ones = prox._covariance(x, 1.0, 1.0)(x + 1)
+    cov = matrix_of(prox._power(error, x, 1.0, 1.0), (3, 16, 16))
+    ones = prox._power(error, x, 1.0, 1.0)(x + 1)
     torch.testing.assert_close(ones, (x + 1) * 2 * 3 * 0.02)
     rows, columns = torch.arange(16)[:, None] / 32, torch.arange(16) / 32
     place = (torch.hypot(rows, columns) / math.sqrt(0.5) * BINS - 0.5).clamp(0, BINS - 1)
     # Logarithms that are linear in the frequency are interpolated without error.
     want = 0.12 * (-0.3 * place.double()).exp().mean()
     torch.testing.assert_close(cov.diagonal().mean(), want, atol=0, rtol=1e-4)
-    white = PixelProx(problem(Identity()), trust=2.0)
-    factor = 2 * (WHITE * posterior_deviation(0.3)) ** 2
-    torch.testing.assert_close(white._covariance(x, 0.3, 1.0)(x + 1), (x + 1) * factor)
+
+
+def test_a_prior_without_a_spectrum_errs_as_white_noise():
+    known, unknown = CurvedPrior(), CurvedPrior()
+    known.error_spectrum = FALLING
+    assert MeasuredError(2.0).of(known) == ColouredError(FALLING, 2.0)
+    variance = MeasuredError(2.0).of(unknown).variance(0.3, torch.ones(2), problem(Identity()))
+    assert float(variance) == pytest.approx(2 * (UNKNOWN * posterior_deviation(0.3)) ** 2)
 
 
 @pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)
 def test_descent_finds_what_is_known_in_closed_form(recipe):
     measurement, x = problem(recipe), drawn(2, *SIZE, seed=2)
-    prox = PixelProx(measurement, FALLING)
-    root = prox._covariance(x, 0.4, 0.5)
+    error = ColouredError(FALLING)
+    prox = PixelProx(measurement, error)
+    root = prox._power(error, x, 0.4, 0.5)
     got = prox._descent(measurement.operator, x, measurement.y, root, prox.variance)
-    torch.testing.assert_close(got, prox(x, 0.4), atol=2e-4, rtol=0)
+    torch.testing.assert_close(got, prox(x, 0.4)[0], atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
     "recipe", [Jpeg(20), Jpeg(30, "4:4:4"), Quantise(5), Clip(-0.4, 0.4)], ids=str
 )
-@pytest.mark.parametrize("spectrum", [FALLING, None], ids=["coloured", "white"])
-def test_what_is_not_linear_comes_nearer_sample_by_sample(recipe, spectrum):
+@pytest.mark.parametrize(
+    "error", [ColouredError(FALLING, 4.0), WhiteError(0.3)], ids=["coloured", "white"]
+)
+def test_what_is_not_linear_comes_nearer_sample_by_sample(recipe, error):
     measurement = problem(recipe, size=(3, 16, 16), noise=0.0)
     x = 0.5 * drawn(2, 3, 16, 16, seed=5)
-    prox = PixelProx(measurement, spectrum, trust=4.0)
-    got = prox(x, 0.5)
+    got, _ = PixelProx(measurement, error)(x, 0.5)
 
     def misfit(u):
         return measurement.operator.misfit(u, measurement.y).square().flatten(1).sum(1)
@@ -103,7 +116,7 @@ def test_what_is_not_linear_comes_nearer_sample_by_sample(recipe, spectrum):
     assert bool((misfit(got) < 0.5 * misfit(x)).all())
     for k in range(2):
         one = Measurement(measurement.y[k : k + 1], measurement.operator, 0.0)
-        alone = PixelProx(one, spectrum, trust=4.0)(x[k : k + 1], 0.5)
+        alone, _ = PixelProx(one, error)(x[k : k + 1], 0.5)
         # The step sizes amplify rounding errors.
         torch.testing.assert_close(got[k : k + 1], alone, atol=1e-3, rtol=0)
 
@@ -116,7 +129,8 @@ def test_rounding_is_not_amplified_where_hardly_anything_is_certain():
     nudged = y + 1e-6 * drawn(*y.shape, seed=3).float()
     x = torch.zeros(1, 3, 64, 64)
     first, second = (
-        PixelProx(Measurement(v, operator, 0.03), spectrum, trust=2.0)(x, 1.0) for v in (y, nudged)
+        PixelProx(Measurement(v, operator, 0.03), ColouredError(spectrum, 2.0))(x, 1.0)[0]
+        for v in (y, nudged)
     )
     assert float((first - second).norm() / first.norm()) < 1e-4
 
@@ -124,10 +138,10 @@ def test_rounding_is_not_amplified_where_hardly_anything_is_certain():
 def test_a_data_step_is_the_difference_of_two_encodings():
     measurement, prior = problem(AveragePool(2)), CurvedPrior()
     z = drawn(2, *SIZE)
-    step = PixelStep(weight=1.5)
+    step = PixelStep(data_weight=1.5)
     move, loss = step.bind(prior, measurement)(z, 0.3)
     x = prior.decode(z)
-    wanted = PixelProx(measurement, None, 2.0, 1.5)(x, 0.3)
+    wanted, _ = PixelProx(measurement, step.error.of(prior), 1.5)(x, 0.3)
     torch.testing.assert_close(move, prior.encode(wanted) - prior.encode(x))
     misfit = (measurement.operator.A(x) - measurement.y).square().flatten(1).sum(1)
     torch.testing.assert_close(loss, misfit / (2 * 0.2**2))

@@ -7,12 +7,13 @@ import torch
 from comfyui_flowdps.operators import AveragePool, GaussianBlur
 from comfyui_flowdps.samplers import (
     FlowDPSSettings,
+    MeasuredError,
     PixelStep,
     finished,
     published_sigmas,
     sample,
 )
-from comfyui_flowdps.samplers.pixel_prox import WHITE
+from comfyui_flowdps.samplers.model_error import UNKNOWN
 from comfyui_flowdps.samplers.views import views
 
 from .test_samplers import SPREAD, GaussianPrior, generators, posterior_mean, problem
@@ -26,7 +27,7 @@ def test_a_step_in_pixels_ends_at_the_corrected_image(recipe):
     measurement, prior, step = problem(recipe, count=2), GaussianPrior(), PixelStep()
     z0 = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(1)).double()
     move, _ = step.bind(prior, measurement)(z0, 0.4)
-    want = step.prox(prior, measurement)(z0, 0.4)
+    want = step.prox(prior, measurement)(z0, 0.4)[0]
     assert float(move.abs().max()) > 0.01
     torch.testing.assert_close(z0 + move, want)
 
@@ -36,9 +37,9 @@ def test_flowdps_with_a_step_in_pixels_comes_near_the_posterior(recipe):
     """The mean of many runs, against the distance from the mean of runs without the photo. The
     model's error is as large as the data's spread says."""
     measurement = problem(recipe, count=64, copies=True)
-    means, trust = {}, (SPREAD / WHITE) ** 2
+    means, trust = {}, (SPREAD / UNKNOWN) ** 2
     for weight in (1.0, 0.0):
-        settings = FlowDPSSettings(data_step=PixelStep(weight=weight, trust=trust), weight="one")
+        settings = FlowDPSSettings(data_step=PixelStep(MeasuredError(trust), weight), weight="one")
         found = sample(
             "flowdps",
             GaussianPrior(),

@@ -1,6 +1,7 @@
 """Refinement: its update written out, the laws of a run, and its range of strengths."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ from comfyui_flowdps.operators import (
 )
 from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.samplers import (
-    PixelStep,
+    MeasuredError,
     RefineSettings,
     VariationFinish,
+    WhiteError,
     finished,
     override,
     preset,
@@ -58,7 +60,7 @@ def test_levels_go_from_denoise_to_the_last():
 def test_the_update_written_out():
     """Two levels in one view with one pair of noises, and a white error."""
     measurement, prior = problem(AveragePool(2), count=2), CurvedPrior()
-    settings = with_values(SMALL, views=1, pairs=1, freedom=0.0, weight=1.5)
+    settings = with_values(SMALL, views=1, pairs=1, freedom=0.0, data_weight=1.5)
     got = run(measurement, settings, prior, steps=2)
     gens = generators(0, 2)
     # The sampler's start is drawn first, and not used.
@@ -69,7 +71,7 @@ def test_the_update_written_out():
         n = torch.stack([torch.randn(3, 4, 6, generator=g) for g in gens]).double()
         z0 = sum(prior.denoise((1 - s) * z + s * sign * n, s) for sign in (1, -1)) / 2
         x = prior.decode(z0)
-        wanted = PixelProx(measurement, None, 2.0, 1.5)(x, s)
+        wanted, _ = PixelProx(measurement, WhiteError(0.15 * math.sqrt(2)), 1.5)(x, s)
         z = z0 if last else z0 + prior.encode(wanted) - prior.encode(x)
     torch.testing.assert_close(got.images, x)
     torch.testing.assert_close(got.latents, z0)
@@ -195,7 +197,7 @@ SENSELESS = {
     "last is 0; expected": lambda: RefineSettings(last=0),
     "pairs is 0; expected a number of at least 1": lambda: RefineSettings(pairs=0),
     "freedom is -1; expected": lambda: VariationFinish(freedom=-1),
-    "trust is -1; expected": lambda: PixelStep(trust=-1),
+    "trust is -1; expected": lambda: MeasuredError(-1),
     "has none, as it starts from noise": lambda: override(preset("flowdps"), denoise=0.3),
     "steps is 0; expected at least 1": lambda: refine_levels(RefineSettings(), 0),
 }

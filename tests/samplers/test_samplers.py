@@ -22,16 +22,16 @@ from comfyui_flowdps.operators import (
     WalshHadamard,
 )
 from comfyui_flowdps.priors.base import BasePrior
+from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.samplers import (
     METHODS,
     FlowChefSettings,
     FlowDPSSettings,
     GradientStep,
     InnerSteps,
-    LatinoSettings,
     PixelCorrection,
     PSLDSettings,
-    ResidualProx,
+    ResidualError,
     SquaredSteps,
     Work,
     data_consistency,
@@ -50,6 +50,7 @@ from comfyui_flowdps.samplers.start import first_picture
 from .cases import CASES, Hand, both_ways
 
 MEAN, SPREAD = 0.3, 0.8
+LEVELS = [k / 20 for k in range(1, 21)]
 
 
 class GaussianPrior(BasePrior):
@@ -67,6 +68,15 @@ class GaussianPrior(BasePrior):
 
     def moments(self, x):
         return self.passes.note("encoder", x * 1.0), None
+
+
+class MeasuredPrior(GaussianPrior):
+    """The same with its error, which is white, as its spectrum."""
+
+    error_spectrum = ErrorSpectrum(
+        tuple(LEVELS),
+        tuple((SPREAD**2 * s**2 / ((1 - s) ** 2 * SPREAD**2 + s**2),) * BINS for s in LEVELS),
+    )
 
 
 class CurvedPrior(GaussianPrior):
@@ -142,7 +152,8 @@ SMALL = {name: small(name, "published") for name in CASES}
 @pytest.mark.parametrize("recipe", [AveragePool(2), Identity()], ids=["pool", "identity"])
 def test_mean_against_closed_form_posterior(method, recipe, record_property):
     measurement = problem(recipe, count=256, copies=True)
-    mean = run(method, measurement, preset(method, "tuned"), steps=28).mean(0)
+    settings, prior = preset(method, "tuned"), MeasuredPrior()
+    mean = run(method, measurement, settings, steps=28, prior=prior).mean(0)
     truth = posterior_mean(measurement)
     distance = float((mean - truth).norm() / (truth - MEAN).norm())
     record_property("distance", distance)
@@ -259,7 +270,7 @@ def test_polishing_is_the_posterior_mean_around_the_decoded_image(recipe):
     assert (
         data_consistency(x, measurement, with_values(preset("flowdps"), pixel_error_std=0.0)) is x
     )
-    assert data_consistency(x, measurement, with_values(preset("flowdps"), step_size=0.0)) is x
+    assert data_consistency(x, measurement, with_values(preset("flowdps"), data_weight=0.0)) is x
 
 
 def test_without_renewal_no_noise_is_drawn():
@@ -321,9 +332,9 @@ RESIDUAL = with_values(SMALL["flowdps"], loss="residual")
             with_values(SMALL["flowdps"], loss="residual"),
             both_ways(6, "A"),
         ),
-        (AveragePool(2), preset("flowdps", "tuned"), {**both_ways(16, "A"), "prox": 1}),
-        (Clip(-0.5, 0.5), preset("flowdps", "tuned"), both_ways(16, "A")),
-        (AveragePool(2), with_values(preset("flowdps", "tuned"), step_size=0.0), {}),
+        (AveragePool(2), preset("flowdps", "thorough"), {**both_ways(16, "A"), "prox": 1}),
+        (Clip(-0.5, 0.5), preset("flowdps", "thorough"), both_ways(16, "A")),
+        (AveragePool(2), with_values(preset("flowdps", "thorough"), step_size=0.0), {}),
     ],
     ids=["normal", "residual", "likelihood", "not linear", "none"],
 )
@@ -339,7 +350,7 @@ def test_operators_are_applied_no_more_than_needed(recipe, settings, expected):
 
 
 def test_early_noise_levels_may_take_fewer_steps():
-    settings = with_values(preset("flowdps", "tuned"), early_steps=2, early_sigma=0.7)
+    settings = with_values(preset("flowdps", "thorough"), early_steps=2, early_sigma=0.7)
     levels = published_sigmas(28)[:-1]
     early = int((levels > 0.7).sum())
     prior, measurement = GaussianPrior(), problem(AveragePool(2))
@@ -401,8 +412,11 @@ SENSELESS = {
     ),
     "step_scale is -1": lambda: override(preset("flowdps"), step_scale=-1),
     "stop is -0.5; expected -1": lambda: override(preset("flowdps"), stop=-0.5),
-    "inner_steps is 2 and FlowChefSettings has none": lambda: override(
+    "inner_steps is 2 and these settings (FlowChefSettings with GradientStep)": lambda: override(
         preset("flowchef"), inner_steps=2
+    ),
+    "inner_steps is 2 and these settings (FlowDPSSettings with PixelStep)": lambda: override(
+        preset("flowdps"), inner_steps=2
     ),
 }
 
@@ -426,7 +440,7 @@ def test_overrides_change_what_they_say_and_nothing_else(method, name):
     held = with_values(plain, stop=1.5)
     assert override(held, stop=0) == with_values(held, stop=0.0)
     assert override(held, stop=1.1) == with_values(held, stop=1.1)
-    if METHODS[method].has("inner_steps"):
+    if "inner_steps" in values:
         assert flat(override(plain, inner_steps=5)) == {**values, "inner_steps": 5}
 
 
@@ -460,10 +474,6 @@ NONLINEAR = [Jpeg(30, "4:4:4"), Quantise(5), Clip(-0.5, 0.5)]
 def test_what_is_not_linear_is_followed_all_the_same(method, recipe):
     measurement = problem(recipe, 2, size=(8, 8), noise=0.05)
     settings = preset(method, "tuned")
-    if not CASES[method].nonlinear:
-        with pytest.raises(ValueError, match=r"needs a linear operator.*choose"):
-            run(method, measurement, settings)
-        return
     loss = DataLoss(GaussianPrior(), measurement, "squared")
     pulled = loss(run(method, measurement, settings, steps=24))
     free = loss(run(method, measurement, override(settings, step_scale=0), steps=24))
@@ -534,16 +544,14 @@ def test_the_steps_of_flair_rest_at_a_residual_each_for_itself():
 @pytest.mark.parametrize("recipe", [Mask.from_tensor(torch.tensor([[1.0, 0, 1, 1]] * 4))], ids=str)
 def test_the_published_latino_has_a_fixed_weight_where_values_are_missing(recipe):
     measurement = problem(recipe, count=2, size=(4, 4))
-    misfit, step = torch.tensor([1.0, 9.0]).double(), ResidualProx()
+    misfit, error = torch.tensor([1.0, 9.0]).double(), ResidualError()
     for sigma, delta in ((0.8, 1.0), (0.3, 0.5)):
-        wanted = math.sqrt(delta) * sigma / math.hypot(sigma, 1 - sigma)
-        found = step.deviation(sigma, misfit, measurement)
+        wanted = delta * sigma**2 / (sigma**2 + (1 - sigma) ** 2)
+        found = error.variance(sigma, misfit, measurement)
         assert found.tolist() == pytest.approx([wanted, wanted])
 
 
-def test_latino_takes_only_a_prox_and_no_gradients():
-    with pytest.raises(ValueError, match=r"data step of latino is InnerSteps.*choose ProxStep"):
-        LatinoSettings(data_step=InnerSteps(1.0))
+def test_latino_takes_no_gradients():
     prior = GaussianPrior()
     run("latino", problem(AveragePool(2)), preset("latino"), steps=3, prior=prior)
     assert prior.passes == {"transformer": 3, "decoder": 3, "encoder": 4}

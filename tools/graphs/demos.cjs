@@ -1,4 +1,4 @@
-// One degradation, one sampler, the demo prior.
+// One degradation, Refine, the demo prior. For other samplers, see samplers.cjs.
 'use strict';
 
 const {
@@ -7,7 +7,7 @@ const {
 } = require('./parts.cjs');
 
 const CHANGE = `- *Example Picture*: another picture
-- *seed* of the sampler: another picture that fits as well
+- *denoise* of the sampler: how much may be made up
 - *noise* of Encode Measurement: how grainy the photo is
 `;
 const SEE = `## What you see
@@ -30,7 +30,7 @@ function framed(name, { nodes, second, before = [], measured, label, seed, title
       ...demoModel(360),
       ...nodes,
       show('measured', measured, ['encode', 'image'], [720, 970, 300, 250]),
-      sampler('restore', 'FlowDPS', [720, 80, 300, PREVIEWED], { seed }),
+      sampler('restore', 'Refine', [720, 80, 300, PREVIEWED], { seed }),
       save('restored', 'Restored', name.replace('demo_', ''), ['restore', 'image'], [1080, 80, 300, 290]),
       check('check', ['restore', 'image'], [1080, 850, 300, 0]),
       show('residual', 'What is left over', ['check', 'residual'], [1440, 810, 300, 250]),

@@ -32,9 +32,15 @@ const check = (key, image, place) => [key, 'FlowDPS_MeasurementCheck', place, {
 const report = (key, from, place, title = 'Report') =>
   [key, 'PreviewAny', place, { title, from: { source: [from, 'report'] } }];
 
-function sampler(key, method, place, { seed = 1, cfg = 1.0, prompts = false, steps = 28, more = {} } = {}) {
+// The noise levels of the methods that do not take the paper's 28.
+const STEPS = { Refine: 3, FLAIR: 6, LATINO: 8 };
+const stepsOf = (method) => STEPS[method] || 28;
+
+function sampler(key, method, place, { seed = 1, cfg = 1.0, prompts = false, preset = 'tuned', more = {} } = {}) {
   return [key, `FlowDPS_${method}Sampler`, place, {
-    set: { seed, control_after_generate: 'fixed', steps, cfg, preset: 'tuned', step_scale: 1.0, ...more },
+    set: {
+      seed, control_after_generate: 'fixed', steps: stepsOf(method), cfg, preset, step_scale: 1.0, ...more,
+    },
     from: {
       model: ['prior', 'model'], vae: ['prior', 'vae'],
       positive: prompts ? ['positive', 'CONDITIONING'] : ['empty', 'conditioning'],
@@ -70,6 +76,6 @@ function chain(operators, x, y) {
 }
 
 module.exports = {
-  DEMO, JPEG, ESTIMATE, SD3, PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, INTRO_DEMO, LIMITS, demoModel,
-  save, show, check, report, sampler, encode, chain,
+  DEMO, JPEG, ESTIMATE, SD3, PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, INTRO_DEMO, LIMITS, STEPS, stepsOf,
+  demoModel, save, show, check, report, sampler, encode, chain,
 };

@@ -3,13 +3,12 @@
 
 const {
   PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, INTRO_DEMO, LIMITS, demoModel, save, show, check, report,
-  sampler, encode, chain,
+  sampler, encode, chain, STEPS, stepsOf,
 } = require('./parts.cjs');
 
 // All methods on one measurement.
 
 const METHODS = ['Refine', 'FlowDPS', 'FlowChef', 'FLAIR', 'LATINO', 'PSLD'];
-const STEPS = { Refine: 3, FLAIR: 6, LATINO: 8 };
 
 function compare() {
   const nodes = [
@@ -23,7 +22,7 @@ function compare() {
     const key = method.toLowerCase();
     const y = 80 + 790 * i;
     nodes.push(
-      sampler(key, method, [760, y, 300, PREVIEWED], { steps: STEPS[method] || 28 }),
+      sampler(key, method, [760, y, 300, PREVIEWED]),
       save(`${key}_restored`, `${method}: restored`, `compare_${key}`, [key, 'image'], [1120, y, 300, 290]),
       check(`${key}_check`, [key, 'image'], [1120, y + 370, 300, 0]),
       show(`${key}_residual`, `${method}: left over`, [`${key}_check`, 'residual'], [1480, y + 120, 300, 250]),
@@ -86,7 +85,7 @@ function custom(method, picture, operator, { guider = 'BasicGuider', noise = 0.0
       from: { model: ['prior', 'model'], ...(basic ? { conditioning: empty } : { positive: empty, negative: empty }) },
     }],
     ['sigmas', 'FlowDPS_Sigmas', [720, 346, 300, 0], {
-      set: { steps: STEPS[method] || 28, shift: 4.0, method: STEPS[method] ? method : 'FlowDPS' },
+      set: { steps: stepsOf(method), shift: 4.0, method: STEPS[method] ? method : 'FlowDPS' },
     }],
     ['sampler', `FlowDPS_${method}SamplerObject`, [720, 610, 300, 0], {
       set: { preset: 'tuned', step_scale: 1.0 },

@@ -16,15 +16,20 @@ const SEE_SD3 = `## What you see
 about 1 time the noise is right.
 
 **What is left over** is that difference. Even, grey grain is good. If you recognise the photo in
-it, the measurement was missed: raise *inner_steps*.
+it, the measurement was missed: raise *step_scale*.
 
 **Out of memory?** Choose a smaller *width* and *height*.`;
 
 const GIRL = 'a drawing of a girl in a pink dress on a green hill, blue sky';
 
+const PAPER = `*preset* is **published**: the settings with which the paper's authors made their pictures with this
+very model. **tuned** was chosen with small models only.`;
+const TUNED = `*preset* is **tuned**: it was chosen with small models only, and nobody has compared it with this one.
+**published** has the paper's settings.`;
+
 // What is the same in all of them: model, prompts, sampler, and the check. "nodes" make a measurement,
 // "second" is the group's title and height.
-function framed(name, { prompt, nodes, second, measured, title, what, change, seen }) {
+function framed(name, { prompt, nodes, second, measured, title, what, change, seen, preset = 'tuned' }) {
   return {
     name,
     nodes: [
@@ -37,7 +42,7 @@ function framed(name, { prompt, nodes, second, measured, title, what, change, se
       }],
       ...nodes,
       show('measured', measured, ['encode', 'image'], [1140, 880, 300, 350]),
-      sampler('restore', 'FlowDPS', [1140, 80, 300, PREVIEWED + 40], { cfg: 2.0, prompts: true }),
+      sampler('restore', 'FlowDPS', [1140, 80, 300, PREVIEWED + 40], { cfg: 2.0, prompts: true, preset }),
       save('restored', 'Restored', name, ['restore', 'image'], [1500, 80, 340, 600]),
       check('check', ['restore', 'image'], [1500, 850, 300, 0]),
       show('residual', 'What is left over', ['check', 'residual'], [1860, 850, 320, 230]),
@@ -53,6 +58,8 @@ function framed(name, { prompt, nodes, second, measured, title, what, change, se
       ['What this does', [0, 30, 320, 410], `## ${title}
 
 ${what}
+
+${preset === 'published' ? PAPER : TUNED}
 
 ${NEEDED}
 
@@ -74,7 +81,7 @@ function sd3(name, {
   width = 768, height = 768, task, scale, mode = 'simulate', title, what, change = '', prompt,
 }) {
   return framed(name, {
-    prompt,
+    prompt, preset: mode === 'simulate' ? 'published' : 'tuned',
     nodes: [
       loaded, scaled(width, height),
       ['operator1', 'FlowDPS_DegradationOperator', [400, 790, 320, 0], { set: { task, deg_scale: scale } }],

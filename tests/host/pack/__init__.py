@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import hashlib
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -474,6 +475,49 @@ class Watch(_Fresh):
         return (comfy.samplers.KSAMPLER(watched),)
 
 
+class Compile(_Test):
+    """The MODEL compiled as the host's TorchCompileModel does it, by a backend that needs no
+    compiler: it runs the traced graph as it is, and counts how often."""
+
+    RETURN_TYPES = ("MODEL",)
+    graphs, calls = 0, 0
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"model": ("MODEL",)}
+
+    def run(self, model: Any) -> tuple[Any]:
+        from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+        def backend(graph: Any, _: Any) -> Any:
+            Compile.graphs += 1
+
+            def counted(*args: Any) -> Any:
+                Compile.calls += 1
+                return graph.forward(*args)
+
+            return counted
+
+        # Newer hosts have another kind of MODEL, which loads weights piece by piece.
+        newer = "disable_dynamic" in inspect.signature(model.clone).parameters
+        model = model.clone(disable_dynamic=True) if newer else model.clone()
+        set_torch_compile_wrapper(model=model, backend=backend)
+        return (model,)
+
+
+class CompiledCalls(_Fresh):
+    """Numbers of graphs that were traced, and of their calls, after a value was made."""
+
+    OUTPUT_NODE = True
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        return {"after": (ANY,)}
+
+    def run(self, after: Any) -> dict[str, Any]:
+        return {"ui": {"text": [json.dumps([Compile.graphs, Compile.calls])]}}
+
+
 class Randomness(_Fresh):
     """Whether the nodes before a sampler leave torch's own generator alone."""
 
@@ -870,6 +914,8 @@ NODE_CLASS_MAPPINGS = {
         MakeWan,
         LoadWanVAE,
         Watch,
+        Compile,
+        CompiledCalls,
         Randomness,
         Saboteur,
         Count,
