@@ -58,7 +58,7 @@ def score(
     return Result(
         task,
         method,
-        [metrics.psnr(restored[k : k + 1], x[k : k + 1]) for k in rows],
+        psnrs(restored, x),
         [metrics.ssim(restored[k : k + 1], x[k : k + 1]) for k in rows],
         measurement.residual_ratio(restored).tolist(),
         flip=seen,
@@ -66,9 +66,14 @@ def score(
     )
 
 
+def psnrs(restored: Tensor, x: Tensor) -> list[float]:
+    """PSNR in dB of every picture of ``restored`` (N, 3, H, W), given the clean ``x``."""
+    return [metrics.psnr(r[None], c[None]) for r, c in zip(restored, x, strict=True)]
+
+
 def mean_psnr(restored: Tensor, x: Tensor) -> float:
     """Mean PSNR in dB."""
-    return sum(metrics.psnr(r[None], c[None]) for r, c in zip(restored, x, strict=True)) / len(x)
+    return mean(psnrs(restored, x))
 
 
 def mean(values: list[float]) -> float:
