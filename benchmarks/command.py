@@ -21,14 +21,28 @@ from ..priors.base import BasePrior, FlowPrior
 from ..priors.gradients.modes import MODES
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
-from .perceptual import ALEXNET, INCEPTION
-from .results import BLIND, FIT, UNFLOWN, UNPOLISHED, Result, mean, mean_psnr, score, summary, table
+from .perceptual import ALEXNET, INCEPTION, flip_of
+from .results import (
+    BLIND,
+    FIT,
+    UNFLOWN,
+    UNPOLISHED,
+    Result,
+    mean,
+    mean_psnr,
+    paired,
+    score,
+    summary,
+    table,
+)
 from .tasks import PAPER, TASKS, found_in
 
 HELD_OUT = Path(__file__).resolve().parent / "pictures"
-SIDE, PROMPT = 768, "a high quality photo"
-"""Side of pictures for large models, and what the paper's prompts for general pictures begin with;
-there, tags follow that another model finds in the measurement."""
+PHOTOS = "photos"
+"""The name of the photographs in ``HELD_OUT``, for ``--pictures`` and ``pictures``."""
+SMALL_SIDE, SIDE, PROMPT = 128, 768, "a high quality photo"
+"""Sides of own pictures for the demo prior and for other models, and what the paper's prompts for
+general pictures begin with; there, tags follow that another model finds in the measurement."""
 IMAGES, STEPS = 32, 28
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
 WIENER_STRENGTHS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
@@ -38,13 +52,17 @@ steps of 0.02 to 0.2 and weights of 0 to 1, on tuning pictures, for SR x4 and th
 
 
 def pictures(kind: str, count: int | None = None) -> Tensor:
-    """Held-out pictures of ``kind`` (``test`` or ``tune``), (N, 3, 128, 128) in [-1, 1]."""
-    files = sorted((HELD_OUT / kind).glob("*.png"))
-    if not files:
+    """Held-out pictures of ``kind``, (N, 3, side, side) in [-1, 1].
+
+    ``test`` or ``tune`` are emoji of 128 pixels, ``photos/test`` or ``photos/tune`` photographs of
+    256.
+    """
+    folder = HELD_OUT / kind
+    if not folder.is_dir():
         raise ValueError(
-            f"no pictures in {HELD_OUT / kind}; they come with a clone of the repository and with"
-            " the wheel"
+            f"no pictures in {folder}; they come with a clone of the repository and with the wheel"
         )
+    files = images.find_images([folder])
     return torch.cat([images.read_image(file)[0] for file in files[:count]])
 
 
@@ -111,12 +129,18 @@ class Bench:
 
     def __init__(self, prior: FlowPrior, args: argparse.Namespace):
         self.prior, self.args = prior, args
-        self.tune = pictures("tune", args.tune_images)
-        if args.pictures:
-            side = args.side or (SIDE if args.prior else self.tune.shape[-1])
+        self.photos = str(args.pictures) == PHOTOS
+        self.tune = pictures(f"{PHOTOS}/tune" if args.pictures else "tune", args.tune_images)
+        if self.photos:
+            self.test = pictures(f"{PHOTOS}/test", args.images)
+        elif args.pictures:
+            side = args.side or (SIDE if args.prior else SMALL_SIDE)
             self.test = own_pictures(args.pictures, side, args.images)
         else:
             self.test = pictures("test", args.images or IMAGES)
+        self.flip = flip_of()
+        if isinstance(self.flip, str):
+            print(self.flip, file=sys.stderr)
         self.results: list[Result] = []
         setting = [len(self.test), args.steps or STEPS, args.noise, args.seed]
         setting.append(str(args.prior or "demo"))
@@ -165,6 +189,7 @@ class Bench:
             transformer=passes["transformer"],
             chosen=chosen,
             setting=self.setting,
+            flip=None if isinstance(self.flip, str) else self.flip,
         )
         self.keep(result)
 
@@ -227,7 +252,7 @@ class Bench:
         passes = (args.steps or STEPS) * samplers.preset(
             "flowdps", "thorough"
         ).data_step.inner_steps
-        if task in PAPER and "flowdps" in args.methods:
+        if task in PAPER and (self.photos or "flowdps" in args.methods):
             self.timed(
                 task,
                 FIT,
@@ -318,13 +343,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks",
         nargs="+",
         choices=["paper", "all", *TASKS],
-        default=["paper"],
         metavar="TASK",
-        help="paper: the four tasks of the paper; all; or some by name: "
-        + "; ".join(TASKS).replace("%", "%%"),
+        help="paper: the four tasks of the paper; all; or some by name; default: all for photos,"
+        " else paper: " + "; ".join(TASKS).replace("%", "%%"),
     )
     parser.add_argument(
-        "--methods", nargs="+", choices=list(samplers.METHODS), default=list(samplers.METHODS)
+        "--methods",
+        nargs="+",
+        choices=list(samplers.METHODS),
+        help="default: refine for photos, else all",
     )
     parser.add_argument("--preset", choices=list(samplers.PRESETS), help="default: each method's")
     parser.add_argument(
@@ -337,7 +364,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pictures",
         type=Path,
         metavar="FOLDER",
-        help="a folder of your own pictures; their centres are resized to --side",
+        help=f"{PHOTOS}: the held-out photographs of 256 pixels that come with this program; or a"
+        " folder of your own pictures, whose centres are resized to --side (./photos, if it is"
+        " called so)",
     )
     parser.add_argument(
         "--side",
@@ -347,7 +376,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images",
         type=int,
-        help=f"pictures to use; default: {IMAGES} held-out test pictures, or all in --pictures",
+        help=f"pictures to use; default: {IMAGES} held-out test pictures, or all of --pictures",
     )
     parser.add_argument("--tune-images", type=int, default=16, help="pictures to tune baselines on")
     parser.add_argument("--steps", type=int, help="noise levels; default: each method's own")
@@ -388,10 +417,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table."""
+    """Print the tables."""
+    photos = str(args.pictures) == PHOTOS
+    args.tasks = args.tasks or ["all" if photos else "paper"]
+    args.methods = args.methods or (["refine"] if photos else list(samplers.METHODS))
     if args.paper:
         from . import paper
 
+        if photos:
+            args.pictures = HELD_OUT / PHOTOS / "test"
         return paper.run(args)
     from ..priors.diffusers import load_prior
 
@@ -401,5 +435,6 @@ def run(args: argparse.Namespace) -> int:
     for task in dict.fromkeys(t for name in args.tasks for t in groups.get(name, [name])):
         bench.task(task)
     own = args.methods[0]
-    print(f"{table(bench.results, own)}\n\n{summary(bench.results, own)}")
+    tables = (make(bench.results, own) for make in (table, summary, paired))
+    print("\n\n".join(tables))
     return 0

@@ -1,11 +1,12 @@
 """How a prior errs: the spectrum that ``refine`` and ``PixelStep`` use, measured and written.
 
 ``python -m comfyui_flowdps.benchmarks.error_spectrum [--prior FILE] [--pictures FOLDER]
-[--images 16] [--side 128] [--out NAME.spectrum.json]``.
+[--images 16] [--side 256] [--out NAME.spectrum.json]``.
 Pictures are encoded, noise is added at every level and removed by the model (the mean of two pairs
 of opposite noises), and the error of the decoded picture is averaged in bands of frequency. The
 file belongs beside the weights NAME.safetensors, where the command line and the nodes find it.
-Take pictures that are neither trained on nor used to report results.
+Take pictures that are neither trained on nor used to report results; by default the tuning
+photographs are, or the tuning emoji for the demo prior.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..priors.error_spectrum import BINS, HIGHEST, ErrorSpectrum, radial_frequen
 from ..restoration import images
 from ..restoration.pipeline import cover
 from ..samplers import randn_like
-from .command import pictures
+from .command import PHOTOS, pictures
 
 SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)
 PAIRS = 2
@@ -61,15 +62,15 @@ def measured(prior: FlowPrior, x: Tensor, sigmas: Sequence[float] = SIGMAS) -> E
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prior")
-    parser.add_argument("--pictures", type=Path, help="folder; default: the tuning pictures")
+    parser.add_argument("--pictures", type=Path, help="folder; default: the tuning photographs")
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--side", type=int, default=128, help="crops of this size, for a folder")
+    parser.add_argument("--side", type=int, default=256, help="crops of this size, for a folder")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     prior = load_prior(args.prior, device=args.device)
     if args.pictures is None:
-        x = pictures("tune", args.images)
+        x = pictures(f"{PHOTOS}/tune" if args.prior else "tune", args.images)
     else:
         files = images.find_images([args.pictures])[: args.images]
         x = torch.cat([cover(images.read_image(f)[0], args.side, args.side) for f in files])

@@ -1,4 +1,9 @@
-"""LPIPS and FID by other packages, where they are installed; nothing is downloaded unasked."""
+"""FLIP, LPIPS and FID by other packages, where they are installed.
+
+FLIP (Andersson et al. 2020), by its authors' package, estimates what a person sees when two images
+alternate on a screen, from 0 (nothing) to 1. It needs no network, so nothing is downloaded. The
+networks of LPIPS and FID are, but not unasked.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +36,28 @@ def _module(column: str, name: str, package: str, file: tuple[str, str], downloa
             " --download fetches it"
         )
     return module
+
+
+def flip_of() -> Callable[[Tensor, Tensor], float] | str:
+    """Mean FLIP of two images (1, 3, H, W) in [-1, 1], at 67 pixels per degree; or why there is
+    none."""
+    try:
+        import flip_evaluator
+    except ImportError:
+        return "FLIP is left out: pip install flip-evaluator"
+
+    def distance(x: Tensor, clean: Tensor) -> float:
+        pair = [_rows(image) for image in (clean, x)]
+        _, found, _ = flip_evaluator.evaluate(*pair, "LDR", applyMagma=False)
+        return float(found)
+
+    return distance
+
+
+def _rows(x: Tensor) -> Any:
+    """(H, W, 3) in [0, 1], rounded to 8 bits, float32."""
+    eight_bit = ((x[0].detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round() / 255
+    return eight_bit.permute(1, 2, 0).contiguous().numpy()
 
 
 def lpips_of(device: torch.device, download: bool) -> Callable[[Tensor, Tensor], float] | str:

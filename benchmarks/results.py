@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class Result:
     transformer: int
     chosen: str = ""
     setting: str = ""
+    flip: list[float] = field(default_factory=list)
+    """Empty where FLIP is not installed."""
 
     def same(self, other: Result) -> bool:
         """Whether both have the same task, method and settings."""
@@ -40,23 +43,37 @@ class Result:
 
 
 def score(
-    task: str, method: str, x: Tensor, restored: Tensor, measurement: Measurement, **work
+    task: str,
+    method: str,
+    x: Tensor,
+    restored: Tensor,
+    measurement: Measurement,
+    flip: Callable[[Tensor, Tensor], float] | None = None,
+    **work,
 ) -> Result:
-    """Compare every picture of ``restored`` (N, 3, H, W) with the clean ``x``."""
+    """Compare every picture of ``restored`` (N, 3, H, W) with the clean ``x``; ``flip``: as in
+    ``flip_of``."""
     rows = range(len(x))
+    seen = [flip(restored[k : k + 1], x[k : k + 1]) for k in rows] if flip else []
     return Result(
         task,
         method,
-        [metrics.psnr(restored[k : k + 1], x[k : k + 1]) for k in rows],
+        psnrs(restored, x),
         [metrics.ssim(restored[k : k + 1], x[k : k + 1]) for k in rows],
         measurement.residual_ratio(restored).tolist(),
+        flip=seen,
         **work,
     )
 
 
+def psnrs(restored: Tensor, x: Tensor) -> list[float]:
+    """PSNR in dB of every picture of ``restored`` (N, 3, H, W), given the clean ``x``."""
+    return [metrics.psnr(r[None], c[None]) for r, c in zip(restored, x, strict=True)]
+
+
 def mean_psnr(restored: Tensor, x: Tensor) -> float:
     """Mean PSNR in dB."""
-    return sum(metrics.psnr(r[None], c[None]) for r, c in zip(restored, x, strict=True)) / len(x)
+    return mean(psnrs(restored, x))
 
 
 def mean(values: list[float]) -> float:
@@ -75,15 +92,19 @@ def interval(differences: list[float]) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
+def _flip(r: Result) -> str:
+    return f"{mean(r.flip):.3f}" if r.flip else "–"
+
+
 def table(results: list[Result], own: str = "flowdps") -> str:
     """Markdown: one row per task and method, and the paired lead of the method ``own`` over it.
 
     Over the latent fit, it is the lead of FlowDPS without the final correction in pixels.
     """
     lines = [
-        "| task | method | PSNR, dB | SSIM | residual / noise | s / image | decoder | transformer |"
-        f" {own} leads by, dB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | method | PSNR, dB | SSIM | FLIP | residual / noise | s / image | decoder |"
+        f" transformer | {own} leads by, dB |",
+        f"{'|---' * 10}|",
     ]
     best = {(r.task, r.method): r for r in results}
     for r in results:
@@ -96,8 +117,8 @@ def table(results: list[Result], own: str = "flowdps") -> str:
             lead = f"{centre:+.2f} ± {half:.2f}"
         ratio = "–" if r.task == "any" else f"{mean(r.residual):.2f}"
         lines.append(
-            f"| {r.task} | {r.method} | {mean(r.psnr):.2f} | {mean(r.ssim):.3f} | {ratio} |"
-            f" {r.seconds:.2f} | {r.decoder} | {r.transformer} | {lead} |"
+            f"| {r.task} | {r.method} | {mean(r.psnr):.2f} | {mean(r.ssim):.3f} | {_flip(r)} |"
+            f" {ratio} | {r.seconds:.2f} | {r.decoder} | {r.transformer} | {lead} |"
         )
     return "\n".join(lines)
 
@@ -136,4 +157,31 @@ def summary(results: list[Result], own: str = "flowdps") -> str:
             f"| {task} | {mean(seen.psnr):.2f} | {mean(best.psnr):.2f} | {best.method} |"
             f" {mean(found.psnr):.2f} | {' | '.join(shown)} | {verdict} | {blind} |"
         )
+    return "\n".join(lines)
+
+
+def paired(results: list[Result], own: str = "flowdps") -> str:
+    """Markdown: one row per task and other method, by how much the method ``own`` is better.
+
+    Means of paired differences with their 95 % interval, positive where ``own`` is better: higher
+    in PSNR and SSIM, lower in FLIP.
+    """
+    lines = [
+        f"| task | {own} against | PSNR, dB | SSIM | FLIP |",
+        "|---|---|---|---|---|",
+    ]
+    mine = {r.task: r for r in results if r.method == own}
+    for r in results:
+        if r.method == own or r.task not in mine:
+            continue
+        cells = []
+        for name, sign, digits in (("psnr", 1, 2), ("ssim", 1, 4), ("flip", -1, 4)):
+            ours, theirs = getattr(mine[r.task], name), getattr(r, name)
+            cell = "–"
+            if ours and theirs:
+                pairs = zip(ours, theirs, strict=True)
+                centre, half = interval([sign * (a - b) for a, b in pairs])
+                cell = f"{centre:+.{digits}f} ± {half:.{digits}f}"
+            cells.append(cell)
+        lines.append(f"| {r.task} | {r.method} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -212,7 +212,12 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the decoder's gradient is computed; later choices need less memory and more time;"
         " tiny uses the gradient of a small decoder instead",
     )
-    add("--tiny-vae", metavar="MODEL", help="folder or hub id of the autoencoder of --memory tiny")
+    add(
+        "--tiny-vae",
+        metavar="MODEL",
+        help="folder or hub id of the autoencoder of --memory tiny; default: for SD3's latents, the"
+        " one that comes along",
+    )
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:

@@ -117,15 +117,15 @@ def _memory(method: Method) -> list[io.Input]:
             optional=True,
             tooltip="How to compute the step towards the photo. auto: the fastest way that fits"
             " into memory. full: fastest, most memory. checkpointed: slower, less memory. strips:"
-            " slowest, least memory, and still the same picture. tiny: tiny_vae computes the step,"
-            " with hardly any memory, a little less exactly.",
+            " slowest, least memory, and still the same picture. tiny: a small VAE computes the"
+            " step, with hardly any memory, a little less exactly.",
         ),
         io.Vae.Input(
             "tiny_vae",
             optional=True,
-            tooltip="A small VAE of the same family, from Load VAE: taesd3 for SD3. It is used if"
-            " memory is tiny, and in auto if nothing else fits. The other VAE still makes the"
-            " final picture.",
+            tooltip="A small VAE of the same family, from Load VAE, such as taef1 for Flux; SD3 has"
+            " one built in for memory = tiny. It is used if memory is tiny, and in auto if nothing"
+            " else fits. The other VAE still makes the final picture.",
         ),
     ]
 

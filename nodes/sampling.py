@@ -22,7 +22,7 @@ from ..operators.measurement import rms
 from ..operators.observation import Observation
 from ..operators.randomness import generators
 from ..priors.base import FlowPrior, is_out_of_memory
-from ..priors.comfy import ComfyPrior, Gradients, check_memory, check_pair, tile_of
+from ..priors.comfy import ComfyPrior, Gradients, check_memory, check_pair, tile_of, tiny_for
 from ..priors.tiling import TiledPrior
 from ..samplers import (
     Method,
@@ -192,7 +192,8 @@ def sampler_object(
         with torch.inference_mode(False), torch.no_grad():
             x, levels = x.clone(), sigmas.detach().double().cpu().clone()
             problem = measurement or bound(observation, x.device, len(x))
-            prior = ComfyPrior(model, vae, extra, x, limits.memory, limits.tiny_vae)
+            tiny_vae = tiny_for(patcher, vae, limits.memory, limits.tiny_vae)
+            prior = ComfyPrior(model, vae, extra, x, limits.memory, tiny_vae)
             seen = TiledPrior(prior, tile) if tile else prior
             drawn = generators(extra.get("seed") or 0, "sampling", places or range(len(x)))
             with (

@@ -87,6 +87,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         bench=(
             BenchCase("SR x4", BicubicDownsample(4), paper=True),
             BenchCase("SR x8", BicubicDownsample(8), paper=True),
+            BenchCase("SR x2", BicubicDownsample(2)),
         ),
         gallery=(GalleryCase("scale 4", BicubicDownsample(4)),),
     ),

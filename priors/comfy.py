@@ -14,6 +14,7 @@ import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.model_sampling
 import comfy.samplers
+import comfy.sd
 import comfy.utils
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.inference_mode import differentiable, without_inference_mode
 from .gradients.inplace import overwriting
 from .gradients.modes import DecoderGradient, check_mode
+from .sd3_file import SMALL_AUTOENCODER, is_sd3_latent
 from .tiling import Tile, cells_of, side_of
 
 Gradients = Literal["none", "decoder", "model"]
@@ -102,15 +104,10 @@ def check_pair(model: Any, vae: Any) -> None:
 
 
 def check_memory(memory: str, vae: Any, tiny_vae: Any) -> None:
-    """ValueError unless ``memory`` is a known mode and ``tiny_vae`` matches ``vae``; ``tiny_vae``
-    may be None except in mode tiny."""
+    """ValueError unless ``memory`` is a known mode and ``tiny_vae``, if there is one, matches
+    ``vae``."""
     check_mode(memory)
     if tiny_vae is None:
-        if memory == "tiny":
-            raise ValueError(
-                "memory is tiny and no tiny_vae is connected: connect Load VAE with taesd3 (for"
-                " SD3; its two files belong into models/vae_approx), or choose strips"
-            )
         return
     if getattr(tiny_vae, "first_stage_model", None) is None:
         raise ValueError("the tiny_vae input holds no autoencoder; connect Load VAE with taesd3")
@@ -120,6 +117,27 @@ def check_memory(memory: str, vae: Any, tiny_vae: Any) -> None:
             f"the tiny_vae has {theirs[0]} latent channels and a stride of {theirs[1]}, the VAE"
             f" {ours[0]} and {ours[1]}: connect the tiny one of the same model family"
         )
+
+
+def tiny_for(model: Any, vae: Any, memory: str, tiny_vae: Any) -> Any:
+    """The VAE of mode tiny: ``tiny_vae``, or in that mode the one that comes along, if the latents
+    of MODEL are SD3's; None in other modes.
+
+    ValueError, if none is given, for other latents and for a VAE that is tiny itself.
+    """
+    if tiny_vae is not None or memory != "tiny":
+        return tiny_vae
+    if hasattr(vae.first_stage_model, "taesd_decoder"):
+        raise ValueError("memory is tiny, and the VAE is a tiny one already: choose strips")
+    form = model.get_model_object("latent_format")
+    scale, shift = (getattr(form, f"{name}_factor", 0.0) for name in ("scale", "shift"))
+    if not is_sd3_latent(form.latent_channels, stride_of(vae), scale, shift):
+        raise ValueError(
+            "memory is tiny and no tiny_vae is connected: connect Load VAE with the small VAE of"
+            " the model's family (taef1 for Flux; its two files belong into models/vae_approx), or"
+            " choose strips"
+        )
+    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(SMALL_AUTOENCODER)))
 
 
 def positions(model: Any) -> float:

@@ -21,7 +21,15 @@ from .error_spectrum import ErrorSpectrum
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.modes import DecoderGradient, check_mode, free_memory
 from .prune import prune
-from .sd3_file import Autoencoder, Checkpoint, check_sd3, load_autoencoder, load_transformer
+from .sd3_file import (
+    SMALL_AUTOENCODER,
+    Autoencoder,
+    Checkpoint,
+    check_sd3,
+    is_sd3_latent,
+    load_autoencoder,
+    load_transformer,
+)
 from .tiling import DEMO_SIDE
 
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ _DTYPES = {
 }
 _T5_TOKENS = 256
 TINY = "madebyollin/taesd3"
-"""Hub id of SD3's tiny autoencoder."""
+"""Hub id of the autoencoder of mode tiny for latents that are not SD3's."""
 
 
 class NoTextEncoders(ValueError):
@@ -69,8 +77,8 @@ class DiffusersPrior(BasePrior):
         check_mode(memory)
         if memory == "tiny" and tiny is None:
             raise ValueError(
-                "memory is tiny and there is no tiny autoencoder: name one (madebyollin/taesd3 is"
-                " SD3's), or choose strips"
+                "memory is tiny and there is no tiny autoencoder: name one for the model's latents,"
+                " or choose strips"
             )
         self._tiny: Any = None if tiny is None else tiny.requires_grad_(False).eval()
         blocks = [*transformer_blocks(self.transformer), *encoder_blocks(self.autoencoder.encoder)]
@@ -382,6 +390,19 @@ def _tiny_autoencoder(source: str, transformer: Any, dtype: torch.dtype) -> nn.M
     return module
 
 
+def small_autoencoder(large: Autoencoder) -> nn.Module | None:
+    """The AutoencoderTiny that comes along, if the latents of ``large`` are SD3's, else None.
+
+    It takes the model's latents, without scale and shift.
+    """
+    config = large.module.config
+    stride = 2 ** (len(config["block_out_channels"]) - 1)
+    if not is_sd3_latent(config["latent_channels"], stride, 1 / large.factor, large.offset):
+        return None
+    found = load_autoencoder(Checkpoint(SMALL_AUTOENCODER))
+    return None if found is None else found.module
+
+
 def load_prior(
     source: str | Path | None = None,
     *,
@@ -407,8 +428,8 @@ def load_prior(
         batch; without guidance (w = 1, or equal prompts) there is a single pass.
     memory: mode of the decoder's gradient: full, checkpointed, strips, tiny, or auto, the first
         of them that fits the device's memory.
-    tiny: folder or hub id of the autoencoder (AutoencoderTiny) of mode tiny; None is that of SD3,
-        ``madebyollin/taesd3``.
+    tiny: folder or hub id of the autoencoder (AutoencoderTiny) of mode tiny; None is the one that
+        comes along for SD3's latents, and ``madebyollin/taesd3`` for others.
     prompts: further prompts, which ``DiffusersPrior.condition`` can then choose.
     config: folder or hub id in diffusers' layout for parts that a single file lacks: the text
         encoders and, if need be, the autoencoder.
@@ -492,7 +513,11 @@ def load_prior(
         and tiny is None
         and isinstance(autoencoder.module, diffusers.AutoencoderKL)
     ):
-        tiny = TINY
+        small = small_autoencoder(autoencoder)
+        if small is None:
+            tiny = TINY
+        else:
+            small.to(at, precision)
     if tiny is not None:
         with _quiet():
             small = _tiny_autoencoder(str(tiny), transformer, precision).to(at)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
 """A raw SD3 latent is z / SD3_SCALE + SD3_SHIFT, with z of about unit variance."""
 
+SD3_CHANNELS, SD3_STRIDE = 16, 8
+SMALL_AUTOENCODER = Path(__file__).with_name("sd3_autoencoder.safetensors")
+"""The small autoencoder of SD3's latents that comes along, by ``training/autoencoder.py``."""
+
 _HEAD = 64
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
 _SIGN = "joint_blocks.0.context_block.attn.qkv.weight"
@@ -237,6 +241,12 @@ def _kl(state: dict[str, Tensor], path: Path) -> Autoencoder:
         model = AutoencoderKL(**config)
     _load(model, convert_ldm_vae_checkpoint(state, config), path)
     return Autoencoder(model, 1 / SD3_SCALE, SD3_SHIFT)
+
+
+def is_sd3_latent(channels: int, stride: int, scale: float, shift: float) -> bool:
+    """Whether latents are SD3's, by their channels, pixels per cell, and the two numbers above."""
+    known = abs(scale - SD3_SCALE) < 1e-3 and abs(shift - SD3_SHIFT) < 1e-3
+    return known and (channels, stride) == (SD3_CHANNELS, SD3_STRIDE)
 
 
 def load_autoencoder(file: Checkpoint) -> Autoencoder | None:

@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--held-out", nargs="*", default=(), help="patterns of pictures to measure on, not train")
     add("--exclude", nargs="*", default=(), help="patterns of pictures to leave out")
     add("--work", type=Path, default=Path("runs"), help="folder of state and log (runs)")
-    add("--out", type=Path, default=Path("autoencoder"), help="folder for the two files")
+    add("--out", type=Path, default=Path("autoencoder"), help="folder for its files")
     add("--steps", type=int, default=Plan.steps)
     add("--alone", type=float, default=Plan.alone, help="part in which the decoder learns alone")
     add("--side", type=int, nargs=2, default=Plan.sides, help="of the crops, first and later")

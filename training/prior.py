@@ -5,6 +5,7 @@ ComfyUI's CheckpointLoaderSimple loads and samples it; ``flowdps --prior FILE`` 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
 """Hosts pass raw latents; (raw - shift) * scale is what the autoencoder and the flow see."""
+VAE_FILE = "sd3_autoencoder.safetensors"
+ABOUT = {
+    "title": "small autoencoder for SD3's latents",
+    "license": "MIT; trained from TAESD3, Copyright (c) 2023 Ollin Boer Bohan, MIT",
+}
 _TRANSFORMER, _AUTOENCODER = "model.diffusion_model.", "first_stage_model."
 
 
@@ -27,25 +33,33 @@ def state(transformer: nn.Module, autoencoder: Autoencoder) -> dict[str, Tensor]
     """Tensors of the file, float16 but for the two numbers that place the latents."""
     flow = transformer_state(cast("SD3Transformer2DModel", transformer))
     result = {_TRANSFORMER + key: value.half().contiguous() for key, value in flow.items()}
-    for part, values in zip(
-        ("taesd_encoder.", "taesd_decoder."), halves(autoencoder.state_dict()), strict=True
-    ):
-        result |= {_AUTOENCODER + part + key: value for key, value in values.items()}
-    result[_AUTOENCODER + "vae_scale"] = torch.tensor(SD3_SCALE)
-    result[_AUTOENCODER + "vae_shift"] = torch.tensor(SD3_SHIFT)
-    return result
+    return result | {_AUTOENCODER + key: value for key, value in autoencoder_state(autoencoder)}
+
+
+def autoencoder_state(autoencoder: Autoencoder) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of an autoencoder as a host's VAE, float16 but for those two numbers."""
+    parts = ("taesd_encoder.", "taesd_decoder.")
+    for part, values in zip(parts, halves(autoencoder.state_dict()), strict=True):
+        yield from ((part + key, value) for key, value in values.items())
+    yield "vae_scale", torch.tensor(SD3_SCALE)
+    yield "vae_shift", torch.tensor(SD3_SHIFT)
 
 
 def write(path: Path, transformer: nn.Module, autoencoder: Autoencoder, **about: str) -> None:
     """Write the file; ``about`` becomes metadata such as ``modelspec.title``."""
+    _write(path, state(transformer, autoencoder), about)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.cpu() for key, value in state(transformer, autoencoder).items()}
-    save_file(tensors, path, metadata={f"modelspec.{key}": value for key, value in about.items()})
+    metadata = {f"modelspec.{key}": value for key, value in about.items()}
+    save_file({key: value.cpu() for key, value in tensors.items()}, path, metadata=metadata)
 
 
 def write_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
-    """Write the two files that hosts look for in ``models/vae_approx``, in float16."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the two files that hosts look for in ``models/vae_approx``, in float16; and a single
+    one for ``models/vae``, which the memory mode ``tiny`` uses as well."""
+    _write(folder / VAE_FILE, dict(autoencoder_state(autoencoder)), ABOUT)
     names = (ENCODER_FILE, DECODER_FILE)
     for name, values in zip(names, halves(autoencoder.state_dict()), strict=True):
         save_file({key: value.cpu() for key, value in values.items()}, folder / name)

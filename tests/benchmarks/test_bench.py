@@ -2,12 +2,78 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from comfyui_flowdps import benchmarks
-from comfyui_flowdps.benchmarks.results import BLIND, Result, interval, summary
+from comfyui_flowdps.benchmarks.perceptual import flip_of
+from comfyui_flowdps.benchmarks.results import BLIND, Result, interval, paired, summary
 from comfyui_flowdps.benchmarks.tasks import PAPER, TASKS, found_in
+from comfyui_flowdps.cli.command import main
 from comfyui_flowdps.samplers import classical
+
+
+@pytest.mark.parametrize(("kind", "least"), [("test", 24), ("tune", 8)])
+def test_the_photographs_are_there_and_each_is_credited(kind, least):
+    folder = benchmarks.HELD_OUT / "photos" / kind
+    x = benchmarks.pictures(f"photos/{kind}")
+    assert x.shape[0] == len(list(folder.iterdir())) >= least
+    assert x.shape[1:] == (3, 256, 256)
+    credits = (folder.parent / "LICENSE.md").read_text(encoding="utf-8")
+    part = credits.split(f"## {kind}/")[1].split("## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line[:1] == "|"][2:]
+    assert sorted(row[0] for row in rows) == sorted(file.stem for file in folder.iterdir())
+    free = ("public domain", "CC0", "[CC BY ")
+    assert all(row[3].startswith(free) and row[2] and row[4] for row in rows)
+
+
+def test_no_photograph_is_in_both_sets():
+    test, tune = (benchmarks.pictures(f"photos/{kind}").flatten(1) for kind in ("test", "tune"))
+    both = torch.cat([test, tune])
+    alike = torch.corrcoef(both - both.mean(1, keepdim=True)) - torch.eye(len(both))
+    assert float(alike.max()) < 0.9
+
+
+def test_flip_sees_what_psnr_does_not():
+    """Of two errors of equal size, the one that a person sees less is the finer one."""
+    pytest.importorskip("flip_evaluator")
+    flip = flip_of()
+    assert not isinstance(flip, str)
+    x = benchmarks.pictures("photos/tune", 1)
+    fine = 0.1 * torch.sign(torch.randn(x.shape, generator=torch.Generator().manual_seed(0)))
+    coarse = fine[..., ::32, ::32].repeat_interleave(32, 2).repeat_interleave(32, 3)
+    assert flip(x, x) == pytest.approx(0, abs=1e-6)
+    assert 0 < flip(x + fine / 4, x) < flip(x + fine, x) < flip(x + coarse, x) < 1
+
+
+def test_without_its_package_flip_is_left_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flip_evaluator", None)
+    assert flip_of() == "FLIP is left out: pip install flip-evaluator"
+
+
+def test_a_pair_is_better_by_its_sign():
+    """PSNR and SSIM: more is better; FLIP: less is."""
+    own, other = ([level, level + 1] for level in (3.0, 1.0))
+    rows = [
+        Result("blur", name, values, values, [], 0.0, 0, 0, flip=values)
+        for name, values in (("refine", own), ("Wiener", other))
+    ]
+    cells = paired(rows, "refine").splitlines()[-1].strip("| ").split(" | ")
+    assert cells[1:] == ["Wiener", "+2.00 ± 0.00", "+2.0000 ± 0.0000", "-2.0000 ± 0.0000"]
+
+
+def test_photographs_are_a_benchmark_of_their_own(tmp_path, capsys):
+    """By their name, with strengths tuned on photographs, and resumed from a file."""
+    args = ["bench", "--pictures", "photos", "--images", "2", "--tune-images", "1", "--tasks"]
+    args += ["noise only", "--preset", "fast", "--batch", "1", "--out", str(tmp_path / "r.json")]
+    assert main(args) == 0
+    table = capsys.readouterr().out
+    assert "| noise only | refine |" in table
+    assert "| noise only | refine, no flow |" in table
+    assert "| noise only | total variation |" in table
+    assert main(args) == 0
+    assert capsys.readouterr().out == table
 
 
 def test_those_of_the_paper_come_first():

@@ -72,6 +72,23 @@ def test_what_a_run_took_is_in_the_log(server):
     assert "gradient strips" in line.splitlines()[0]
 
 
+def test_without_a_tiny_vae_the_one_that_comes_along_guides_sd3(server):
+    problem, _ = kl()
+    z, image = latents(server, problem, "FlowDPS", "built_in", memory="tiny")
+    line = server.log.read_text(errors="replace").rsplit("flowdps: transformer", 1)[-1]
+    assert "gradient tiny" in line.splitlines()[0]
+    assert bool(z.isfinite().all() and image.isfinite().all())
+    full, _ = latents(server, kl()[0], "FlowDPS", "built_in_not", memory="full")
+    assert distance(z, full) > 1e-3
+
+
+def test_a_tiny_vae_needs_no_other(server):
+    problem = tiny()
+    problem.prompt.add("PreviewImage", images=problem.sampler("FlowDPS", memory="tiny")[1])
+    with pytest.raises(Failed, match="the VAE is a tiny one already: choose strips"):
+        server.run(problem.prompt)
+
+
 def refused(server, words: str, file: str = "", **inputs):
     problem, _ = kl()
     if file:
@@ -83,6 +100,5 @@ def refused(server, words: str, file: str = "", **inputs):
 
 
 def test_modes_that_cannot_be_are_refused(server):
-    refused(server, "no tiny_vae is connected: connect Load VAE", memory="tiny")
     refused(server, "small", memory="small")
     refused(server, "the tiny_vae has 4 latent channels", "four_channels.safetensors")
