@@ -26,6 +26,7 @@ class Damage:
         ``blur``.
     noise: noise level for images in [-1, 1]; None: the estimated one, else 0.03.
     kernel_size: width in pixels of an estimated nonparametric kernel.
+    notes: how the pictures of mask and kernel were understood.
     """
 
     blur: Recipe | None = None
@@ -34,6 +35,7 @@ class Damage:
     estimate: tuple[str, ...] = ()
     noise: float | None = None
     kernel_size: int = KERNEL_SIZE
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         blurs = [name for name in self.estimate if ESTIMATORS[name].place == "blur"]

@@ -252,7 +252,7 @@ def test_a_jpeg_tells_its_tables_a_number_stays_and_the_mask_comes_last(
     assert plain["noise"] == pytest.approx(float(lost.square().mean().sqrt()), rel=0.35)
     assert [r["operator"] for r in masked["operator"]["recipes"]] == ["jpeg", "inpainting"]
     assert masked["noise"] == 0.2
-    assert restore(file, *told) == 0
+    assert restore(file, *told, "--noise", 0.2, "--mask", mask, "--estimate", "noise") == 0
     assert "skipped" in capsys.readouterr().out
 
 
