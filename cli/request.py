@@ -8,12 +8,12 @@ from pathlib import Path
 
 from .. import __version__
 from ..estimation.registry import ESTIMATORS
-from ..operators import REGISTRY, Kernel, Mask
-from ..operators.kernel import trimmed
+from ..operators import REGISTRY
 from ..operators.registry import FROM_FILES
 from ..priors.base import FlowPrior
 from ..priors.device import device_named, dtype_named
-from ..restoration.degradation import Damage, recipe_from_picture
+from ..restoration.degradation import Damage
+from ..restoration.painted import kernel_in, mask_in
 from ..restoration.pipeline import Request
 from ..samplers import flat, method_named, override, preset
 from .results import digest
@@ -55,15 +55,18 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
     if "jpeg" in estimate and name == "jpeg":
         raise ValueError("--estimate jpeg and --task jpeg say the same: choose one")
     blur = task = mask = None
+    notes: list[str] = []
     if args.kernel is not None:
-        blur = recipe_from_picture(args.kernel, lambda x: Kernel.from_tensor(trimmed(x)))
+        blur, told = kernel_in(args.kernel)
+        notes += told
     if name not in FROM_FILES:
         row = REGISTRY[name]
         number = row.default(large=large) if args.deg_scale is None else args.deg_scale
         task = row.make(number, seed=args.seed)
     if args.mask is not None:
-        mask = recipe_from_picture(args.mask, Mask.from_painted)
-    return Damage(blur, task, mask, estimate, args.noise, args.kernel_size)
+        mask, told = mask_in(args.mask)
+        notes += told
+    return Damage(blur, task, mask, estimate, args.noise, args.kernel_size, tuple(notes))
 
 
 def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:

@@ -139,7 +139,9 @@ class Restoring:
                 with self.caught(file.name):
                     request, told = self.request_for(file, picture.pixels)
                     photo = prepare(picture.pixels, file.name, request, prior)
-                    photo.notes[:0] = [*self.damage.notes, *picture.notes, *told]
+                    shape = photo.observation.measurement_picture.shape
+                    stretched = self.damage.stretched(shape[2], shape[3])
+                    photo.notes[:0] = [*self.damage.notes, *stretched, *picture.notes, *told]
                     alike = (photo.observation.image_size, request)
                     group = waiting.setdefault(alike, [])
                     sha256 = hashlib.sha256(picture.content).hexdigest()

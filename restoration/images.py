@@ -360,14 +360,6 @@ def square(x: Tensor, side: int) -> Tensor:
     return x[..., top : top + side, left : left + side]
 
 
-def read_grey(path: str | Path) -> Tensor:
-    """The mean of red, green and blue of the image in a file, float32 (H, W) from 0 (black) to 1.
-
-    Any size; ValueError as from ``read_image``.
-    """
-    return (read_image(path, 1)[0][0].mean(0) + 1) / 2
-
-
 def to_pil(x: Tensor) -> Image.Image:
     """8-bit RGB image of ``x`` (1, 3, H, W) or (3, H, W) in [-1, 1], clamped."""
     x = x.detach().reshape(x.shape[-3:]).float().cpu().clamp(-1, 1)
