@@ -238,6 +238,8 @@ class Restoring:
         are those beside measurement, restoration and sheet.
         """
         photo, request = each.photo, each.request
+        if each.to_srgb is not None:
+            photo.notes.append("results converted to sRGB")
         written = {"measurement": result.measurement, "restored": result.restored}
         written |= pictures or {}
         columns = [("measurement", result.measurement), *columns]

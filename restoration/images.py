@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import importlib.util
 import io
 import math
 import os
@@ -193,10 +192,12 @@ def _opened(path: Path, content: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
-        kind = _kind(path, content)
-        if kind not in PLUGINS or importlib.util.find_spec(PLUGINS[kind].replace("-", "_")) is None:
+        try:
+            plugin = importlib.import_module(PLUGINS[_kind(path, content)].replace("-", "_"))
+        except (KeyError, ImportError):
+            plugin = None
+        if plugin is None:
             raise
-        plugin = importlib.import_module(PLUGINS[kind].replace("-", "_"))
         getattr(plugin, "register_heif_opener", lambda: None)()
         image = Image.open(io.BytesIO(content))
     if profile:
@@ -276,7 +277,7 @@ def _converted(
         upright = (upright.convert("LA") if mode == "La" else upright).convert(base)
     left = None
     if conversion is not None and not srgb and base == "RGB":
-        notes.append(f"colours as in the file, {conversion.name}, while it is restored")
+        notes.append(f"colours are those of the file, {conversion.name}")
         left = conversion
     elif conversion is not None:
         upright = conversion.apply(upright)

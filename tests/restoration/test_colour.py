@@ -119,7 +119,7 @@ def test_a_jpeg_in_its_own_colours_is_converted_afterwards(tmp_path):
     ours, theirs = read(tmp_path / "a.jpg", srgb=False), read(tmp_path / "a.jpg")
     with Image.open(tmp_path / "a.jpg") as there:
         assert np.abs(levels(ours.pixels) - np.asarray(there)).max() < 0.01
-    assert "colours as in the file, Display P3, while it is restored" in ours.notes
+    assert "colours are those of the file, Display P3" in ours.notes
     assert torch.equal(in_srgb(ours.pixels, ours.to_srgb), theirs.pixels)
     assert theirs.to_srgb is None
 
