@@ -50,9 +50,9 @@ def test_a_folder_of_troubles(tmp_path, photo, capsys, monkeypatch):
         "nowhere.png": "is a link to nothing",
         "pipe.png": "is a pipe or a device",
         "empty.png": "is not an image",
-        "missing.png": "no such file",
+        "absent.png": "no such file",
     }
-    missing, empty = folder / "missing.png", tmp_path / "empty"
+    missing, empty = folder / "absent.png", tmp_path / "empty"
     empty.mkdir()
     out = tmp_path / "o"
     assert restore(folder, missing, empty, *QUICK, "--out", out) == 2
