@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..priors.base import is_out_of_memory
 from ..restoration import images
@@ -20,7 +20,8 @@ from .runs import Restoring
 def run_restore(args: argparse.Namespace) -> int:
     """``flowdps restore``. What is given is listed before anything is written."""
     run = run_of(args)
-    if args.out.resolve() in {Path(given).resolve() for given in args.inputs}:
+    # Path.resolve raises for a link to itself.
+    if os.path.realpath(args.out) in map(os.path.realpath, args.inputs):
         raise ValueError(
             f"--out is {args.out}, an input as well; choose another folder for results"
         )

@@ -105,7 +105,8 @@ class Log:
         self.path = folder / "results.jsonl"
         self.finished: set[str] = set()
         if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            # Not splitlines: a line separator of Unicode inside a name ends no record.
+            for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 try:
                     self.finished.add(json.loads(line)["run"])
                 except (ValueError, KeyError, TypeError):
@@ -150,7 +151,7 @@ class Results:
         except Timeout as error:
             raise OSError(f"another run is writing into {shown(self.folder)}; try again") from error
         except NotImplementedError:
-            pass  # A file system without locks: one run at a time is safe there.
+            pass  # A file system without locks, where only one run at a time is safe.
         try:
             yield
         finally:
@@ -188,7 +189,8 @@ class Results:
         """The places that the photo in ``file`` may have, the first ones first."""
         longest = max(map(len, self.parts)) + len("_.png")
         room = max(16, _longest_name(self.folder) - longest)
-        stem, suffix, source = _stem(file), _stem(Path(file.suffix[1:] or "file")), source_of(file)
+        stem, source = _stem(file), source_of(file)
+        suffix = _cut(_stem(Path(file.suffix[1:] or "file")), 16)
         k = 0
         while True:
             k += 1

@@ -99,7 +99,7 @@ class Restoring:
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Print one line above the progress bar; a console that is gone ends nothing."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             tqdm.write(shown(text), file=sys.stderr if error else sys.stdout)
 
     def refuse(self, error: Exception | str) -> None:

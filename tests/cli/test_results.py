@@ -275,9 +275,10 @@ def test_the_log_is_as_it_was_where_a_line_cannot_be_written(tmp_path, monkeypat
         log.add({"run": "b"})
     assert log.path.read_bytes() == before
     monkeypatch.undo()
-    log.add({"run": "c"})
-    lines = [json.loads(line) for line in log.path.read_text("utf-8").splitlines()]
-    assert lines == [{"run": "a", "input": "bad\udcff"}, {"run": "c"}]
+    log.add({"input": "line\u2028separator", "run": "c"})
+    lines = [json.loads(line) for line in log.path.read_text("utf-8").split("\n")[:-1]]
+    assert [line["run"] for line in lines] == ["a", "c"]
+    assert lines[0]["input"] == "bad\udcff"
     assert results.Log(tmp_path).finished == {"a", "c"}
 
 
@@ -288,6 +289,7 @@ def test_names_of_any_length_and_alphabet_fit_and_stay_apart(tmp_path):
     names = {"".join(drawn.choices(alphabet, k=drawn.randint(1, 120))) for _ in range(200)}
     names |= {"画" * 76, "画" * 84, "画" * 83 + "a", "画" * 83 + "b"}
     files = [tmp_path / "in" / f"{name}.png" for name in sorted(names)]
+    files += [tmp_path / "in" / f"a.{end}" for end in ("x" * 200, "画" * 80, "png")]
     folder = tmp_path / "o"
     folder.mkdir()
     ours = Results(folder, samples=12)

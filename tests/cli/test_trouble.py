@@ -51,11 +51,13 @@ def test_a_folder_of_troubles(tmp_path, photo, capsys, monkeypatch):
         "pipe.png": "is a pipe or a device",
         "empty.png": "is not an image",
         "absent.png": "no such file",
+        "loop": "is a link to itself",
     }
+    (tmp_path / "loop").symlink_to("loop")
     missing, empty = folder / "absent.png", tmp_path / "empty"
     empty.mkdir()
     out = tmp_path / "o"
-    assert restore(folder, missing, empty, *QUICK, "--out", out) == 2
+    assert restore(folder, missing, tmp_path / "loop", empty, *QUICK, "--out", out) == 2
     lines = said(capsys)
     for name, words in wrong.items():
         assert [line for line in lines if f"/{name}" in line and words in line], (name, lines)
