@@ -4,7 +4,7 @@ Importing this package imports neither torch nor diffusers; inside ComfyUI it br
 """
 
 import re
-from importlib.util import find_spec
+import sys
 from pathlib import Path
 
 WEB_DIRECTORY = "./web"
@@ -29,7 +29,9 @@ def __getattr__(name: str) -> str:
     return re.findall(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.M)[0]
 
 
-if find_spec("comfy_api") is not None:
+# The host has loaded its API before its custom nodes. That it can be found says nothing: in a
+# program that was started from ComfyUI's folder it can, and there is no host.
+if "comfy_api" in sys.modules:
     from .nodes import Extension
 
     async def comfy_entrypoint() -> Extension:

@@ -5,29 +5,62 @@ python3 standalone.py bench
 python3 standalone.py test [ARGUMENTS OF PYTEST]
 
 ``test`` is ``lint`` (ruff and pyright) and then ``pytest``; each of the two can be run alone.
+
+A set-up that was interrupted is begun again. It uses uv where that is installed, else pip: that of
+ensurepip, of the Python that runs this, or a downloaded one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import venv
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
 STAMP = ENVIRONMENT / "flowdps-installed"
-TORCH_CPU = ["torch==2.13.0", "--extra-index-url", "https://download.pytorch.org/whl/cpu"]
+"""Says what is installed, once it is; without it, the set-up was not finished."""
+UNFINISHED = ENVIRONMENT / "flowdps-unfinished"
+"""There from the first moment of a set-up to its last: what it finds there may be broken."""
+LOCK = ROOT / ".venv.lock"
+LOG = ROOT / ".venv.log"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+TORCH_CPU = ["torch==2.13.0", "--extra-index-url", CPU_INDEX]
+GET_PIP = "https://bootstrap.pypa.io/get-pip.py"
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
 TESTS = (["pytest"],)
 CHECKS = {"test": LINT + TESTS, "lint": LINT, "pytest": TESTS}
 """What the verbs for developers run; all other verbs are those of the command ``flowdps``."""
+PATIENCE = 6
+"""Seconds to wait for an answer of PyTorch's index."""
+RUN = (
+    "import sys; sys.path[:] = [p for p in sys.path if p];"
+    " from comfyui_flowdps.cli.command import main; sys.exit(main())"
+)
+"""The command ``flowdps``; nothing in the current folder is taken for one of its modules."""
+
+
+class Failed(Exception):
+    """A set-up that cannot be done, with the sentence that says why."""
+
+
+def say(text: str) -> None:
+    """Print one line about the set-up."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    safe = text.encode(encoding, "backslashreplace").decode(encoding)
+    print(safe, file=sys.stderr, flush=True)
 
 
 def wants_cpu_build() -> bool:
@@ -35,20 +68,193 @@ def wants_cpu_build() -> bool:
     return platform.system() != "Darwin" and shutil.which("nvidia-smi") is None
 
 
-def install() -> None:
-    """Create the environment unless it was already made from this pyproject.toml."""
-    mark = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    if STAMP.exists() and STAMP.read_text() == mark:
-        return
-    print("Setting up .venv, once; this takes a few minutes ...", file=sys.stderr, flush=True)
+def answers(address: str) -> bool:
+    """Whether ``address`` can be reached, through a proxy if the environment names one."""
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what leads pip or Python to other places than .venv."""
+    apart = {"PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_QUIET"}
+    kept = {key: value for key, value in os.environ.items() if key.upper() not in apart}
+    return {**kept, "PYTHONIOENCODING": "utf-8", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a step of the set-up: what it does goes to the log, and what takes long to the console.
+
+    Raises Failed if it ends with an error.
+    """
+    with LOG.open("a", encoding="utf-8", errors="replace") as log:
+        log.write(f"$ {' '.join(command)}\n")
+        started = said = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            env=environment(),
+        )
+        lines: list[str] = []
+        reader = threading.Thread(target=lambda: lines.extend(_noted(process, log)), daemon=True)
+        reader.start()
+        try:
+            while reader.is_alive():
+                reader.join(0.2)
+                if time.monotonic() - said > 15:
+                    said = time.monotonic()
+                    say(f"  ... {said - started:.0f} s")
+        except BaseException:
+            process.kill()
+            raise
+        if process.wait():
+            error = [line for line in lines if line.lower().startswith(("error", "  × "))]
+            raise Failed((error or lines or ["no message"])[-1])
+
+
+def _noted(process: subprocess.Popen[str], log: TextIO) -> Iterator[str]:
+    for line in process.stdout or ():
+        with contextlib.suppress(OSError):  # On a full disk, what follows still has to be read.
+            log.write(line)
+            log.flush()
+        line = line.strip()
+        if line.startswith(("Downloading", "Installing collected", "Using cached torch")):
+            say("  " + (line if len(line) < 78 else line[:74] + " ..."))
+        if line:
+            yield line
+
+
+def make_environment() -> list[str]:
+    """Make .venv and return the command that installs into it.
+
+    Raises Failed where none of the ways to get pip works.
+    """
+    ENVIRONMENT.mkdir(exist_ok=True)
+    UNFINISHED.touch()
+    tried: list[str] = []
+    if uv := shutil.which("uv"):
+        try:
+            if not PYTHON.exists():
+                run([uv, "venv", "--allow-existing", "--python", sys.executable, str(ENVIRONMENT)])
+            return [uv, "pip", "install", "--python", str(PYTHON)]
+        except (Failed, OSError) as error:
+            tried.append(f"uv: {error}")
     if not PYTHON.exists():
-        venv.create(ENVIRONMENT, with_pip=True)
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet"]
-    if wants_cpu_build():
-        # The index of CPU builds offers 2.13.0+cpu, which pip prefers to plain 2.13.0.
-        subprocess.run([*pip, *TORCH_CPU], check=True)
-    subprocess.run([*pip, "--editable", f"{ROOT}[standalone,test]"], check=True)
-    STAMP.write_text(mark)
+        try:
+            run([sys.executable, "-m", "venv", "--without-pip", str(ENVIRONMENT)])
+        except (Failed, OSError) as error:
+            raise Failed(f"Python makes no environment: {error}") from error
+    inside = [str(PYTHON), "-m", "pip"]
+    ways = {
+        "ensurepip": [str(PYTHON), "-m", "ensurepip", "--upgrade", "--default-pip"],
+        "the pip of this Python": [sys.executable, "-m", "pip", "--python", str(PYTHON)],
+        "get-pip.py": [str(PYTHON), str(ENVIRONMENT / "get-pip.py")],
+    }
+    for way, command in ways.items():
+        try:
+            if _works([*inside, "--version"]):
+                break
+            if way == "get-pip.py":
+                with urllib.request.urlopen(GET_PIP, timeout=5 * PATIENCE) as answer:
+                    Path(command[1]).write_bytes(answer.read())
+            run([*command, "install", "pip"] if way.startswith("the pip") else command)
+        except (Failed, OSError, ValueError) as error:
+            tried.append(f"{way}: {error}")
+    if not _works([*inside, "--version"]):
+        raise Failed("there is no pip for the environment (" + "; ".join(tried) + ")")
+    return [*inside, "install", "--no-input", "--progress-bar", "off", "--retries", "2"]
+
+
+def _works(command: Sequence[str]) -> bool:
+    try:
+        return not subprocess.run(command, capture_output=True, env=environment()).returncode
+    except OSError:
+        return False
+
+
+def wanted(extras: str) -> str:
+    """What the stamp says once ``extras`` are installed: this project, in this place."""
+    mark = hashlib.sha256((ROOT / "pyproject.toml").read_bytes())
+    mark.update(os.fsencode(ROOT))
+    return f"{mark.hexdigest()} {extras}"
+
+
+def is_installed(extras: str) -> bool:
+    """Whether a finished set-up has ``extras``, or more."""
+    try:
+        stated = STAMP.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    mark, _, there = stated.partition(" ")
+    enough = set(extras.split(",")) <= set(there.split(","))
+    return enough and wanted(there) == f"{mark} {there}" and PYTHON.exists()
+
+
+def install(extras: str = "standalone,test") -> None:
+    """Create the environment unless it was already made from this pyproject.toml.
+
+    Raises Failed, or OSError where nothing can be written.
+    """
+    if is_installed(extras):
+        return
+    with locked():
+        if is_installed(extras):  # By another run, while this one waited.
+            return
+        if ENVIRONMENT.exists() and (UNFINISHED.exists() or not _works([str(PYTHON), "-c", ""])):
+            ours = any(file.exists() for file in (UNFINISHED, STAMP, ENVIRONMENT / "pyvenv.cfg"))
+            if not ours and any(ENVIRONMENT.iterdir()):
+                raise Failed(f"{ENVIRONMENT} is there and no environment of Python; move it away")
+            say("The last set-up was interrupted, or its Python is gone; beginning again.")
+            shutil.rmtree(ENVIRONMENT)
+        say("Setting up .venv, once; this takes a few minutes ...")
+        LOG.write_text("", encoding="utf-8")
+        STAMP.unlink(missing_ok=True)
+        pip = make_environment()
+        if wants_cpu_build():
+            # The index of CPU builds offers 2.13.0+cpu, which pip prefers to plain 2.13.0.
+            if answers(f"{CPU_INDEX}/torch/"):
+                try:
+                    run([*pip, *TORCH_CPU])
+                except Failed:
+                    say("  PyTorch's CPU build does not fit here; taking the usual one.")
+            else:
+                say("  PyTorch's index of CPU builds cannot be reached; taking the usual build.")
+        run([*pip, "--editable", f"{ROOT}[{extras}]"])
+        STAMP.write_text(wanted(extras), encoding="utf-8")
+        UNFINISHED.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Let one set-up run at a time; the system releases the lock of one that was killed."""
+    with LOCK.open("a+") as stream:
+        if os.name == "nt":
+            import msvcrt
+
+            while True:
+                try:
+                    msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore
+                    break
+                except OSError:  # After ten seconds.
+                    continue
+        else:
+            import fcntl
+
+            with contextlib.suppress(OSError):  # A file system without locks.
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+ADVICE = """What it did is in {log}. What helps:
+- behind a proxy, set HTTPS_PROXY; with a mirror of PyPI, set PIP_INDEX_URL (with uv, UV_INDEX_URL)
+- on Debian and Ubuntu: sudo apt install python3-venv; anywhere else uv: docs.astral.sh/uv
+- to begin from nothing, delete {environment} and run this again"""
 
 
 def main() -> int:
@@ -58,12 +264,17 @@ def main() -> int:
     if not (ROOT / "pyproject.toml").exists():
         print("standalone.py sets up a clone of the repository; where pip installed it: flowdps")
         return 2
+    verb = "".join(sys.argv[1:2])
     try:
-        install()
-    except subprocess.CalledProcessError as error:
-        print(f"The set-up failed (exit code {error.returncode}); see above.", file=sys.stderr)
+        install("standalone,test" if verb in CHECKS else "standalone")
+    except (Failed, OSError) as error:
+        say(f"The set-up failed: {error}")
+        say(ADVICE.format(log=LOG, environment=ENVIRONMENT))
         return 1
-    if (verb := "".join(sys.argv[1:2])) in CHECKS:
+    except KeyboardInterrupt:
+        say("Stopped; the next run begins the set-up again.")
+        return 130
+    if verb in CHECKS:
         path = os.pathsep.join([str(SCRIPTS), os.environ.get("PATH", "")])
         for check in CHECKS[verb]:
             print("$", *check, flush=True)
@@ -72,7 +283,10 @@ def main() -> int:
             if code:
                 return code
         return 0
-    return subprocess.run([str(PYTHON), "-m", "comfyui_flowdps.cli", *sys.argv[1:]]).returncode
+    try:
+        return subprocess.run([str(PYTHON), "-c", RUN, *sys.argv[1:]]).returncode
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..priors.base import is_out_of_memory
 from ..restoration import images
 from .arguments import parse
 from .request import run_of
+from .results import shown
 from .runs import Restoring
 
 
 def run_restore(args: argparse.Namespace) -> int:
-    """``flowdps restore``."""
+    """``flowdps restore``. What is given is listed before anything is written."""
     run = run_of(args)
-    files = images.find_images(args.inputs)
-    missing = [file for file in files if not file.exists()]
-    if missing:
-        raise ValueError(f"no such file: {missing[0]}")
-    if args.out.resolve() in {Path(given).resolve() for given in args.inputs}:
+    # Path.resolve raises for a link to itself.
+    if os.path.realpath(args.out) in map(os.path.realpath, args.inputs):
         raise ValueError(
             f"--out is {args.out}, an input as well; choose another folder for results"
         )
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out is {args.out}, a file; expected a folder")
-    args.out.mkdir(parents=True, exist_ok=True)
-    return Restoring(run).run(files)
+    files, wrong = images.list_images(args.inputs)
+    code = 0
+    if files:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            restoring = Restoring(run)
+        except OSError as error:
+            raise ValueError(
+                f"--out is {args.out}, where nothing can be written"
+                f" ({error.strerror or error}); choose another folder"
+            ) from error
+        code = restoring.run(files)
+    for sentence in wrong:
+        tell(sentence)
+    return 2 if wrong else code
+
+
+def tell(sentence: object) -> None:
+    """Print one line on standard error; a console that is gone ends nothing."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"flowdps: {shown(str(sentence))}", file=sys.stderr, flush=True)
+
+
+def unlimited(*streams: object) -> None:
+    """Let ``streams`` print any name: what their code page lacks is escaped."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run_bench(args: argparse.Namespace) -> int:
@@ -40,19 +66,20 @@ def run_bench(args: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns 0 on success, 2 for bad input, 130 when interrupted."""
+    unlimited(sys.stdout, sys.stderr)
     args = parse(arguments)
     try:
         return run_restore(args) if args.verb == "restore" else run_bench(args)
     except (ValueError, OSError) as error:
-        print(f"flowdps: {error}", file=sys.stderr)
+        tell(error)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        print("flowdps: out of memory: choose a smaller --tile, --size or --batch", file=sys.stderr)
+        tell("out of memory: choose a smaller --tile, --size or --batch")
         return 2
     except KeyboardInterrupt:
-        print("flowdps: stopped; run it again to restore the remaining photos", file=sys.stderr)
+        tell("stopped; run it again to restore the remaining photos")
         return 130
 
 

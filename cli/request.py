@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 
+from .. import __version__
 from ..estimation.registry import ESTIMATORS
-from ..operators import REGISTRY, Kernel, Mask
-from ..operators.kernel import trimmed
+from ..operators import REGISTRY
 from ..operators.registry import FROM_FILES
 from ..priors.base import FlowPrior
-from ..restoration.degradation import Damage, recipe_from_picture
+from ..priors.device import device_named, dtype_named
+from ..restoration.degradation import Damage
+from ..restoration.painted import kernel_in, mask_in
 from ..restoration.pipeline import Request
 from ..samplers import flat, method_named, override, preset
+from .results import digest
 from .runs import Run
 
 SIDE = {"small": 128, "large": 768}
@@ -51,15 +55,18 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
     if "jpeg" in estimate and name == "jpeg":
         raise ValueError("--estimate jpeg and --task jpeg say the same: choose one")
     blur = task = mask = None
+    notes: list[str] = []
     if args.kernel is not None:
-        blur = recipe_from_picture(args.kernel, lambda x: Kernel.from_tensor(trimmed(x)))
+        blur, told = kernel_in(args.kernel)
+        notes += told
     if name not in FROM_FILES:
         row = REGISTRY[name]
         number = row.default(large=large) if args.deg_scale is None else args.deg_scale
         task = row.make(number, seed=args.seed)
     if args.mask is not None:
-        mask = recipe_from_picture(args.mask, Mask.from_painted)
-    return Damage(blur, task, mask, estimate, args.noise, args.kernel_size)
+        mask, told = mask_in(args.mask)
+        notes += told
+    return Damage(blur, task, mask, estimate, args.noise, args.kernel_size, tuple(notes))
 
 
 def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
@@ -112,11 +119,24 @@ def prior_of(args: argparse.Namespace) -> FlowPrior:
     )
 
 
+def content_of(model: str | None) -> str | None:
+    """What tells one content of a model's file or folder from another, by size and date; None for a
+    name on the hub.
+    """
+    if model is None or not Path(model).exists():
+        return None
+    path = Path(model)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path, path.with_suffix(".spectrum.json")]
+    stats = [(str(file.relative_to(path.parent)), file.stat()) for file in files if file.is_file()]
+    return digest(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode())
+
+
 def run_of(args: argparse.Namespace) -> Run:
     """The run given by the arguments; ValueError for contradictory options or bad values."""
     if args.batch < 1:
         raise ValueError(f"--batch is {args.batch}; expected at least 1")
     request, damage = request_of(args)
+    device = device_named(args.device)
     record = {
         "task": task_of(args),
         "operator": request.recipe.to_dict(),
@@ -126,6 +146,7 @@ def run_of(args: argparse.Namespace) -> Run:
         "estimate": list(damage.estimate),
         "kernel_size": damage.kernel_size,
         "noise": request.noise,
+        "noise_given": damage.noise is not None,
         "method": request.method,
         "preset": args.preset or method_named(args.method).default,
         **{
@@ -135,15 +156,19 @@ def run_of(args: argparse.Namespace) -> Run:
         "steps": request.steps,
         "prior": args.prior or "demo",
         "config": args.config,
+        "models": [content_of(name) for name in (args.prior, args.config, args.tiny_vae)],
         "prompt": args.prompt,
         "negative": args.negative,
         "cfg": weight_of(args),
         "size": args.size,
+        "side": request.side,
         "tile": args.tile,
         "seed": request.seed,
-        "dtype": args.dtype,
+        "device": device.type,
+        "dtype": str(dtype_named(args.dtype, device)).removeprefix("torch."),
         # Of the memory modes, only tiny changes the result beyond rounding.
         "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
+        "version": __version__,
     }
     if request.samples > 1:
         record["samples"] = request.samples

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from ..priors.base import FlowPrior
+from ..priors.base import FlowPrior, is_out_of_memory
 from ..restoration import images
+from ..restoration.colour import Conversion
 from ..restoration.degradation import Damage
 from ..restoration.pipeline import (
     Photo,
@@ -28,59 +30,36 @@ from ..restoration.pipeline import (
 )
 from ..restoration.several import PER_ROW, WHITE
 from ..samplers.method import Step
+from .results import Place, Results, digest, shown
 
-PARTS = ("measurement", "restored", "sheet")
+MADE = (
+    "task",
+    "method",
+    "preset",
+    "steps",
+    "noise",
+    "seed",
+    "samples",
+    "prior",
+    "prompt",
+    "version",
+)
+"""What of the record goes into every picture; the whole of it is in the log."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Waiting:
-    """A photo waiting for its batch: its request, its file, its output files and the run's id."""
+    """A photo waiting for its batch: its request, its file, where its results go, the run's id, the
+    SHA-256 of the file, and the conversion of its colours that is still to do.
+    """
 
     photo: Photo
     request: Request
     file: Path
-    place: dict[str, Path]
+    place: Place
     run: str
-
-
-def outputs(folder: Path, files: Sequence[Path], samples: int = 1) -> list[dict[str, Path]]:
-    """Output files for every input file, named by its stem; repeated stems get a suffix."""
-    parts = [*PARTS]
-    if samples > 1:
-        parts += ["spread", *(f"sample{k}" for k in range(1, samples + 1))]
-    taken: set[str] = set()
-    result = []
-    for file in files:
-        suffix = file.suffix[1:]
-        names = [file.stem, f"{file.stem}_{suffix}"]
-        names += [f"{file.stem}_{suffix}_{k}" for k in range(2, len(files) + 2)]
-        name = next(n for n in names if n.lower() not in taken)
-        taken.add(name.lower())
-        result.append({part: folder / f"{name}_{part}.png" for part in parts})
-    return result
-
-
-class Log:
-    """``results.jsonl``: one line per finished image; existing lines are never changed."""
-
-    def __init__(self, folder: Path):
-        self.path = folder / "results.jsonl"
-        self.finished: set[str] = set()
-        self.cut = False
-        if self.path.exists():
-            text = self.path.read_text(encoding="utf-8")
-            self.cut = bool(text) and not text.endswith("\n")
-            for line in text.splitlines():
-                try:
-                    self.finished.add(json.loads(line)["run"])
-                except (ValueError, KeyError, TypeError):
-                    continue  # An incomplete line, after a crash: that image is restored again.
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Append one record."""
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write("\n" * self.cut + json.dumps(record, ensure_ascii=False) + "\n")
-        self.cut = False
+    sha256: str
+    to_srgb: Conversion | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +81,15 @@ class Run:
 
 
 class Restoring:
-    """Restores a list of files and logs the results."""
+    """Restores a list of files and logs the results.
+
+    A photo that fails costs one line, and the others go on. Raises OSError where nothing can be
+    written.
+    """
 
     def __init__(self, run: Run):
         self.asked, self.request, self.damage = run, run.request, run.damage
-        self.log = Log(run.out)
+        self.results = Results(run.out, run.request.samples)
         self.failed = self.done = self.skipped = 0
 
     @cached_property
@@ -115,46 +98,57 @@ class Restoring:
         return self.asked.load()
 
     def say(self, text: str, *, error: bool = False) -> None:
-        """Print one line above the progress bar."""
-        tqdm.write(text, file=sys.stderr if error else sys.stdout)
+        """Print one line above the progress bar; a console that is gone ends nothing."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            tqdm.write(shown(text), file=sys.stderr if error else sys.stdout)
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: Exception | str) -> None:
         """Count and report a failure."""
         self.failed += 1
         self.say(f"flowdps: {error}", error=True)
 
+    def fresh(self, files: Sequence[Path]) -> list[Path]:
+        """``files`` without the results of earlier runs into the same folder."""
+        kept = [file for file in files if not self.results.is_result(file)]
+        if left := len(files) - len(kept):
+            self.say(f"{left} results of earlier runs in {self.asked.out} are no input; left out")
+        return kept
+
     def run(self, files: Sequence[Path]) -> int:
         """Restore all files and return the exit code."""
-        places = outputs(self.asked.out, files, self.request.samples)
+        files = self.fresh(files)
+        places = self.results.plan(files)
         waiting: dict[tuple[object, ...], list[Waiting]] = {}
         steps = self.request.steps * self.request.samples
         total = len(files) * steps
         with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
             for file, place in zip(files, places, strict=True):
                 try:
-                    pixels, notes = images.read_image(file)
+                    # The compression of a JPEG belongs to the colours of its file.
+                    picture = images.read(file, srgb="jpeg" not in self.damage.estimate)
                 except ValueError as error:
                     self.refuse(error)
                     continue
-                key = json.dumps([self.asked.record, str(file)]).encode() + file.read_bytes()
-                run = hashlib.sha256(key).hexdigest()[:16]
-                if run in self.log.finished and all(p.exists() for p in place.values()):
+                key = json.dumps([self.asked.record, file.name]).encode()
+                run = digest(key, picture.content)
+                if self.results.finished(place, run):
                     self.skipped += 1
                     self.bar.update(steps)
                     continue
                 prior = self.prior  # Outside of what is caught: no photo could be restored.
-                try:
-                    request, told = self.request_for(file, pixels)
-                    photo = prepare(pixels, file.name, request, prior)
-                except ValueError as error:
-                    self.refuse(error)
-                    continue
-                photo.notes[:0] = notes + told
-                alike = (photo.observation.image_size, request)
-                group = waiting.setdefault(alike, [])
-                group.append(Waiting(photo, request, file, place, run))
-                if len(group) == self.asked.batch:
-                    self.finish(waiting.pop(alike))
+                with self.caught(file.name):
+                    request, told = self.request_for(file, picture.pixels)
+                    photo = prepare(picture.pixels, file.name, request, prior)
+                    shape = photo.observation.measurement_picture.shape
+                    stretched = self.damage.stretched(shape[2], shape[3])
+                    photo.notes[:0] = [*self.damage.notes, *stretched, *picture.notes, *told]
+                    alike = (photo.observation.image_size, request)
+                    group = waiting.setdefault(alike, [])
+                    sha256 = hashlib.sha256(picture.content).hexdigest()
+                    one = Waiting(photo, request, file, place, run, sha256, picture.to_srgb)
+                    group.append(one)
+                    if len(group) == self.asked.batch:
+                        self.finish(waiting.pop(alike))
             for group in waiting.values():
                 self.finish(group)
         if self.skipped:
@@ -163,18 +157,31 @@ class Restoring:
             self.say(f"{self.done} restored: {self.asked.out}")
         return 2 if self.failed else 0
 
+    @contextlib.contextmanager
+    def caught(self, name: str) -> Iterator[None]:
+        """Report whatever goes wrong with the photos called ``name``, in one line."""
+        try:
+            yield
+        except ValueError as error:
+            self.refuse(str(error) if str(error).startswith(name) else f"{name}: {error}")
+        except OSError as error:
+            self.refuse(f"{name}: {error.strerror or error}")
+        except Exception as error:
+            if is_out_of_memory(error):
+                self.refuse(f"{name}: out of memory: choose a smaller --tile, --size or --batch")
+            else:
+                first = str(error).strip().split("\n", 1)[0]
+                self.refuse(f"{name}: {type(error).__name__}: {first}")
+
     def request_for(self, file: Path, pixels: Tensor) -> tuple[Request, list[str]]:
         """The request with degradation and noise estimated from the photo, and notes on them."""
         if not self.damage.estimate:
             return self.request, []
-        try:
-            recipe, noise, notes = self.damage.of(file, pixels)
-        except ValueError as error:
-            raise ValueError(f"{file.name}: {error}") from error
+        recipe, noise, notes = self.damage.of(file, pixels)
         return dataclasses.replace(self.request, recipe=recipe, noise=noise), notes
 
     def finish(self, group: list[Waiting]) -> None:
-        """Restore a batch and write its results."""
+        """Restore a batch and write its results; one by one if the batch fails."""
         photos = [each.photo for each in group]
 
         def advance(_: Step) -> None:
@@ -182,24 +189,30 @@ class Restoring:
 
         several = self.request.samples > 1
         function = restore_several if several else restore
-        try:
-            results = function(photos, group[0].request, self.prior, advance)
-        except ValueError as error:
-            names = ", ".join(photo.name for photo in photos)
-            self.refuse(ValueError(f"{names}: {error}"))
-            return
-        for each, result in zip(group, results, strict=True):
-            if isinstance(result, RestoredSeveral):
-                self.write_several(each, result)
-            else:
-                self.write(each, result, [(self.request.method, result.restored)])
+        results: Sequence[Restored | RestoredSeveral] = ()
+        if len(group) == 1:
+            with self.caught(photos[0].name):
+                results = function(photos, group[0].request, self.prior, advance)
+        else:
+            try:
+                results = function(photos, group[0].request, self.prior, advance)
+            except Exception:
+                for each in group:
+                    self.finish([each])
+                return
+        for each, result in zip(group, results, strict=False):
+            with self.caught(each.file.name):
+                if isinstance(result, RestoredSeveral):
+                    self.write_several(each, result)
+                else:
+                    self.write(each, result, [(self.request.method, result.restored)])
 
     def write_several(self, each: Waiting, result: RestoredSeveral) -> None:
         """Write mean, samples and spread of a photo, and their line of the log."""
         several = result.several
-        images.save_png((2 * several.map - 1).expand(-1, 3, -1, -1), each.place["spread"])
+        pictures = {"spread": (2 * several.map - 1).expand(-1, 3, -1, -1)}
         for k, one in enumerate(result.samples, 1):
-            images.save_png(one.restored, each.place[f"sample{k}"])
+            pictures[f"sample{k}"] = one.restored
         told = {
             "sample_scores": [scores(one) for one in result.samples],
             "best_sample": several.best + 1,
@@ -208,45 +221,57 @@ class Restoring:
             "spread_white": WHITE,
         }
         each.photo.notes.append(several.report)
-        self.write(each, result.mean, several.pictures, told, PER_ROW)
+        self.write(each, result.mean, several.pictures, pictures, told, PER_ROW)
 
     def write(
         self,
         each: Waiting,
         result: Restored,
         columns: list[tuple[str, Tensor]],
+        pictures: dict[str, Tensor] | None = None,
         more: dict[str, Any] | None = None,
         per_row: int | None = None,
     ) -> None:
-        """Write the pictures, and then the line of the log that marks them as finished.
+        """Write all pictures, and then the line of the log that marks them as finished.
 
-        ``columns`` of the sheet stand between the measurement and the clean picture.
+        ``columns`` of the sheet stand between the measurement and the clean picture; ``pictures``
+        are those beside measurement, restoration and sheet.
         """
-        photo, request, place = each.photo, each.request, each.place
+        photo, request = each.photo, each.request
+        if each.to_srgb is not None:
+            photo.notes.append("results converted to sRGB")
+        written = {"measurement": result.measurement, "restored": result.restored}
+        written |= pictures or {}
         columns = [("measurement", result.measurement), *columns]
         if result.clean is not None:
             columns.append(("clean", result.clean))
-        images.save_png(result.measurement, place["measurement"])
-        images.save_png(result.restored, place["restored"])
-        images.save_png(images.sheet(columns, per_row), place["sheet"])
-        known = scores(result)
-        self.log.add(
+        columns = [(name, images.in_srgb(x, each.to_srgb)) for name, x in columns]
+        known, record = scores(result), self.asked.record
+        made = {key: record[key] for key in MADE if key in record}
+        self.results.write(
+            each.file,
+            each.place,
+            each.run,
+            {
+                "sheet": images.sheet(columns, per_row),
+                **{name: images.in_srgb(x, each.to_srgb) for name, x in written.items()},
+            },
+            {"input": shown(each.file.name), "input_sha256": each.sha256, **made},
             {
                 "input": str(each.file),
-                **{f"{part}_file": path.name for part, path in place.items()},
+                "input_sha256": each.sha256,
                 "height": result.restored.shape[2],
                 "width": result.restored.shape[3],
                 **known,
                 **(more or {}),
-                **self.asked.record,
+                **record,
                 "operator": request.recipe.to_dict(),
                 "noise": request.noise,
                 "device": str(self.prior.device),
                 "batch": self.asked.batch,
                 "work": result.work,
                 "notes": photo.notes,
-                "run": each.run,
-            }
+            },
         )
         self.done += 1
         told = {

@@ -9,9 +9,17 @@ from pathlib import Path
 
 from ..operators.jpeg import SUBSAMPLING, Jpeg
 from ..operators.jpeg_tables import CHROMA, LUMA, scaled
+from ..operators.orientation import TURNS
 
-_FRAMES = (0xC0, 0xC1, 0xC2)
-"""Markers of baseline, extended and progressive frames, whose coefficients are rounded alike."""
+_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+"""Markers of baseline, extended and progressive frames, whose coefficients are rounded alike,
+whichever code they are then written in.
+"""
+_OTHERS = (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF)
+"""Those of lossless and hierarchical frames."""
+AGAIN = "save it again at quality 95"
+NEUTRAL = (1,) * 64
+"""The chroma table of a grey file: its colours are known to the level, there are none."""
 
 
 def _zigzag() -> list[int]:
@@ -39,7 +47,8 @@ class JpegFile:
     def __str__(self) -> str:
         about = "" if self.exact else "about "
         tables = "" if self.exact else ", tables of its own"
-        return f"JPEG, quality {about}{self.quality}, {self.recipe.subsampling}{tables}"
+        colours = "grey" if self.recipe.chroma == NEUTRAL else self.recipe.subsampling
+        return f"JPEG, quality {about}{self.quality}, {colours}{tables}"
 
 
 def nearest_quality(luma: tuple[int, ...], chroma: tuple[int, ...] | None = None) -> int:
@@ -83,12 +92,11 @@ def _tables(content: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 
 def read_jpeg(path: str | Path) -> JpegFile:
-    """How the JPEG file at ``path`` was compressed: quantisation tables and colour sampling.
+    """How the JPEG file at ``path`` was compressed: tables, colour sampling and orientation.
 
-    Tables are the file's own, whatever wrote it, turned as the EXIF orientation turns the picture;
-    a grey file counts as 4:4:4. ValueError, in one sentence, for a file that is missing, not a
-    JPEG, damaged, or of a kind (CMYK, lossless, other
-    sampling) that the operator ``Jpeg`` does not know.
+    Tables are the file's own, whatever wrote it. A grey file counts as 4:4:4 with colours that are
+    kept exactly. ValueError, in one sentence, for a file that is missing, not a JPEG, damaged, or
+    of a kind (RGB, CMYK, 12 bits, lossless, other sampling) that the operator does not know.
     """
     path = Path(path)
     if not path.is_file():
@@ -99,17 +107,28 @@ def read_jpeg(path: str | Path) -> JpegFile:
             f"{path} is not a JPEG file; expected one, straight from where it was made"
         )
     found: dict[int, tuple[int, ...]] = {}
-    parts: list[tuple[int, int, int]] = []
+    parts: list[tuple[int, int, int, int]] = []
+    jfif, adobe = False, None
     try:
         for marker, content in _segments(data):
             if marker == 0xDB:
                 found.update(_tables(content))
+            elif marker == 0xE0 and content[:5] == b"JFIF\0":
+                jfif = True
+            elif marker == 0xEE and content[:5] == b"Adobe":
+                adobe = content[11]
+            elif marker in _OTHERS:
+                raise ValueError(f"{path} is a lossless or hierarchical JPEG; {AGAIN}")
             elif marker in _FRAMES:
+                if content[0] != 8:
+                    raise ValueError(
+                        f"{path} has {content[0]} bits per channel; expected 8: {AGAIN}"
+                    )
                 parts = [
-                    (content[k + 1] >> 4, content[k + 1] & 15, content[k + 2])
+                    (content[k], content[k + 1] >> 4, content[k + 1] & 15, content[k + 2])
                     for k in range(6, 6 + 3 * content[5], 3)
                 ]
-        tables = [found[table] for _, _, table in parts]
+        tables = [found[table] for *_, table in parts]
     except (struct.error, IndexError, KeyError) as error:
         raise ValueError(f"{path} is truncated or corrupt (its tables cannot be read)") from error
     if len(parts) not in (1, 3):
@@ -117,51 +136,48 @@ def read_jpeg(path: str | Path) -> JpegFile:
             f"{path} has {len(parts)} colour components; expected 3, or 1 for grey: save it as an"
             " RGB JPEG"
         )
-    return _described(path, parts, tables, _turned(path))
+    # As libjpeg decides it: JFIF is YCbCr; else Adobe's word counts, then the components' names.
+    letters = bytes(name for name, *_ in parts) == b"RGB"
+    if len(parts) == 3 and not jfif and (letters if adobe is None else adobe == 0):
+        raise ValueError(f"{path} keeps its colours as RGB; expected YCbCr, as usual: {AGAIN}")
+    return _described(path, [part[1:] for part in parts], tables, _orientation(path))
 
 
-def _turned(path: Path) -> bool:
-    """Whether the picture is shown with rows and columns exchanged, by its EXIF orientation."""
+def _orientation(path: Path) -> int:
+    """How the picture in the file lies, by its EXIF data: 1 to 8."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            found = image.getexif().get(0x0112, 1)
     except (OSError, SyntaxError, ValueError):
-        return False
+        return 1
+    return found if found in TURNS else 1
 
 
 def _described(
-    path: Path, parts: list[tuple[int, int, int]], tables: list[tuple[int, ...]], turned: bool
+    path: Path,
+    parts: list[tuple[int, int, int]],
+    tables: list[tuple[int, ...]],
+    orientation: int,
 ) -> JpegFile:
     luma, chroma = tables[0], tables[-1]
-    subsampling = "4:4:4"
-    if len(parts) == 3:
-        names = [
-            name
-            for name, (rows, columns) in SUBSAMPLING.items()
-            if parts[0][:2] == (columns * parts[1][0], rows * parts[1][1])
-        ]
-        if not names or parts[1][:2] != parts[2][:2] or tables[1] != tables[2]:
-            raise ValueError(
-                f"the colours of {path} are kept in a rare way, or not both alike; expected"
-                f" {', '.join(SUBSAMPLING)}: save it again at quality 95"
-            )
-        subsampling = names[0]
-        quality = nearest_quality(luma, chroma)
-    else:
+    if len(parts) == 1:
         quality = nearest_quality(luma)
-        chroma = scaled(CHROMA, quality)
-    exact = (luma, chroma) == (scaled(LUMA, quality), scaled(CHROMA, quality))
-    if turned and subsampling == "4:2:2":
+        exact = luma == scaled(LUMA, quality)
+        recipe = Jpeg(quality, "4:4:4", None if exact else luma, NEUTRAL, orientation)
+        return JpegFile(recipe, quality, exact)
+    names = [
+        name
+        for name, (rows, columns) in SUBSAMPLING.items()
+        if parts[0][:2] == (columns * parts[1][0], rows * parts[1][1])
+    ]
+    if not names or parts[1][:2] != parts[2][:2] or tables[1] != tables[2]:
         raise ValueError(
-            f"{path} is turned by its EXIF orientation and keeps colour as 4:2:2, which the"
-            " operator knows upright only: save it again at quality 95"
+            f"the colours of {path} are kept in a rare way, or not both alike; expected"
+            f" {', '.join(SUBSAMPLING)}: {AGAIN}"
         )
-    if turned:
-        luma, chroma = (
-            tuple(table[8 * (k % 8) + k // 8] for k in range(64)) for table in (luma, chroma)
-        )
-    usual = exact and not turned
-    recipe = Jpeg(quality, subsampling, None if usual else luma, None if usual else chroma)
-    return JpegFile(recipe, quality, exact)
+    quality = nearest_quality(luma, chroma)
+    exact = (luma, chroma) == (scaled(LUMA, quality), scaled(CHROMA, quality))
+    own = (None, None) if exact else (luma, chroma)
+    return JpegFile(Jpeg(quality, names[0], *own, orientation), quality, exact)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,8 @@ def rounded_away(recipe: Jpeg, y: Tensor) -> float:
         raise ValueError(
             f"the image has shape {tuple(y.shape)}; expected (N, C, H, W), both sides at least 16"
         )
-    moved = y.detach().float().cpu()[..., 4:, 4:]
+    # In the orientation of the file, whose first block starts in its top left corner.
+    moved = recipe.stored(y.detach().float().cpu())[..., 4:, 4:]
+    recipe = dataclasses.replace(recipe, orientation=1, inside=None)
     lost = recipe.bind(tuple(moved.shape[1:])).A(moved) - moved
     return max(float(lost.square().mean().sqrt()), CLEAREST)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -16,10 +18,12 @@ from ..operators import (
     NonuniformBlur,
     Recipe,
 )
-from ..operators.kernel import trimmed
+from ..operators.kernel import light_on_black, trimmed
 from .degradation import BlurNode, BorderNode, degradation
 from .inputs import SEED, boundary
 from .kit import only
+
+log = logging.getLogger(__name__)
 
 
 class GaussianBlurNode(BorderNode):
@@ -280,6 +284,9 @@ class KernelNode(BlurNode):
     @classmethod
     def recipe(cls, image: Tensor, centre: bool, boundary: str) -> Recipe:
         picture = only(image, "kernel picture")[..., :3].float().mean(-1)
+        picture, told = light_on_black(picture)
+        if told:
+            log.warning("Blur by a Picture: %s", told)
         return Kernel.from_tensor(trimmed(picture, centre=centre), boundary=boundary)
 
 

@@ -17,7 +17,7 @@ from ..estimation.example import LARGEST, operator_from_example
 from ..estimation.families import FAMILIES
 from ..estimation.registry import KERNEL_SIZE, Photo, estimate
 from ..operators import Recipe
-from ..restoration.images import read_image
+from ..restoration.images import read
 from .example import FOLDER
 from .inputs import before, kernel_picture
 from .kit import Operator, chained, from_images, schema, to_images
@@ -209,9 +209,11 @@ class ReadJpeg(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, operator: Recipe | None = None) -> io.NodeOutput:
         path = _path(file)
-        image, notes = read_image(path)
+        # The compression belongs to the colours of the file.
+        picture = read(path, srgb=False)
+        image = picture.pixels
         found = estimate("jpeg", Photo(image, path))
-        report = "; ".join([found.report, *notes])
+        report = "; ".join([found.report, *picture.notes])
         recipe = chained(found.recipe, operator)
         return io.NodeOutput(from_images(image), recipe, found.quality, report, found.noise_level)
 

@@ -6,11 +6,13 @@ import dataclasses
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from .jpeg_codec import Codec
+from .jpeg_codec import Codec, Placed
 from .jpeg_tables import CHROMA, LUMA, scaled
 from .operator import Operator, Shape
-from .recipe import Recipe
+from .orientation import TURNS, stored
+from .recipe import Recipe, positive_integer
 
 __all__ = ["Jpeg"]
 
@@ -26,13 +28,20 @@ class Jpeg(Recipe):
     does; ``luma`` and ``chroma``, if given, replace them: 64 steps each, row by row.
     ``subsampling`` of chroma is 4:4:4, 4:2:2 or 4:2:0. Images are in [-1, 1], of any size, with one
     or three channels. Rounding and clamping have straight-through gradients: the vector-Jacobian
-    product is that of the operator without them. ValueError for parameters out of range.
+    product is that of the operator without them.
+
+    ``orientation`` is that of the file's EXIF data, 1 to 8: the file holds the picture turned or
+    mirrored, and its blocks start at that corner. ``inside`` is the (height, width) of the picture,
+    at the top left of a padded one; beyond it nothing is changed. ValueError for parameters out of
+    range.
     """
 
     quality: int = 30
     subsampling: str = "4:2:0"
     luma: tuple[int, ...] | None = None
     chroma: tuple[int, ...] | None = None
+    orientation: int = 1
+    inside: tuple[int, int] | None = None
     name: ClassVar[str] = "jpeg"
 
     def __post_init__(self) -> None:
@@ -44,6 +53,13 @@ class Jpeg(Recipe):
             raise ValueError(
                 f"the subsampling is {self.subsampling!r}; expected one of {', '.join(SUBSAMPLING)}"
             )
+        if self.orientation not in TURNS:
+            raise ValueError(
+                f"the orientation is {self.orientation}; expected a whole number from 1 to 8"
+            )
+        if self.inside is not None:
+            height, width = (positive_integer(n, "a side of the JPEG") for n in self.inside)
+            object.__setattr__(self, "inside", (height, width))
         object.__setattr__(self, "quality", int(self.quality))
         for which in ("luma", "chroma"):
             table = getattr(self, which)
@@ -60,8 +76,28 @@ class Jpeg(Recipe):
             self.chroma or scaled(CHROMA, self.quality),
         )
 
+    def stored(self, x: Tensor) -> Tensor:
+        """Upright pictures x (N, C, H, W) as the file holds them."""
+        return stored(x, self.orientation)
+
+    def for_padding(
+        self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1
+    ) -> Jpeg:
+        return self if size == padded else dataclasses.replace(self, inside=size)
+
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> Operator:
         if shape[0] not in (1, 3):
             raise ValueError(f"jpeg takes images of 1 or 3 channels; this one has {shape[0]}")
         tables = torch.tensor(self.tables(), dtype=torch.float64).to(device, dtype)
-        return Codec(shape, SUBSAMPLING[self.subsampling], tables)
+        height, width = self.inside or shape[1:]
+        if height > shape[1] or width > shape[2]:
+            raise ValueError(
+                f"the JPEG is {height}x{width} and the image {shape[1]}x{shape[2]}; expected one"
+                " that it fits into"
+            )
+        if TURNS[self.orientation].transposed:
+            height, width = width, height
+        codec = Codec((shape[0], height, width), SUBSAMPLING[self.subsampling], tables)
+        if self.orientation == 1 and codec.in_shape == shape:
+            return codec
+        return Placed(shape, codec, self.orientation)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .hadamard import cosine
 from .operator import Operator, Shape
+from .orientation import TURNS, stored, upright
 from .rounding import beyond, rounded
 
 Rounding = Callable[[Tensor], Tensor]
@@ -120,3 +121,36 @@ class Codec(Operator):
             return target + beyond(found, target, 0.5)
 
         return self._codec(x, _as_it_is, apart) - nothing
+
+
+class Placed(Operator):
+    """``codec`` on the top left part of images, in the orientation of its file; the rest of them is
+    kept as it is.
+    """
+
+    def __init__(self, shape: Shape, codec: Codec, orientation: int):
+        super().__init__(shape, shape)
+        self._codec, self._orientation = codec, orientation
+        height, width = codec.in_shape[1:]
+        self._size = (width, height) if TURNS[orientation].transposed else (height, width)
+
+    def _inside(self, x: Tensor) -> Tensor:
+        height, width = self._size
+        return stored(x[..., :height, :width], self._orientation)
+
+    def _with(self, inside: Tensor, around: Tensor) -> Tensor:
+        """``around`` with the result of the codec in its place."""
+        height, width = self._size
+        inside = upright(inside, self._orientation)
+        inside = torch.cat([inside, around[..., :height, width:]], -1)
+        return torch.cat([inside, around[..., height:, :]], -2)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._with(self._codec.A(self._inside(x)), x)
+
+    @property
+    def rounds(self) -> bool:
+        return True
+
+    def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._with(self._codec.misfit(self._inside(x), self._inside(y)), x - y)

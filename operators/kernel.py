@@ -21,6 +21,41 @@ LARGEST = 511
 """Largest side, in taps, of a kernel from a picture; a larger one is probably a photo."""
 
 
+FLAT = 0.05
+"""Part of the brightest value by which a kernel must differ from a flat area."""
+GROUND = 0.01
+"""Part of the brightest value above which an even ground around the light is subtracted."""
+
+
+def light_on_black(picture: Tensor) -> tuple[Tensor, str]:
+    """The kernel that a picture (h, w) of a blurred point of light shows, and how it was understood
+    where that is not plain: a dark shape on light ground, or a light one on grey, is one on black.
+
+    ValueError for another shape, and for one flat area, which would be a box as large as the
+    picture.
+    """
+    if picture.ndim != 2 or not picture.numel():
+        raise ValueError(f"the kernel has shape {tuple(picture.shape)}; expected (height, width)")
+    picture = picture.detach().cpu().double()
+    low, high = float(picture.min()), float(picture.max())
+    if min(picture.shape) < 3 or not (math.isfinite(high) and low >= 0 and high > 0):
+        return picture, ""  # Too small for a ground; or refused by ``trimmed``.
+    if high - low < FLAT * high:
+        raise ValueError(
+            "the kernel is one flat area; expected the shape of a blurred point of light, white on"
+            " black, with black around it"
+        )
+    ring = torch.cat([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
+    ground, even = float(ring.median()), float(ring.max() - ring.min()) < FLAT * high
+    dark = float((picture < high / 2).double().mean())
+    if ground > 0.9 * high and float(ring.min()) > high / 2 and 0 < dark < 0.5:
+        return (ground - picture).clamp(min=0), "the kernel, dark on light, is inverted"
+    if even and ground > GROUND * high:
+        left = float(ring.max())
+        return (picture - left).clamp(min=0), "the grey ground of the kernel is taken as black"
+    return picture, ""
+
+
 def trimmed(kernel: Tensor, *, centre: bool = True) -> Tensor:
     """``kernel`` (h, w) cropped to its nonzero taps, float64, odd sides.
 

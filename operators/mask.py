@@ -63,6 +63,12 @@ def resized(mask: Tensor, height: int, width: int) -> Tensor:
     return result
 
 
+def _are_labels(painted: Tensor) -> bool:
+    """Whether ``painted`` holds 0 and 1 as values of 8 or 16 bits, which look black."""
+    values = painted.unique()
+    return len(values) == 2 and float(values[0]) == 0 and 0 < float(values[1]) < 1.5 / 255
+
+
 @dataclasses.dataclass(frozen=True)
 class Mask(Recipe):
     """Every pixel times a weight from 0 (unknown) to 1 (known), the same in every channel.
@@ -111,14 +117,23 @@ class Mask(Recipe):
         """The recipe of an inpainting mask (h, w) from 0 (keep) to 1: pixels of at least
         ``threshold`` are unknown.
 
-        A low threshold includes the soft edges of brush strokes. ValueError for another shape, for
-        non-finite values, or for a mask that covers everything.
+        A low threshold includes the soft edges of brush strokes. In a mask of two values, 0 and at
+        most 1 of 255, what is not 0 is unknown, as in files of labels. ValueError for another
+        shape, for non-finite values, and for a mask that covers nothing or everything.
         """
         if painted.ndim != 2 or not painted.numel():
             raise ValueError(f"the mask has shape {tuple(painted.shape)}; expected (height, width)")
         if not bool(painted.isfinite().all()):
             raise ValueError("the mask holds NaN or infinite values; expected numbers from 0 to 1")
-        known = painted.detach().cpu() < threshold
+        painted = painted.detach().cpu()
+        brightest = float(painted.max())
+        known = painted <= 0 if _are_labels(painted) else painted < threshold
+        if bool(known.all()):
+            what = "black" if brightest <= 0 else f"nearly black (at most {brightest:.2g} of 1)"
+            raise ValueError(
+                f"the mask is {what}, which calls nothing unknown; expected white, of at least"
+                f" {threshold:g}, where the picture is unknown: paint there"
+            )
         if not bool(known.any()):
             raise ValueError(
                 "the mask covers the whole picture; expected white only where the picture is"

@@ -16,7 +16,9 @@ def generator(seed: int, purpose: str, key: str | int) -> torch.Generator:
     purposes and keys give independent streams, so a sample does not depend on the rest of its
     batch.
     """
-    digest = hashlib.sha256(f"{seed}/{purpose}/{key}".encode()).digest()
+    # A file name may hold bytes that are no valid UTF-8.
+    name = f"{seed}/{purpose}/{key}".encode("utf-8", "surrogateescape")
+    digest = hashlib.sha256(name).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .base import BasePrior, is_out_of_memory
 from .demo import DEMO_VELOCITY_ERRORS
+from .device import device_named, dtype_named
 from .error_spectrum import ErrorSpectrum
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
 from .gradients.modes import DecoderGradient, check_mode, free_memory
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEMO_PRIOR = Path(__file__).with_name("demo_prior.safetensors")
-_DTYPES = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
 _T5_TOKENS = 256
 TINY = "madebyollin/taesd3"
 """Hub id of the autoencoder of mode tiny for latents that are not SD3's."""
@@ -244,32 +239,6 @@ def _quiet() -> Iterator[None]:
                 library.enable_progress_bar()
 
 
-def _device(name: str | torch.device) -> torch.device:
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next((kind for kind in found if found[kind]), "cpu"))
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {name!r}; expected auto, cpu, cuda or mps") from error
-    if not found.get(device.type, True):
-        raise ValueError(f"device {str(device)!r} is not available here; choose cpu or auto")
-    return device
-
-
-def _dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    dtype = _DTYPES.get(name) if isinstance(name, str) else name
-    if dtype is None or dtype not in _DTYPES.values():
-        raise ValueError(
-            f"unknown dtype {str(name)!r}; expected auto or one of {', '.join(_DTYPES)}"
-        )
-    if dtype == torch.float64 and device.type == "mps":
-        raise ValueError("dtype float64 does not exist on mps; choose float32 or the cpu")
-    return dtype
-
-
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0].rstrip(".")
 
@@ -420,7 +389,7 @@ def load_prior(
 
     source: None for the demo prior included in the package; a safetensors file; a folder in
         diffusers' layout; or the id of such a model on the Hugging Face hub.
-    device: auto is CUDA if available, else MPS, else the CPU.
+    device: auto is CUDA if available, else MPS, else XPU, else the CPU.
     dtype: float16, bfloat16, float32 or float64; auto is float32 on the CPU, else float16.
     prompt, negative: prompt and negative prompt. The text encoders are freed before the
         transformer is loaded. A model without them is conditioned on one token of zeros.
@@ -441,8 +410,8 @@ def load_prior(
     """
     if not (math.isfinite(cfg) and cfg >= 0):
         raise ValueError(f"cfg is {cfg}; expected a number of at least 0 (1 is no guidance)")
-    at = _device(device)
-    precision = _dtype(dtype, at)
+    at = device_named(device)
+    precision = dtype_named(dtype, at)
     source = DEMO_PRIOR if source is None else source
     path = Path(source).expanduser()
     hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and path.suffix != ".safetensors"

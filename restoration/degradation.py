@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from ..estimation.registry import ESTIMATORS, KERNEL_SIZE, Photo, estimate
-from ..operators import Chain, Identity, Recipe
-from . import images
+from ..operators import Chain, Identity, Mask, Recipe
 
 ESTIMATES = tuple(name for name in ESTIMATORS if name != "point")
 """Estimators that need only the photo and its file."""
@@ -26,6 +24,7 @@ class Damage:
         ``blur``.
     noise: noise level for images in [-1, 1]; None: the estimated one, else 0.03.
     kernel_size: width in pixels of an estimated nonparametric kernel.
+    notes: how the pictures of mask and kernel were understood.
     """
 
     blur: Recipe | None = None
@@ -34,6 +33,7 @@ class Damage:
     estimate: tuple[str, ...] = ()
     noise: float | None = None
     kernel_size: int = KERNEL_SIZE
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         blurs = [name for name in self.estimate if ESTIMATORS[name].place == "blur"]
@@ -51,6 +51,16 @@ class Damage:
         # Identities are left out.
         parts = [part for part in parts if part != Identity()] or [Identity()]
         return parts[0] if len(parts) == 1 else Chain(tuple(parts))
+
+    def stretched(self, height: int, width: int) -> list[str]:
+        """A note if the mask is stretched to fit a photo of ``height`` x ``width``."""
+        mask = self.mask
+        if (
+            not isinstance(mask, Mask)
+            or abs(mask.height * width / (mask.width * height) - 1) < 0.03
+        ):
+            return []
+        return [f"the mask of {mask.height}x{mask.width} is stretched to {height}x{width}"]
 
     def of(self, file: Path, x: Tensor) -> tuple[Recipe, float, list[str]]:
         """Degradation, noise level and notes for the photo x (1, 3, H, W), read from ``file``.
@@ -72,12 +82,3 @@ class Damage:
         # The quantisation error of JPEG exceeds the noise that is left after it.
         level = max(levels) if levels and self.noise is None else self.noise_level
         return self.recipe(found.get("blur"), found.get("jpeg")), level, notes
-
-
-def recipe_from_picture(file: Path, make: Callable[[Tensor], Recipe]) -> Recipe:
-    """``make`` applied to the picture in ``file``, grey; ValueError with the file's name."""
-    picture = images.read_grey(file)
-    try:
-        return make(picture)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error

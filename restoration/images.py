@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
+import io
 import math
 import os
+import re
+import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+
+from . import png
+from .colour import Conversion, conversion_of
 
 _KINDS = "avif bmp gif jfif jp2 jpe jpeg jpg pbm pgm png ppm tga tif tiff webp"
 SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
-"""File name extensions of the images in a folder."""
+"""File name extensions of the pictures in a folder."""
+_RAW = "3fr arw cr2 cr3 dng nef orf pef raf rw2 srw"
+RAW = frozenset(f".{kind}" for kind in _RAW.split())
+"""Those of cameras' raw files, of which Pillow would read the small preview."""
+UNREAD = frozenset([".heic", ".heif", ".hif", ".jxl", ".psd"]) | RAW
+"""Those of further pictures in a folder, which are read where that is possible, or reported."""
+LARGEST = 2 * 2**30
+"""Most bytes of a file."""
 SMALLEST = 16
 """Least height and width of an image in pixels."""
 
@@ -24,70 +43,311 @@ _NAMES = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA
 _COLUMN = 128  # Least width of a sheet's column, so that its caption fits.
 
 
-def find_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """The files given by ``inputs``, without duplicates, in order; folders yield their images.
+def list_images(inputs: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """The files given by ``inputs``, without duplicates, in order, and a sentence for each input
+    that gives none; folders yield their pictures, also those that cannot be read here.
 
-    Files are not opened and need not exist. Raises ValueError for a folder without images.
+    Files are not opened.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
+    wrong: list[str] = []
     for given in map(Path, inputs):
-        files = [given]
-        if given.is_dir():
-            files = sorted(
-                file
-                for file in given.iterdir()
-                if file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()
-            )
-            if not files:
-                raise ValueError(f"no images in the folder {given}; expected PNG, JPEG, WebP, ...")
+        try:
+            files = _listed(given)
+        except OSError as error:
+            wrong.append(f"{given} cannot be read ({error.strerror or error})")
+            continue
+        if not files:
+            wrong.append(f"no images in the folder {given}; expected PNG, JPEG, WebP, ...")
         for file in files:
-            found.setdefault(file.resolve(), file)
-    return list(found.values())
+            found.setdefault(os.path.realpath(file), file)
+    return list(found.values()), wrong
+
+
+def _listed(given: Path) -> list[Path]:
+    if not given.is_dir():
+        return [given]
+    return sorted(
+        file
+        for file in given.iterdir()
+        if file.suffix.lower() in SUFFIXES | UNREAD and file.name[0] != "." and not file.is_dir()
+    )
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """As ``list_images``; ValueError for an input that gives no files."""
+    files, wrong = list_images(inputs)
+    if wrong:
+        raise ValueError(wrong[0])
+    return files
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file that was read.
+
+    pixels: float32 (1, 3, H, W) in [-1, 1], upright, transparent parts on white. notes: what was
+    converted. content: the file's bytes. alpha: (H, W), 0 where nothing is, to 1; None: nothing is
+    transparent. to_srgb: of the colours of ``pixels``; None: they are sRGB.
+    """
+
+    pixels: Tensor
+    notes: list[str]
+    content: bytes
+    alpha: Tensor | None = None
+    to_srgb: Conversion | None = None
 
 
 def read_image(path: str | Path, smallest: int = SMALLEST) -> tuple[Tensor, list[str]]:
-    """The image in a file, float32 (1, 3, H, W) in [-1, 1], and notes on conversions.
+    """Pixels and notes of ``read``."""
+    picture = read(path, smallest)
+    return picture.pixels, picture.notes
 
-    Reads the first frame, applies the EXIF orientation, composites alpha on white, scales 16-bit
-    and floating-point grey, and converts every other mode to RGB. Raises ValueError, in one
-    sentence, for a file that is missing, not an image, truncated, smaller than ``smallest`` pixels
-    on a side, or that has NaN or infinite values.
+
+def read(path: str | Path, smallest: int = SMALLEST, *, srgb: bool = True) -> Picture:
+    """The picture in a file.
+
+    Reads the first frame, applies the EXIF orientation, converts colours to sRGB as the file's
+    profile, gamma or EXIF data say, puts transparent parts on white, scales grey of 12, 16 and 32
+    bits, and converts every other mode to RGB. ``srgb`` False keeps the colours of an RGB file
+    as they are, as its compression needs them. Raises ValueError, in one sentence, for a file that
+    is missing, no picture, truncated, smaller than ``smallest`` pixels on a side, or that has NaN
+    or infinite values.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected an image file")
-    if not path.exists():
-        raise ValueError(f"no such file: {path}")
+    content = _content(path)
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on size and metadata.
-            with Image.open(path) as image:
+            with _opened(path, content) as image:
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1:
                     notes.append(f"first of {frames} frames")
                 # Pillow reduces 16-bit colour to 8 bits; only the tile layout reveals the depth.
-                deep = any("16" in str(tile[3]) for tile in image.tile)
+                deep = any(map(_is_deep, image.tile))
+                if image.getexif().get(0x0112) in range(2, 9):
+                    notes.append("turned upright as its EXIF orientation says")
+                tags = getattr(image, "tag_v2", {})
+                bits, ground = tags.get(258, (16,))[0], tags.get(262)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
-                if image.getexif().get(0x0112, 1) != 1:
-                    notes.append("turned upright as its EXIF orientation says")
-        x = _to_tensor(upright, deep, path, notes)
+                upright.info = {**image.info, **upright.info}
+            if deep:
+                notes.append("16 bits per channel reduced to 8")
+            x, alpha, conversion = _converted(image, upright, bits, ground == 0, srgb, path, notes)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image that can be read (PNG, JPEG, ...)") from error
+        raise ValueError(_unread(path, content)) from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large an image; make it smaller first") from error
-    except PermissionError as error:
-        raise ValueError(f"{path} cannot be read: permission denied") from error
-    except ValueError:
-        raise
+    except MemoryError as error:
+        raise ValueError(f"{path} does not fit into memory; make it smaller first") from error
+    except _Refused as error:
+        raise ValueError(str(error)) from error
     except Exception as error:  # Decoders raise OSError, SyntaxError, EOFError, struct.error, ...
         raise ValueError(f"{path} is truncated or corrupt ({error})") from error
     if min(x.shape[2:]) < smallest:
         raise ValueError(
             f"{path} is {x.shape[2]}x{x.shape[3]} pixels; expected at least {smallest}x{smallest}"
         )
-    return x, notes
+    return Picture(x, notes, content, alpha, conversion)
+
+
+class _Refused(ValueError):
+    """A picture that is not understood, with the sentence that says so."""
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of an ordinary file; ValueError, in one sentence, for anything else."""
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise ValueError(f"{path} is a folder; expected an image file")
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{path} is a pipe or a device; expected an ordinary image file")
+        if found.st_size > LARGEST:
+            raise ValueError(
+                f"{path} has {found.st_size / 2**30:.1f} GiB; expected at most"
+                f" {LARGEST // 2**30}: make it smaller first"
+            )
+        if path.suffix.lower() in RAW:
+            raise ValueError(f"{path} is a camera's raw file; develop it to a PNG or TIFF first")
+        return path.read_bytes()
+    except PermissionError as error:
+        raise ValueError(f"{path} cannot be read: permission denied") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link to nothing") from error
+        raise ValueError(f"no such file: {path}") from error
+    except (OSError, RuntimeError) as error:
+        if path.is_symlink() and getattr(error, "errno", errno.ELOOP) == errno.ELOOP:
+            raise ValueError(f"{path} is a link to itself") from error
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} cannot be read ({why})") from error
+
+
+def _opened(path: Path, content: bytes) -> Image.Image:
+    """The picture in ``content``, also of further kinds where a package for them is installed."""
+    content, profile = png.readable(content)
+    try:
+        image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        try:
+            plugin = importlib.import_module(PLUGINS[_kind(path, content)].replace("-", "_"))
+        except (KeyError, ImportError):
+            plugin = None
+        if plugin is None:
+            raise
+        getattr(plugin, "register_heif_opener", lambda: None)()
+        image = Image.open(io.BytesIO(content))
+    if profile:
+        image.info["icc_profile"] = profile
+    return image
+
+
+PLUGINS = {"HEIC": "pillow-heif", "JPEG XL": "pillow-jxl"}
+"""Packages that teach Pillow further kinds of files."""
+_PIP = {"pillow-jxl": "pillow-jxl-plugin"}
+
+
+def _kind(path: Path, content: bytes) -> str:
+    """The kind of a file that Pillow alone does not read, by its first bytes; empty if unknown."""
+    brands = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+    if content[4:8] == b"ftyp" and content[8:12] in brands:
+        return "HEIC"
+    if content[:2] == b"\xff\x0a" or content[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
+        return "JPEG XL"
+    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    return ""
+
+
+def _unread(path: Path, content: bytes) -> str:
+    kind = _kind(path, content)
+    if kind in PLUGINS:
+        package = _PIP.get(PLUGINS[kind], PLUGINS[kind])
+        return f"{path} is {kind}, which needs a package: pip install {package}; or save it as JPEG"
+    if kind == "TIFF":
+        return (
+            f"{path} is a TIFF with pixels of a kind that cannot be read; save it with 8 or 16 bits"
+            " per channel"
+        )
+    return f"{path} is not an image that can be read (PNG, JPEG, ...)"
+
+
+def _is_deep(tile: Any) -> bool:
+    """Whether a tile has 16 bits per colour channel, by the name of its layout."""
+    given = tile[3]
+    layout = given[0] if isinstance(given, tuple | list) and given else given
+    if str(tile[0]).startswith("ppm") and isinstance(given, tuple):
+        return layout in ("RGB", "RGBA", "CMYK") and given[-1] > 255
+    return re.match(r"(RGB|RGBA|RGBX|RGBa|CMYK|LA|LAB|YCbCr);16", str(layout)) is not None
+
+
+def _converted(
+    image: Image.Image,
+    upright: Image.Image,
+    bits: int,
+    inverted: bool,
+    srgb: bool,
+    path: Path,
+    notes: list[str],
+) -> tuple[Tensor, Tensor | None, Conversion | None]:
+    """Pixels, alpha, and the conversion to sRGB that is left to do; see ``Picture``."""
+    mode = upright.mode
+    deep = mode == "F" or mode.startswith("I")
+    base = {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK", "LAB": "LAB"}.get(mode, "RGB")
+    conversion, problem = conversion_of(image, "L" if deep else base)
+    if problem:
+        notes.append(problem)
+    if deep:
+        grey = _grey(upright, bits, inverted, path, notes)
+        if conversion is not None:
+            grey = conversion.grey(grey)
+            notes.append(f"{conversion.name} converted to sRGB")
+        found = torch.from_numpy(grey.astype(np.float32))
+        return (found * 2 - 1).expand(1, 3, -1, -1).clone(), None, None
+    if mode not in ("RGB", "RGBA"):
+        notes.append(f"{_NAMES.get(mode, mode)} converted to RGB")
+    alpha = _alpha(upright)
+    if base == "RGB" and mode != "RGB":
+        # Through RGBA, as the transparent colour of a palette is else not told apart.
+        upright = upright.convert("RGBA").convert("RGB") if alpha else upright.convert("RGB")
+    elif mode != base:
+        upright = (upright.convert("LA") if mode == "La" else upright).convert(base)
+    left = None
+    if conversion is not None and not srgb and base == "RGB":
+        notes.append(f"colours are those of the file, {conversion.name}")
+        left = conversion
+    elif conversion is not None:
+        upright = conversion.apply(upright)
+        notes.append(f"{conversion.name} converted to sRGB")
+    upright = upright.convert("RGB")
+    if alpha is None:
+        return _tensor(upright), None, left
+    upright.putalpha(alpha)
+    white = Image.new("RGBA", upright.size, "white")
+    notes.append("alpha composited on white")
+    kept = torch.from_numpy(np.asarray(alpha, dtype=np.float32) / 255)
+    return _tensor(Image.alpha_composite(white, upright).convert("RGB")), kept, left
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    """How opaque the pixels are, in mode L; None if all of them are."""
+    if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return alpha if np.asarray(alpha).min() < 255 else None
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    pixels = np.array(image, dtype=np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous() / 127.5 - 1
+
+
+def _grey(
+    image: Image.Image, bits: int, inverted: bool, path: Path, notes: list[str]
+) -> np.ndarray:
+    """Grey of more than 8 bits as numbers from 0 (black) to 1 (white)."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise _Refused(f"{path} holds NaN or infinite values; expected finite ones")
+    low, high = float(values.min()), float(values.max())
+    floating = image.mode == "F"
+    top = _float_white(low, high) if floating else _integer_white(low, high, bits)
+    if top is None:
+        expected = "about 0 to 1, 255 or 65535" if floating else "0 to 65535"
+        raise _Refused(f"{path} holds values from {low:g} to {high:g}; expected {expected}")
+    kind = "floating-point" if floating else f"{bits if top < 65535 else 16}-bit"
+    notes.append(
+        f"{kind} grey, {'0' if inverted else f'{top:g}'} taken as white"
+        + (f" and {top:g} as black" if inverted else "")
+    )
+    if low < 0 or high > top:
+        notes.append(f"values from {low:g} to {high:g} clipped to 0 to {top:g}")
+    values = np.clip(values / top, 0, 1)
+    return 1 - values if inverted else values
+
+
+def _integer_white(low: float, high: float, bits: int) -> float | None:
+    """The value of white, which the number of bits tells; None if the values lie outside."""
+    top = float(2**bits - 1) if 8 < bits <= 16 else 65535.0
+    return top if low >= 0 and high <= top else None
+
+
+def _float_white(low: float, high: float) -> float | None:
+    """The value of white: 1, 255 or 65535, around which the largest values lie; None if that cannot
+    be told, or if much is below black.
+    """
+    top = next((t for t in (1.0, 255.0, 65535.0) if high <= 1.5 * t), None)
+    if top is None or low < -0.1 * top or (top > 1 and high < top / 16):
+        return None
+    return top
+
+
+def in_srgb(x: Tensor, conversion: Conversion | None) -> Tensor:
+    """A picture x (1, 3, H, W) in [-1, 1] in sRGB; ``conversion`` is that of its colours."""
+    return x if conversion is None else _tensor(conversion.apply(to_pil(x)))
 
 
 def square(x: Tensor, side: int) -> Tensor:
@@ -101,62 +361,27 @@ def square(x: Tensor, side: int) -> Tensor:
     return x[..., top : top + side, left : left + side]
 
 
-def read_grey(path: str | Path) -> Tensor:
-    """The mean of red, green and blue of the image in a file, float32 (H, W) from 0 (black) to 1.
-
-    Any size; ValueError as from ``read_image``.
-    """
-    return (read_image(path, 1)[0][0].mean(0) + 1) / 2
-
-
-def _to_tensor(image: Image.Image, deep: bool, path: Path, notes: list[str]) -> Tensor:
-    mode = image.mode
-    if mode == "F" or mode.startswith("I"):
-        grey = torch.from_numpy(np.asarray(image).astype(np.float32))
-        top = _white_level(grey, mode, path)
-        notes.append(
-            f"{'floating-point' if mode == 'F' else '16-bit'} grey, {top:g} taken as white"
-        )
-        return (grey / top * 2 - 1).expand(1, 3, -1, -1).clone()
-    if deep:
-        notes.append("16 bits per channel reduced to 8")
-    if mode not in ("RGB", "RGBA"):
-        notes.append(f"{_NAMES.get(mode, mode)} converted to RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-        notes.append("alpha composited on white")
-    pixels = np.array(image.convert("RGB"), dtype=np.float32)
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous() / 127.5 - 1
-
-
-def _white_level(grey: Tensor, mode: str, path: Path) -> float:
-    """The value of white in ``grey``: 65535 for integers; 1, 255 or 65535 for floats."""
-    if not bool(grey.isfinite().all()):
-        raise ValueError(f"{path} holds NaN or infinite values; expected finite ones")
-    low, high = float(grey.min()), float(grey.max())
-    levels = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
-    top = next((level for level in levels if low >= 0 and high <= level), None)
-    if top is None:
-        raise ValueError(
-            f"{path} holds values from {low:g} to {high:g}; expected 0 to {levels[-1]:g}"
-        )
-    return top
-
-
 def to_pil(x: Tensor) -> Image.Image:
     """8-bit RGB image of ``x`` (1, 3, H, W) or (3, H, W) in [-1, 1], clamped."""
     x = x.detach().reshape(x.shape[-3:]).float().cpu().clamp(-1, 1)
     return Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy(), "RGB")
 
 
-def save_png(picture: Tensor | Image.Image, path: str | Path) -> None:
-    """Write a PNG atomically: a temporary file replaces ``path`` once it is complete."""
+def save_png(
+    picture: Tensor | Image.Image, path: str | Path, text: Mapping[str, str] | None = None
+) -> None:
+    """Write a PNG atomically: a temporary file replaces ``path`` once it is complete.
+
+    text: what the file carries beside the pixels, in Latin-1.
+    """
     picture = picture if isinstance(picture, Image.Image) else to_pil(picture)
-    part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
+    said = PngInfo()
+    for key, value in (text or {}).items():
+        said.add_text(key, value)
+    # Short, so that the name fits wherever that of ``path`` does.
+    part = Path(path).with_name(f".flowdps-{os.getpid()}-{uuid4().hex[:8]}.part")
     try:
-        picture.save(part, format="PNG")
+        picture.save(part, format="PNG", pnginfo=said)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -8,12 +8,12 @@ random checkpoint under the expected name, and with smaller pictures and fewer s
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from . import checkpoints
 from .comfyui import ROOT, Server
@@ -130,7 +130,11 @@ def workflow_server(comfy_folder: Path, tmp_path_factory):
     checkpoint = base / "models" / "checkpoints" / SD3_FILE
     checkpoints.write_sd3(checkpoint)
     (base / "input").mkdir()
-    shutil.copy(comfy_folder / "input" / "example.png", base / "input")
+    with Image.open(comfy_folder / "input" / "example.png") as image:
+        # With something painted in the mask editor, which saves it as transparent.
+        image = image.convert("RGBA")
+        image.paste((0, 0, 0, 0), (40, 40, 80, 60))
+        image.save(base / "input" / "example.png")
     server = Server(comfy_folder, base, {"ComfyUI-FlowDPS": ROOT})
     yield server
     server.stop()

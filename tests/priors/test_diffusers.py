@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfyui_flowdps.priors import diffusers as ours
 from comfyui_flowdps.priors.diffusers import load_prior
 from safetensors.torch import load_file, save_file
 
@@ -357,6 +356,7 @@ def test_an_unreachable_hub_model_is_one_sentence(monkeypatch):
         ({"source": "missing.safetensors"}, "no such prior: missing"),
         ({"source": "folder/missing.safetensors"}, "no such prior: folder"),
         ({"device": "toaster"}, "unknown device 'toaster'"),
+        ({"device": "meta"}, "unknown device 'meta'"),
         ({"dtype": "int8"}, "unknown dtype 'int8'.*float16"),
         ({"dtype": torch.int8}, "unknown dtype 'torch.int8'"),
         ({"cfg": float("nan")}, "cfg is nan"),
@@ -366,19 +366,6 @@ def test_an_unreachable_hub_model_is_one_sentence(monkeypatch):
 def test_bad_arguments(demo, arguments, message):
     with pytest.raises(ValueError, match=message):
         load_prior(**{"source": demo.path, "device": "cpu", **arguments})
-
-
-def test_devices_and_precisions_by_default(monkeypatch):
-    cpu = torch.device("cpu")
-    assert ours._dtype("auto", cpu) == torch.float32
-    assert ours._dtype("auto", torch.device("cuda")) == torch.float16
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert ours._device("auto").type == "mps"
-    with pytest.raises(ValueError, match="'cuda' is not available"):
-        ours._device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert ours._device("auto").type == "cuda"
 
 
 def test_missing_packages_are_named(demo, monkeypatch):

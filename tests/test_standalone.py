@@ -1,0 +1,253 @@
+"""The set-up of standalone.py: interrupted, offline, without pip, and in any folder.
+
+Nothing is downloaded here: pip, uv and venv are small programs that do as they are told.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+POSIX = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are scripts of a shell")
+FOLDER = "Ünï 画 (my clone) #1"
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone with the script and the project, in a folder whose name has spaces and alphabets."""
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    for name in ("standalone.py", "pyproject.toml"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    return folder
+
+
+@pytest.fixture
+def script(clone, monkeypatch):
+    """The module standalone.py in ``clone``, whose steps are recorded and make what they would."""
+    spec = importlib.util.spec_from_file_location("standalone_of_clone", clone / "standalone.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.steps, module.fails = [], []
+
+    def run(command):
+        words = list(map(str, command))
+        module.steps.append(words)
+        for failing in module.fails:
+            if failing in words:
+                raise module.Failed(f"{failing} is broken")
+        if "venv" in words:
+            module.SCRIPTS.mkdir(parents=True, exist_ok=True)
+            module.PYTHON.write_text("a Python")
+        if "ensurepip" in words or "--python" in words or any("get-pip" in w for w in words):
+            (module.ENVIRONMENT / "pip").touch()
+
+    def works(command):
+        there = module.PYTHON.exists()
+        return there and ((module.ENVIRONMENT / "pip").exists() or "pip" not in command)
+
+    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module, "_works", works)
+    monkeypatch.setattr(module, "answers", lambda address: True)
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    return module
+
+
+def installs(script) -> list[list[str]]:
+    return [step for step in script.steps if "install" in step and "--python" not in step[:4]]
+
+
+def test_a_set_up_is_done_once(script):
+    script.install("standalone")
+    assert [step[-1] for step in installs(script)][-1] == f"{script.ROOT}[standalone]"
+    before = len(script.steps)
+    script.install("standalone")
+    assert len(script.steps) == before
+    script.install("standalone,test")
+    script.install("standalone")
+    assert len(installs(script)) == 4
+    (script.ROOT / "pyproject.toml").write_text("[project]\n")
+    script.install("standalone")
+    assert len(installs(script)) == 6
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_interrupted_at_any_step_it_begins_again(script, monkeypatch, capsys, step):
+    """After the interruption everything is made anew, however far it came."""
+    run, left = script.run, [step]
+
+    def stopped(command):
+        if left[0] == 0:
+            left[0] = -1
+            raise KeyboardInterrupt
+        left[0] -= 1
+        run(command)
+        (script.ENVIRONMENT / "half").touch()
+
+    monkeypatch.setattr(script, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        script.install()
+    assert not script.is_installed("standalone")
+    script.steps.clear()
+    script.install()
+    assert script.is_installed("standalone,test")
+    assert not script.UNFINISHED.exists()
+    assert "venv" in script.steps[0]
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_an_environment_that_is_not_ours_is_left_alone(script):
+    script.ENVIRONMENT.mkdir()
+    (script.ENVIRONMENT / "precious").write_text("mine")
+    with pytest.raises(script.Failed, match="no environment of Python; move it away"):
+        script.install()
+    assert (script.ENVIRONMENT / "precious").read_text() == "mine"
+
+
+def test_without_the_index_of_pytorch_it_goes_on_at_once_and_in_one_line(
+    script, monkeypatch, capsys
+):
+    monkeypatch.setattr(script, "wants_cpu_build", lambda: True)
+    monkeypatch.setattr(script, "answers", lambda address: False)
+    script.install("standalone")
+    assert not [step for step in script.steps if script.CPU_INDEX in step]
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len([line for line in said if "cannot be reached" in line]) == 1
+    assert len(said) == 2
+
+
+def test_an_address_that_does_not_answer_is_given_up_within_seconds(script, monkeypatch):
+    import socket
+
+    monkeypatch.undo()
+    silent = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setattr(script, "PATIENCE", 1)
+    began = time.monotonic()
+    assert not script.answers(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+    assert time.monotonic() - began < 5
+    assert not script.answers("http://127.0.0.1:1/")
+
+
+def test_uv_is_taken_where_it_is(script, monkeypatch):
+    monkeypatch.setattr(script.shutil, "which", lambda name: "/bin/uv" if name == "uv" else None)
+    script.install("standalone")
+    assert {step[0] for step in script.steps} == {"/bin/uv"}
+    assert script.steps[-1][-1] == f"{script.ROOT}[standalone]"
+
+
+@pytest.mark.parametrize(
+    ("fails", "way"),
+    [([], "ensurepip"), (["ensurepip"], "--python"), (["ensurepip", "--python"], "get-pip.py")],
+)
+def test_without_ensurepip_another_pip_is_found(script, monkeypatch, fails, way):
+    class Answer:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self):
+            return b"a script"
+
+    monkeypatch.setattr(script.urllib.request, "urlopen", lambda *_, **__: Answer())
+    script.fails += fails
+    script.install("standalone")
+    assert any(way in word for step in script.steps for word in step)
+    assert script.is_installed("standalone")
+
+
+def test_a_set_up_that_fails_says_what_to_do(script, monkeypatch, capsys):
+    script.fails += ["--editable"]
+    monkeypatch.setattr(script.sys, "argv", ["standalone.py", "restore", "x.png"])
+    assert script.main() == 1
+    said = capsys.readouterr().err
+    assert "The set-up failed: --editable is broken" in said
+    for word in ("HTTPS_PROXY", "PIP_INDEX_URL", "python3-venv", "uv", str(script.LOG)):
+        assert word in said
+    assert "Traceback" not in said
+    script.fails.clear()
+    script.install("standalone")
+    assert script.is_installed("standalone")
+
+
+@POSIX
+def test_killed_at_random_instants_it_recovers(clone):
+    """Real processes: Python's own venv, a pip that takes its time, and SIGKILL."""
+    # A package named pip, found first by every Python that runs here.
+    slow = clone / "slow"
+    (slow / "pip").mkdir(parents=True)
+    (slow / "pip" / "__init__.py").touch()
+    (slow / "pip" / "__main__.py").write_text(
+        textwrap.dedent(
+            """
+            import pathlib, sys, time
+            time.sleep(0.2)
+            if "--editable" in sys.argv:
+                pathlib.Path(sys.prefix, "all").touch()
+            """
+        )
+    )
+    program = textwrap.dedent(
+        f"""
+        import sys
+        sys.path.insert(0, {str(clone)!r})
+        import standalone
+        standalone.wants_cpu_build = lambda: False
+        kept = standalone.environment
+        standalone.environment = lambda: {{**kept(), "PYTHONPATH": {str(slow)!r}}}
+        standalone.install("standalone")
+        """
+    )
+    for k in range(6):
+        child = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+        time.sleep(0.15 * (k + 1))
+        child.kill()
+        child.communicate()
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert (clone / ".venv" / "all").exists()
+    assert (clone / ".venv" / "flowdps-installed").exists()
+    assert not (clone / ".venv" / "flowdps-unfinished").exists()
+
+
+def test_the_pack_tells_its_host_by_what_is_loaded(tmp_path):
+    """Started in a folder with a ComfyUI in it, the library is imported without its nodes; with the
+    host's API loaded, the pack brings them.
+    """
+    (tmp_path / "comfy_api").mkdir()
+    (tmp_path / "comfy_api" / "__init__.py").touch()
+    code = "import comfyui_flowdps as pack; print(hasattr(pack, 'comfy_entrypoint'))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "False"
+    run = subprocess.run(
+        [sys.executable, "-c", f"import comfy_api; {code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "No module named 'comfy_api.latest'" in run.stderr
+
+
+def test_the_command_takes_no_module_from_the_current_folder(script, tmp_path):
+    """A folder of photos, or ComfyUI's own, may hold files with the names of modules."""
+    for name in ("torch.py", "nodes.py", "json.py", "tqdm.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong module')")
+    run = subprocess.run(
+        [sys.executable, "-c", script.RUN, "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.startswith("flowdps "), run.stderr
