@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor
 from ..operators.observation import Observation, pad_to
 from ..priors.comfy import stride_of
 from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish, diagnose
-from ..restoration.metrics import psnr
 from ..restoration.several import WHITE, Several
 from ..samplers import METHODS
 from ..samplers.refine import classical
@@ -231,7 +231,8 @@ def _strange(vae: Any, x: Tensor) -> list[str]:
     sides = [-(-n // stride) * stride for n in part.shape[2:]]
     part = pad_to(part, *sides)
     back = vae.decode(vae.encode(from_images(part)))
-    kept = psnr(to_images(back.reshape(1, *back.shape[-3:])), part)
+    off = (to_images(back.reshape(1, *back.shape[-3:])) - part).square().mean()
+    kept = 10 * math.log10(4 / max(float(off), 1e-12))
     if kept >= KEEPS:
         return []
     return [
