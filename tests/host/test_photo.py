@@ -17,11 +17,11 @@ GIVEN = {
     "effort": "fast",
     "seed": 0,
 }
-OUTPUTS = ("image", "before_after", "invented", "report")
+OUTPUTS = ("image", "before_after", "invented")
 
 
 def restored(server, name, picture="house", before=None, **inputs):
-    """The outputs of Restore Photo for a picture of the pack; ``before`` changes its link."""
+    """Picture, outputs and report of Restore Photo; ``before`` changes the picture's link."""
     p = Prompt()
     prior = p.ours("LoadFlowPrior", checkpoint=DEMO, shift=4.0)
     link = p.ours("ExamplePicture", picture=picture)[0]
@@ -30,8 +30,8 @@ def restored(server, name, picture="house", before=None, **inputs):
     p.record(photo, f"{name}_given")
     for k, each in enumerate(OUTPUTS):
         p.record(run[k], f"{name}_{each}")
-    server.run(p)
-    return [value(server, f"{name}_{each}") for each in ("given", *OUTPUTS)]
+    report = server.run(p)[run.id]["text"][0]
+    return [*(value(server, f"{name}_{each}") for each in ("given", *OUTPUTS)), report]
 
 
 def noisy(p, link):
