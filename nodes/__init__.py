@@ -8,13 +8,14 @@ from importlib.util import find_spec
 if find_spec("comfy_api") is not None:
     from comfy_api.latest import ComfyExtension, io
 
-    from . import estimation, example, measurement, models, operators, samplers, several
+    from . import estimation, example, measurement, models, operators, photo, samplers, several
 
     class Extension(ComfyExtension):
         """All nodes of the pack."""
 
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
             return [
+                *photo.NODES,
                 *models.NODES,
                 *operators.NODES,
                 *estimation.NODES,

@@ -10,12 +10,14 @@ import shutil
 from pathlib import Path
 
 import folder_paths
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..estimation.example import LARGEST, operator_from_example
 from ..estimation.families import FAMILIES
 from ..estimation.registry import KERNEL_SIZE, Photo, estimate
+from ..estimation.scratches import find_scratches
 from ..operators import Recipe
 from ..restoration.images import read
 from .example import FOLDER
@@ -269,4 +271,54 @@ class OperatorFromExample(io.ComfyNode):
         )
 
 
-NODES: list[type[io.ComfyNode]] = [EstimateNoise, EstimateBlur, ReadJpeg, OperatorFromExample]
+class FindScratches(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "FindScratches",
+            display_name="Find Scratches",
+            description="Marks thin scratches, creases and dust in a photo, for Inpainting Mask or"
+            " Restore Photo.",
+            search_aliases=["dust", "crease", "old photo", "mask", "inpaint", "repair"],
+            inputs=[
+                io.Image.Input(
+                    "image", tooltip="The photo at its own size. Each one of a batch gets a mask."
+                ),
+                io.Float.Input(
+                    "sensitivity",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Low: only strong scratches; high: faint ones as well, and sometimes"
+                    " hairs, wires and edges.",
+                ),
+                io.Int.Input(
+                    "thickness",
+                    default=5,
+                    min=1,
+                    max=25,
+                    tooltip="Width in pixels of the widest scratch. Too small misses wide ones;"
+                    " too large takes branches and letters for scratches.",
+                ),
+            ],
+            outputs=[
+                io.Mask.Output(display_name="mask", tooltip="White on the scratches."),
+                _report(),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image: Tensor, sensitivity: float, thickness: int) -> io.NodeOutput:
+        x = to_images(image)
+        masks = torch.stack([find_scratches(one, sensitivity, thickness) for one in x.split(1)])
+        return io.NodeOutput(masks, f"scratches on {float(masks.mean()):.1%} of the picture")
+
+
+NODES: list[type[io.ComfyNode]] = [
+    EstimateNoise,
+    EstimateBlur,
+    ReadJpeg,
+    OperatorFromExample,
+    FindScratches,
+]

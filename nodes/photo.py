@@ -1,0 +1,285 @@
+"""The node for artists: a photo in, a photo out."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..operators.observation import Observation, pad_to
+from ..priors.comfy import stride_of
+from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish, diagnose
+from ..restoration.several import WHITE, Several
+from ..samplers import METHODS
+from ..samplers.refine import classical
+from .kit import MeasurementSocket, Operator, from_images, schema, to_images
+from .models import EmptyFlowConditioning
+from .sampling import Chosen, Prompt, Walk, bound, restore
+
+METHOD = METHODS["refine"]
+AGREES = 1.3
+"""Largest ratio of residual to noise of a result that agrees with the photo."""
+ROUND_TRIP = 256
+"""Side in pixels of the part on which the model's autoencoder is tried."""
+KEEPS = 27.0
+"""Least PSNR in dB of that part after encoding and decoding, for a model made for such photos."""
+
+
+class RestorePhoto(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "RestorePhoto",
+            display_name="Restore Photo",
+            description="Finds out what is wrong with a photo, and repairs it.",
+            search_aliases=[
+                *("restore", "repair", "fix", "enhance", "deblur", "denoise", "upscale"),
+                *("sharpen", "old photo", "scratches", "jpeg artifacts", "flowdps"),
+            ],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="Your photo at its own size. Of a batch, the first one tells what is"
+                    " wrong with all.",
+                ),
+                io.Model.Input("model", tooltip="Any flow model: SD3, SD3.5, Flux, ..."),
+                io.Vae.Input("vae", tooltip="The autoencoder of the same model."),
+                io.Combo.Input(
+                    "wrong",
+                    options=list(WRONGS),
+                    default=next(iter(WRONGS)),
+                    tooltip="What is wrong with the photo. If you know, choose it: what is not"
+                    " looked for cannot be found by mistake. small: it is enlarged. scratched:"
+                    " scratches are found, or painted with a mask. old video: every second line is"
+                    " from another instant.",
+                ),
+                io.Combo.Input(
+                    "strength",
+                    options=list(STRENGTHS),
+                    default="as found",
+                    tooltip="How much is repaired. gentle: leaves some grain and softness; as"
+                    " found: what was measured in the photo; strong: smoother and sharper.",
+                ),
+                io.Float.Input(
+                    "invent",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="0: faithful, hardly any new detail; 0.5: detail that fits the photo;"
+                    " 1: inventive, the photo is only a guide, and it takes longer.",
+                ),
+                io.Int.Input(
+                    "enlarge",
+                    default=0,
+                    min=0,
+                    max=16,
+                    tooltip="How many times larger the result is. 0: four times if it is small,"
+                    " else the photo's own size; 2 needs little new detail; 8 much of it.",
+                ),
+                io.Combo.Input(
+                    "effort",
+                    options=list(EFFORTS),
+                    default="normal",
+                    tooltip="fast: a third of the work; normal; thorough: twice the work, and a"
+                    " little better.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Another seed gives slightly different detail.",
+                ),
+                io.Int.Input(
+                    "versions",
+                    default=1,
+                    min=1,
+                    max=16,
+                    optional=True,
+                    tooltip="How many different restorations; the map then shows where they"
+                    " differ. 1 is enough for most photos; more take as many times longer.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White where the photo is lost: scratches, holes, something to be"
+                    " replaced. The rest of a photo that is only scratched stays as it is.",
+                ),
+                io.Conditioning.Input(
+                    "prompt",
+                    optional=True,
+                    tooltip="What the photo shows. It may be left out; it helps where much has to"
+                    " be invented.",
+                ),
+                io.Float.Input(
+                    "sensitivity",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Of the search for scratches. Low: only strong ones; high: faint ones,"
+                    " and sometimes hairs and wires as well. Look at the map first.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The restored photo."),
+                io.Image.Output(
+                    display_name="before_after", tooltip="The photo and the result side by side."
+                ),
+                io.Mask.Output(
+                    display_name="invented",
+                    tooltip="Bright where the model added something of its own (one version) or"
+                    " where the versions differ (several): 1 from"
+                    f" {WHITE * 127.5:.0f} of 255 grey levels on.",
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="What was found, done, and how well it fits."
+                ),
+                MeasurementSocket.Output(
+                    display_name="measurement", tooltip="For the other nodes of this pack."
+                ),
+                Operator.Output(
+                    display_name="operator", tooltip="The damage, for the other nodes of this pack."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        model: Any,
+        vae: Any,
+        wrong: str,
+        strength: str,
+        invent: float,
+        enlarge: int,
+        effort: str,
+        seed: int,
+        versions: int = 1,
+        mask: Tensor | None = None,
+        prompt: Any = None,
+        sensitivity: float = 0.5,
+    ) -> io.NodeOutput:
+        wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
+        x = to_images(image, "photo")
+        found = diagnose(x[:1], wish, _painted(mask, x))
+        observation = Observation.from_photo(x, found.recipe, found.noise_level, stride_of(vae))
+        if found.healthy:
+            found.found.append("There is nothing to repair: the photo is passed on as it is.")
+            kept, lost = from_images(x), torch.zeros(len(x), *x.shape[2:])
+        else:
+            found.warnings += _strange(vae, x)
+            if prompt is None:
+                prompt = EmptyFlowConditioning.execute(model, 1)[0]
+            kept, lost = _restored(
+                model,
+                vae,
+                prompt,
+                observation,
+                found,
+                wish,
+                Walk(seed, wish.levels.float(), samples=versions),
+            )
+            if found.keeps_known_pixels:
+                hole = found.lost[None, ..., None]
+                own = from_images(x).repeat(len(kept) // len(x), 1, 1, 1)
+                kept = torch.where(hole > 0, kept, own)
+        kept = _with_alpha(kept, image)
+        report = "\n".join([*found.found, *(f"Beware: {each}" for each in found.warnings)])
+        return io.NodeOutput(
+            kept,
+            _side_by_side(from_images(x), kept[..., :3]),
+            lost,
+            report,
+            observation,
+            found.recipe,
+            ui=ui.PreviewText(report),
+        )
+
+
+def _painted(mask: Tensor | None, x: Tensor) -> Tensor | None:
+    """The mask (H, W) of the photos' size; None for an empty one. ValueError for another size."""
+    if mask is None:
+        return None
+    mask = mask.reshape(-1, *mask.shape[-2:]).float().cpu().amax(0)
+    if mask.shape != x.shape[2:]:
+        # Load Image gives a small empty mask with photos that have no alpha.
+        if not bool((mask > 0).any()):
+            return None
+        raise ValueError(
+            f"the mask is {mask.shape[1]}x{mask.shape[0]} and the photo"
+            f" {x.shape[3]}x{x.shape[2]} (width x height): paint it on this photo"
+        )
+    return mask
+
+
+def _strange(vae: Any, x: Tensor) -> list[str]:
+    """A warning if the model's autoencoder cannot keep such a photo."""
+    stride = stride_of(vae)
+    top, left = (max(0, n - ROUND_TRIP) // 2 for n in x.shape[2:])
+    part = x[:1, :, top : top + ROUND_TRIP, left : left + ROUND_TRIP]
+    sides = [-(-n // stride) * stride for n in part.shape[2:]]
+    part = pad_to(part, *sides)
+    back = vae.decode(vae.encode(from_images(part)))
+    off = (to_images(back.reshape(1, *back.shape[-3:])) - part).square().mean()
+    kept = 10 * math.log10(4 / max(float(off), 1e-12))
+    if kept >= KEEPS:
+        return []
+    return [
+        f"this model keeps such a photo only roughly ({kept:.0f} dB after encoding and decoding):"
+        " it is made for other pictures, and details may look painted. Choose a larger model."
+    ]
+
+
+def _restored(
+    model: Any,
+    vae: Any,
+    prompt: Any,
+    observation: Observation,
+    found: Diagnosis,
+    wish: Wish,
+    walk: Walk,
+) -> tuple[Tensor, Tensor]:
+    """IMAGE of all versions, and the map (N, H, W) of what was invented."""
+    how = Chosen(METHOD, wish.settings)
+    _, image, ratio = restore(how, model, vae, Prompt(prompt), observation, walk)
+    verdict = "agrees with" if ratio <= AGREES else "does not agree with"
+    found.found.append(
+        f"The result {verdict} the photo: damaged again, it differs by {ratio:.2f} times the grain."
+    )
+    x, photos = to_images(image), len(observation.y)
+    if walk.samples > 1:
+        every = [Several(x[k::photos], [ratio] * walk.samples) for k in range(photos)]
+        return image, torch.cat([each.map[:, 0] for each in every])
+    start, *_ = classical(bound(observation, torch.device("cpu"), photos), wish.settings.finish)
+    apart = (x - observation.crop(start)).square().mean(1).sqrt()
+    return image, (apart / WHITE).clamp(0, 1)
+
+
+def _with_alpha(kept: Tensor, image: Tensor) -> Tensor:
+    """The photo's alpha, resized, added to its restorations."""
+    if image.shape[-1] != 4:
+        return kept
+    alpha = image[..., 3:].movedim(-1, 1).float().cpu()
+    alpha = F.interpolate(alpha, kept.shape[1:3], mode="bilinear", antialias=True).movedim(1, -1)
+    return torch.cat([kept, alpha.repeat(len(kept) // len(alpha), 1, 1, 1)], -1)
+
+
+def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
+    """IMAGE of the photos, enlarged to the results' size, left of the results."""
+    seen = before.movedim(-1, 1)
+    seen = F.interpolate(seen, after.shape[1:3], mode="nearest-exact").movedim(1, -1)
+    return torch.cat([seen.repeat(len(after) // len(seen), 1, 1, 1), after], 2)
+
+
+NODES: list[type[io.ComfyNode]] = [RestorePhoto]

@@ -1,0 +1,274 @@
+"""What is wrong with a photo, and how to restore it, from a few plain words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..estimation.blur import estimate_blur
+from ..estimation.families import FAMILIES
+from ..estimation.free import estimate_free_kernel
+from ..estimation.jpeg_pixels import jpeg_from_pixels
+from ..estimation.noise import overall_noise
+from ..estimation.registry import KERNEL_SIZE
+from ..estimation.rounding import rounded_away
+from ..estimation.scratches import find_scratches
+from ..operators import AveragePool, Identity, Interlace, Mask, Recipe
+from ..samplers import MethodSettings, method_named, override
+from .degradation import Damage
+
+BY_ITSELF = "find out by itself"
+WRONGS: dict[str, tuple[str, ...]] = {
+    BY_ITSELF: ("noise", "blur", "jpeg"),
+    "blurred": ("noise", "blur"),
+    "shaken": ("noise", "shake"),
+    "grainy": ("noise",),
+    "small": ("noise", "size"),
+    "bad JPEG": ("noise", "jpeg"),
+    "scratched": ("noise", "scratches"),
+    "old video": ("noise", "lines"),
+    "several at once": ("noise", "blur", "jpeg", "scratches"),
+}
+"""What can be wrong with a photo, and what is looked for in it then."""
+STRENGTHS = {"gentle": 0.7, "as found": 1.0, "strong": 1.4}
+"""By how much the grain that was found is multiplied, and the width of a blur by its root."""
+EFFORTS = {"normal": "tuned", "fast": "fast", "thorough": "thorough"}
+"""The preset of Refine for every effort."""
+USUAL_SCALE = 4
+"""How much a small photo grows where nobody says another number."""
+CLEAN = 0.008
+"""Noise below one grey level of 255: a photo with no more, and nothing else, needs no repair."""
+LEAST_NOISE = 0.005
+LOOKED_AT = 1024
+"""Side in pixels of the middle part in which a blur is looked for: larger ones take long."""
+ANY_SHAPE = 640
+"""The same for a blur of any shape."""
+SMALLEST = 48
+"""Shortest side of a photo, in pixels, in which a blur is looked for."""
+SOFT = {"gaussian": 0.9, "defocus": 1.3, "motion": 3.0}
+"""Widths in pixels below which a blur is left as it is, unless the user says that there is one:
+the pictures of many cameras, and most that were resized, are as soft."""
+LOW_QUALITY = 90
+"""A JPEG of a higher quality needs no repair."""
+MANY_SCRATCHES = 0.2
+"""Fraction of a photo; more is texture that was taken for scratches."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user says of a photo.
+
+    wrong: a key of ``WRONGS``. strength: a key of ``STRENGTHS``. effort: a key of ``EFFORTS``.
+    invent: 0, only what the photo tells, to 1, from noise alone.
+    enlarge: by how much the photo grows; 0 is automatic: four times if it is small, else not.
+    sensitivity: of the search for scratches, 0 to 1.
+
+    ValueError for another value.
+    """
+
+    wrong: str = BY_ITSELF
+    strength: str = "as found"
+    effort: str = "normal"
+    invent: float = 0.5
+    enlarge: int = 0
+    sensitivity: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, known in (("wrong", WRONGS), ("strength", STRENGTHS), ("effort", EFFORTS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+        if not 0 <= self.invent <= 1:
+            raise ValueError(f"invent is {self.invent}; expected a number from 0 to 1")
+        if self.enlarge not in range(17):
+            raise ValueError(
+                f"enlarge is {self.enlarge}; expected a whole number from 0 (automatic) to 16"
+            )
+
+    @property
+    def scale(self) -> int:
+        """By how much the photo grows."""
+        return self.enlarge or (USUAL_SCALE if "size" in WRONGS[self.wrong] else 1)
+
+    @property
+    def denoise(self) -> float:
+        """The first noise level of Refine: 0.1 for 0, 0.3 for one half, 1 for 1."""
+        return round(0.1 * 10**self.invent, 3) if self.invent != 0.5 else 0.3
+
+    @property
+    def settings(self) -> MethodSettings:
+        """The settings of Refine."""
+        return override(method_named("refine").preset(EFFORTS[self.effort]), denoise=self.denoise)
+
+    @property
+    def levels(self) -> Tensor:
+        """The noise levels of Refine, float64, falling to 0."""
+        steps = max(3, round(10 * self.denoise))
+        return method_named("refine").levels(self.settings, steps)
+
+
+@dataclass
+class Diagnosis:
+    """What is wrong with a photo.
+
+    recipe: the degradation. noise_level: standard deviation for images in [-1, 1].
+    found: what was found, in sentences. warnings: what is doubtful, and what was done then.
+    lost: where the photo is lost, float32 (H, W), 1 there; None: nowhere.
+    """
+
+    recipe: Recipe = field(default_factory=Identity)
+    noise_level: float = 0.0
+    found: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    lost: Tensor | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is nothing to repair."""
+        return self.recipe == Identity() and self.noise_level <= CLEAN
+
+    @property
+    def keeps_known_pixels(self) -> bool:
+        """Whether nothing is wrong with the pixels that are not lost."""
+        return isinstance(self.recipe, Mask) and self.noise_level <= CLEAN
+
+
+def _middle(x: Tensor, side: int) -> Tensor:
+    """The middle part of x (1, C, H, W), at most ``side`` pixels wide and high."""
+    top, left = (max(0, n - side) // 2 for n in x.shape[2:])
+    return x[..., top : top + side, left : left + side]
+
+
+PLAINLY = {
+    "gaussian": "softly, by a Gaussian of sigma {:.1f}",
+    "defocus": "as by a lens out of focus, to disks of radius {:.1f}",
+    "motion": "by a straight motion of {:.1f} pixels at {:.0f} degrees",
+}
+
+
+def _blur(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> Recipe | None:
+    """The blur of x, with sentences on it."""
+    shaken = "shake" in WRONGS[wish.wrong]
+    if min(x.shape[2:]) < SMALLEST:
+        diagnosis.warnings.append(
+            f"The photo is too small to find its blur: at least {SMALLEST} pixels a side are"
+            " needed. No blur is undone."
+        )
+        return None
+    try:
+        families = ("motion",) if shaken else tuple(FAMILIES)
+        blur = estimate_blur(_middle(x, LOOKED_AT), families=families)
+        if blur.family == "none":
+            return _crooked(x, diagnosis) if shaken else _sharp(diagnosis)
+    except ValueError:
+        diagnosis.warnings.append("The photo has too little detail to find its blur.")
+        return None
+    values = tuple(blur.parameters.values())
+    diagnosis.found.append(f"It is blurred {PLAINLY[blur.family].format(*values)}.")
+    if wish.wrong == BY_ITSELF and values[0] < SOFT[blur.family]:
+        diagnosis.found[-1] += " That is as soft as most photos are, and is left."
+        return None
+    width = values[0] * math.sqrt(STRENGTHS[wish.strength])
+    return FAMILIES[blur.family].recipe(width, *values[1:])
+
+
+def _sharp(diagnosis: Diagnosis) -> None:
+    diagnosis.found.append("It is sharp, or its blur cannot be told.")
+
+
+def _crooked(x: Tensor, diagnosis: Diagnosis) -> Recipe | None:
+    """A blur of any shape, if it can be trusted."""
+    free = estimate_free_kernel(_middle(x, ANY_SHAPE), KERNEL_SIZE)
+    if free.trusted:
+        diagnosis.found.append("It is blurred by a crooked shake.")
+        return free.recipe
+    diagnosis.warnings.append(
+        "No shake was found that can be trusted, and none is undone, since the picture would ring."
+        " If you know a point of light in it, paint over it for Estimate Blur Kernel."
+    )
+    return None
+
+
+def _jpeg(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> tuple[Recipe | None, float]:
+    """How x was compressed, and how much was lost, with sentences on it."""
+    told = jpeg_from_pixels(x)
+    if told is None:
+        if wish.wrong == "bad JPEG":
+            diagnosis.warnings.append(
+                "No traces of JPEG were found: it was resized or saved again since. What is left"
+                " is treated as grain; give the original file where you can."
+            )
+        return None, 0.0
+    if told.quality >= LOW_QUALITY:
+        diagnosis.found.append(f"It is a JPEG of good quality ({told.quality}).")
+        return None, 0.0
+    diagnosis.found.append(f"It is a JPEG of quality {told.quality} of 100.")
+    return told.recipe, rounded_away(told.recipe, x)
+
+
+def _lost(x: Tensor, wish: Wish, painted: Tensor | None, diagnosis: Diagnosis) -> Tensor | None:
+    """Where x is lost: painted, or scratched."""
+    lost = None
+    if painted is not None and bool((painted > 0.1).any()):
+        lost = (painted > 0.1).float()
+        diagnosis.found.append(f"{float(lost.mean()):.1%} of it is painted over as lost.")
+    elif "scratches" in WRONGS[wish.wrong]:
+        lost = find_scratches(x, wish.sensitivity)
+        part = float(lost.mean())
+        if not part:
+            diagnosis.found.append("No scratches were found.")
+            return None
+        if part > MANY_SCRATCHES:
+            diagnosis.warnings.append(
+                f"{part:.0%} of the photo looks like scratches, which must be texture: none are"
+                " mended. Lower the sensitivity, or paint a mask."
+            )
+            return None
+        diagnosis.found.append(f"Scratches were found on {part:.1%} of it.")
+    return lost
+
+
+@torch.no_grad()
+def diagnose(x: Tensor, wish: Wish, painted: Tensor | None = None) -> Diagnosis:
+    """What is wrong with one photo x (1, 3, H, W) in [-1, 1], at its own size.
+
+    painted: where the photo is lost, (H, W) from 0 to 1. ValueError for a photo below 16 pixels a
+    side.
+    """
+    if min(x.shape[2:]) < 16:
+        raise ValueError(
+            f"the photo is {x.shape[3]}x{x.shape[2]} pixels; expected at least 16 a side"
+        )
+    looks = WRONGS[wish.wrong]
+    diagnosis = Diagnosis()
+    level = overall_noise(x)
+    diagnosis.found.append(f"Its grain is {level * 127.5:.1f} of 255 grey levels.")
+    level *= STRENGTHS[wish.strength]
+    jpeg, removed = _jpeg(x, wish, diagnosis) if "jpeg" in looks else (None, 0.0)
+    blur = task = None
+    if {"blur", "shake"} & set(looks):
+        # Blocks look like edges: no blur can be told from a bad JPEG.
+        if jpeg is not None and wish.wrong == BY_ITSELF:
+            diagnosis.found.append("A blur was not looked for, as the blocks of JPEG hide it.")
+        else:
+            blur = _blur(x, wish, diagnosis)
+    if wish.scale > 1:
+        task = AveragePool(wish.scale)
+        diagnosis.found.append(f"It is enlarged {wish.scale} times.")
+    if "lines" in looks:
+        if task is not None:
+            raise ValueError(
+                "old video cannot be enlarged in one go: restore it first, and then enlarge it as"
+                " small"
+            )
+        task = Interlace("top")
+        diagnosis.found.append("Every second line, which is from another instant, is made new.")
+    diagnosis.lost = _lost(x, wish, painted, diagnosis)
+    mask = None if diagnosis.lost is None else Mask.from_painted(diagnosis.lost)
+    diagnosis.recipe = Damage(blur, task, mask).recipe(jpeg=jpeg)
+    clean = level <= CLEAN and diagnosis.recipe == Identity()
+    diagnosis.noise_level = level if clean else max(level, removed, LEAST_NOISE)
+    return diagnosis

@@ -1,0 +1,56 @@
+"""The compression of a picture is read in its pixels, and none where there was none."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from comfyui_flowdps.estimation.jpeg_pixels import jpeg_from_pixels
+from PIL import Image
+
+from .scenes import detailed
+
+
+def encoded(x: torch.Tensor, quality: int, subsampling: int) -> torch.Tensor:
+    """x as Pillow's JPEG gives it back."""
+    array = ((x[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "JPEG", quality=quality, subsampling=subsampling)
+    back = np.array(Image.open(stream))
+    return torch.from_numpy(back).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@pytest.mark.parametrize("quality", [10, 30, 50, 70, 90])
+@pytest.mark.parametrize(("number", "name"), [(0, "4:4:4"), (2, "4:2:0")])
+def test_finds_the_quality_and_the_sampling_of_colour(quality, number, name):
+    found = jpeg_from_pixels(encoded(detailed(seed=1), quality, number))
+    assert found is not None
+    assert (found.quality, found.recipe.subsampling) == (quality, name)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_finds_nothing_in_what_was_not_compressed(seed):
+    x = detailed(seed=seed)
+    assert jpeg_from_pixels(x) is None
+
+
+@pytest.mark.parametrize("crop", [(1, 0), (0, 3), (5, 5)])
+def test_finds_nothing_where_the_blocks_moved(crop):
+    x = encoded(detailed(seed=2), 50, 2)
+    assert jpeg_from_pixels(x[..., crop[0] :, crop[1] :]) is None
+
+
+def test_what_was_found_changes_the_photo_hardly_any_more():
+    """A JPEG compressed again by its own tables stays what it is."""
+    x = encoded(detailed(seed=3), 30, 2)
+    recipe = jpeg_from_pixels(x).recipe
+    again = recipe.bind(tuple(x.shape[1:])).A(x)
+    other = type(recipe)(60).bind(tuple(x.shape[1:])).A(x)
+    assert float((again - x).square().mean()) < 0.2 * float((other - x).square().mean())
+
+
+def test_refuses_what_is_no_photo():
+    with pytest.raises(ValueError, match="expected \\(1, 3, H, W\\)"):
+        jpeg_from_pixels(torch.zeros(2, 3, 64, 64))
