@@ -149,11 +149,11 @@ def cosine(models: dict[str, Small], measurement: Measurement) -> float:
         operator = measurement.linear
         z = second.encode(y if operator.in_shape == operator.out_shape else operator.pinv(y))
     z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
-    both = [
+    one, two = (
         DataLoss(model, measurement, "squared").gradient(z)[1].flatten(1)
         for model in (first, second)
-    ]
-    return float(torch.cosine_similarity(*both).mean())
+    )
+    return float(torch.cosine_similarity(one, two).mean())
 
 
 def main() -> None:

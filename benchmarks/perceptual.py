@@ -47,8 +47,7 @@ def flip_of() -> Callable[[Tensor, Tensor], float] | str:
         return "FLIP is left out: pip install flip-evaluator"
 
     def distance(x: Tensor, clean: Tensor) -> float:
-        pair = [_rows(image) for image in (clean, x)]
-        _, found, _ = flip_evaluator.evaluate(*pair, "LDR", applyMagma=False)
+        _, found, _ = flip_evaluator.evaluate(_rows(clean), _rows(x), "LDR", applyMagma=False)
         return float(found)
 
     return distance

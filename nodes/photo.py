@@ -190,7 +190,7 @@ class RestorePhoto(io.ComfyNode):
                 wish,
                 Walk(seed, wish.levels.float(), samples=versions),
             )
-            if found.keeps_known_pixels:
+            if found.keeps_known_pixels and found.lost is not None:
                 hole = found.lost[None, ..., None]
                 own = from_images(x).repeat(len(kept) // len(x), 1, 1, 1)
                 kept = torch.where(hole > 0, kept, own)

@@ -166,8 +166,8 @@ ROWS = (
         },
         notes={
             "tuned": f"{TUNED}; one step in pixels per noise level, without gradients",
-            "thorough": "gradients, at eight times the work (225 passes through the decoder); better"
-            " with the demo prior at enlarging and camera shake, worse at soft blur",
+            "thorough": "gradients, at eight times the work (225 passes through the decoder);"
+            " better with the demo prior at enlarging and camera shake, worse at soft blur",
             "published": f"{PUBLISHED}; its authors ran it with Stable Diffusion 3",
             "trips": "TriPS, with more steps early and less noise late; it sets the weight of the"
             " prompt itself, from 1 to 6",

@@ -8,12 +8,13 @@
 // A link: [key of the node it comes from, name of that node's output].
 'use strict';
 
+const { simple } = require('./graphs/simple.cjs');
 const { demos } = require('./graphs/demos.cjs');
 const { blinds } = require('./graphs/blind.cjs');
 const { compare, customs, several } = require('./graphs/samplers.cjs');
 const { simulated } = require('./graphs/sd3.cjs');
 const { photos } = require('./graphs/photos.cjs');
 
-const workflows = [...demos, ...blinds, compare(), several(), ...customs, ...simulated, ...photos];
+const workflows = [simple, ...demos, ...blinds, compare(), several(), ...customs, ...simulated, ...photos];
 
 module.exports = { workflows };
