@@ -99,7 +99,9 @@ class Method:
 
 
 FINISH = PixelCorrection(0.04)
-FLOWDPS = FlowDPSSettings(data_step=PixelStep(MeasuredError(1.0)), finish=FINISH, weight="one")
+FLOWDPS = FlowDPSSettings(
+    data_step=PixelStep(MeasuredError(trust=1.0, unmeasured=0.3)), finish=FINISH, weight="one"
+)
 THOROUGH = FlowDPSSettings(
     data_step=InnerSteps(
         0.2, loss="squared", rule="adam", decay=1.0, inner_steps=8, proximal_weight=2.0
@@ -166,8 +168,8 @@ ROWS = (
         },
         notes={
             "tuned": f"{TUNED}; one step in pixels per noise level, without gradients",
-            "thorough": "gradients, at eight times the work (225 passes through the decoder); better"
-            " with the demo prior at enlarging and camera shake, worse at soft blur",
+            "thorough": "gradients, at eight times the work (225 passes through the decoder);"
+            " better with the demo prior at enlarging and camera shake, worse at soft blur",
             "published": f"{PUBLISHED}; its authors ran it with Stable Diffusion 3",
             "trips": "TriPS, with more steps early and less noise late; it sets the weight of the"
             " prompt itself, from 1 to 6",
