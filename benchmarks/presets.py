@@ -58,8 +58,8 @@ CANDIDATES: dict[str, dict[str, MethodSettings]] = {
         "trust 2": samplers.with_values(DPS, trust=2.0),
         "renew 0.5, in pixels": samplers.with_values(DPS, renew=0.5),
         "renew 0, in pixels": samplers.with_values(DPS, renew=0.0),
-        "white 0.15, as for a model whose errors were not measured": FlowDPSSettings(
-            data_step=PixelStep(WhiteError(0.15)), weight="one"
+        "white 0.3, as for a model whose errors were not measured": FlowDPSSettings(
+            data_step=PixelStep(WhiteError(0.3)), weight="one"
         ),
         "**thorough**: Adam 0.2, 8 inner, proximal_weight 2, renew 1": THOROUGH,
         "step 0.1": dps(step_size=0.1),

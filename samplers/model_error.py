@@ -6,7 +6,6 @@ spectrum, and ``MeasuredError`` is the one or the other, whichever the prior kno
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,8 +18,6 @@ from .checks import at_least
 from .data_loss import downscales
 from .schedule import posterior_deviation
 
-UNKNOWN = 0.15
-"""Scale of the white error of a model whose spectrum was not measured."""
 SWITCH = 0.54, 0.45
 """Noise level below which LATINO's weights change, and that of super-resolution: the paper's
 timesteps 400 and 300, by their ratio of signal to noise."""
@@ -92,18 +89,22 @@ class MeasuredError:
     """The error that was measured for a prior; of a prior that has no spectrum, a white one.
 
     trust: factor of the covariance. The error of a run is larger than the measured one, for which
-        the true image was the start. ValueError for a negative one.
+        the true image was the start.
+    unmeasured: scale of the white error, see ``WhiteError``, of a prior that has no spectrum.
+
+    Raises ValueError for negative values.
     """
 
     trust: float = 2.0
+    unmeasured: float = 0.2
 
     def __post_init__(self) -> None:
-        at_least(0, trust=self.trust)
+        at_least(0, trust=self.trust, unmeasured=self.unmeasured)
 
     def of(self, prior: FlowPrior) -> WhiteError | ColouredError:
         """The error of ``prior``."""
         if prior.error_spectrum is None:
-            return WhiteError(UNKNOWN * math.sqrt(self.trust))
+            return WhiteError(self.unmeasured)
         return ColouredError(prior.error_spectrum, self.trust)
 
 

@@ -99,7 +99,9 @@ class Method:
 
 
 FINISH = PixelCorrection(0.04)
-FLOWDPS = FlowDPSSettings(data_step=PixelStep(MeasuredError(1.0)), finish=FINISH, weight="one")
+FLOWDPS = FlowDPSSettings(
+    data_step=PixelStep(MeasuredError(trust=1.0, unmeasured=0.3)), finish=FINISH, weight="one"
+)
 THOROUGH = FlowDPSSettings(
     data_step=InnerSteps(
         0.2, loss="squared", rule="adam", decay=1.0, inner_steps=8, proximal_weight=2.0

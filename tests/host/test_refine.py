@@ -56,7 +56,7 @@ def test_fp8_weights_serve_as_they_are(server):
     same = restored(server, tiny(file=rounded), "refine_rounded")
     print(f"fp8: {apart(fp8, same):.1e} of rounded, {apart(fp8, plain):.1e} of plain")
     assert apart(fp8, same) < 5 * EXACT
-    assert 1e-4 < apart(fp8, plain) < 0.05
+    assert 1e-4 < apart(fp8, plain) < 0.1
 
 
 def test_a_lora_serves_as_its_weights_would(server):

@@ -101,7 +101,7 @@ def prior():
 
 
 def asked(method, samples=1):
-    settings = preset(method, "fast")
+    settings = preset(method, "fast" if method == "refine" else None)
     return Request(BicubicDownsample(4), method, settings, steps=2, seed=3, samples=samples)
 
 

@@ -101,9 +101,9 @@ def test_nothing_is_fitted_beyond_the_noise(method, recipe):
 
 
 def test_without_stop_something_is():
-    """The test above can fail: FlowDPS's own settings fit the noise of a denoising problem."""
+    """The test above can fail: FlowDPS's thorough settings fit the noise of a denoising problem."""
     measurement = problem(RECIPES["identity"])
-    found = run("flowdps", measurement, preset("flowdps"))
+    found = run("flowdps", measurement, preset("flowdps", "thorough"))
     assert bool((ratios(found, measurement) < 0.8).all())
 
 

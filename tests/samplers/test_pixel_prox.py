@@ -17,7 +17,7 @@ from comfyui_flowdps.operators import (
 from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
 from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.samplers import MeasuredError, PixelStep
-from comfyui_flowdps.samplers.model_error import UNKNOWN, ColouredError, WhiteError
+from comfyui_flowdps.samplers.model_error import ColouredError, WhiteError
 from comfyui_flowdps.samplers.pixel_prox import PixelProx
 from comfyui_flowdps.samplers.schedule import posterior_deviation
 
@@ -85,8 +85,9 @@ def test_a_prior_without_a_spectrum_errs_as_white_noise():
     known, unknown = CurvedPrior(), CurvedPrior()
     known.error_spectrum = FALLING
     assert MeasuredError(2.0).of(known) == ColouredError(FALLING, 2.0)
-    variance = MeasuredError(2.0).of(unknown).variance(0.3, torch.ones(2), problem(Identity()))
-    assert float(variance) == pytest.approx(2 * (UNKNOWN * posterior_deviation(0.3)) ** 2)
+    assert MeasuredError(2.0, unmeasured=0.4).of(unknown) == WhiteError(0.4)
+    variance = WhiteError(0.4).variance(0.3, torch.ones(2), problem(Identity()))
+    assert float(variance) == pytest.approx((0.4 * posterior_deviation(0.3)) ** 2)
 
 
 @pytest.mark.parametrize("recipe", [AveragePool(2), GaussianBlur(3, sigma=1.0)], ids=str)

@@ -13,7 +13,6 @@ from comfyui_flowdps.samplers import (
     published_sigmas,
     sample,
 )
-from comfyui_flowdps.samplers.model_error import UNKNOWN
 from comfyui_flowdps.samplers.views import views
 
 from .test_samplers import SPREAD, GaussianPrior, generators, posterior_mean, problem
@@ -37,9 +36,9 @@ def test_flowdps_with_a_step_in_pixels_comes_near_the_posterior(recipe):
     """The mean of many runs, against the distance from the mean of runs without the photo. The
     model's error is as large as the data's spread says."""
     measurement = problem(recipe, count=64, copies=True)
-    means, trust = {}, (SPREAD / UNKNOWN) ** 2
+    means, error = {}, MeasuredError(unmeasured=SPREAD)
     for weight in (1.0, 0.0):
-        settings = FlowDPSSettings(data_step=PixelStep(MeasuredError(trust), weight), weight="one")
+        settings = FlowDPSSettings(data_step=PixelStep(error, weight), weight="one")
         found = sample(
             "flowdps",
             GaussianPrior(),

@@ -1,7 +1,6 @@
 """Refinement: its update written out, the laws of a run, and its range of strengths."""
 
 import dataclasses
-import math
 
 import pytest
 import torch
@@ -71,7 +70,7 @@ def test_the_update_written_out():
         n = torch.stack([torch.randn(3, 4, 6, generator=g) for g in gens]).double()
         z0 = sum(prior.denoise((1 - s) * z + s * sign * n, s) for sign in (1, -1)) / 2
         x = prior.decode(z0)
-        wanted, _ = PixelProx(measurement, WhiteError(0.15 * math.sqrt(2)), 1.5)(x, s)
+        wanted, _ = PixelProx(measurement, WhiteError(0.2), 1.5)(x, s)
         z = z0 if last else z0 + prior.encode(wanted) - prior.encode(x)
     torch.testing.assert_close(got.images, x)
     torch.testing.assert_close(got.latents, z0)
