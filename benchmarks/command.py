@@ -261,7 +261,7 @@ class Bench:
                 lambda m, _: latent_fit(prior, m, passes, FIT_STEP, FIT_PULL),
             )
         for method in args.methods:
-            settings = samplers.preset(method, args.preset)
+            settings = samplers.suited(samplers.preset(method, args.preset), prior)
             made: dict[int, samplers.Sample] = {}
 
             def restore(

@@ -12,6 +12,7 @@ photographs are, or the tuning emoji for the demo prior.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def main() -> None:
         x = torch.cat([cover(images.read_image(f)[0], args.side, args.side) for f in files])
     spectrum = measured(prior, x.to(prior.device))
     out = args.out or Path(args.prior or DEMO_PRIOR).with_suffix(".spectrum.json")
+    if out.is_file():
+        spectrum = dataclasses.replace(spectrum, refine=ErrorSpectrum.load(out).refine)
     spectrum.save(out)
     for sigma, row in zip(spectrum.sigmas, spectrum.variance, strict=True):
         print(f"sigma {sigma}: error by band " + " ".join(f"{v**0.5:.3f}" for v in row))

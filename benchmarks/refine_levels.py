@@ -11,6 +11,7 @@ are best on average in NAME.spectrum.json, where ``refine`` finds them.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from ..operators import Measurement
 from ..operators.randomness import generators
 from ..priors.base import FlowPrior
 from ..priors.diffusers import load_prior
+from ..priors.error_spectrum import ErrorSpectrum
 from ..samplers.classical import total_variation
 from .command import (
     PHOTOS,
@@ -73,13 +75,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=samplers.METHODS["refine"].steps)
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--write", action="store_true", help="keep the best in the spectrum's file")
     args = parser.parse_args()
+    if not args.prior.with_suffix(".spectrum.json").is_file():
+        parser.error(f"{args.prior} has no spectrum yet: measure it by benchmarks.error_spectrum")
     prior = load_prior(args.prior, device=args.device)
     x = pictures(f"{PHOTOS}/tune", args.images)
     edge = (x.shape[-1] - args.side) // 2
     x = x[..., edge : edge + args.side, edge : edge + args.side].contiguous()
     print("| task | levels | total variation | no flow | refine | over TV | over no flow |")
     print("|---|---|---|---|---|---|---|")
+    scores: dict[str, list[float]] = {levels: [] for levels in args.levels}
     for task in args.tasks:
         measurement = measure(x, task, args.noise, 1)
         plain = classical_measurement(measurement)
@@ -93,11 +99,19 @@ def main() -> None:
                 psnrs(refined(p, measurement, settings, args.steps), x)
                 for p in (prior, WithoutFlow(prior))
             )
+            scores[levels].append(mean(flow))
             print(
                 f"| {task} | {levels} | {mean(variation):.2f} | {mean(none):.2f} |"
                 f" {mean(flow):.2f} | {lead(flow, variation)} | {lead(flow, none)} |",
                 flush=True,
             )
+    best = max(scores, key=lambda levels: mean(scores[levels]))
+    print(f"\nbest on average: {best}")
+    if args.write:
+        file = args.prior.with_suffix(".spectrum.json")
+        first, last = map(float, best.split("-"))
+        dataclasses.replace(ErrorSpectrum.load(file), refine=(first, last)).save(file)
+        print(f"written: {file}")
 
 
 if __name__ == "__main__":

@@ -160,7 +160,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--denoise",
         type=float,
-        help="first noise level of refine, above 0 to 1: the higher, the more is invented",
+        help="first noise level of refine, above 0 to 1: the higher, the more is invented; if not"
+        " given, the one that suits the model",
     )
     add(
         "--stop",

@@ -93,6 +93,7 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
         args.observed,
         args.tile,
         args.samples,
+        suited=args.denoise is None,
     )
     return request, damage
 

@@ -25,6 +25,11 @@ def radial_frequency(height: int, width: int) -> Tensor:
     return torch.hypot(rows, pairs)
 
 
+def _pair(levels: Sequence[float]) -> tuple[float, float]:
+    first, last = levels
+    return float(first), float(last)
+
+
 @dataclass(frozen=True)
 class ErrorSpectrum:
     """Variance per pixel of the error of D(denoise(z_σ)) in bands of frequency, at noise levels.
@@ -32,12 +37,16 @@ class ErrorSpectrum:
     sigmas: noise levels, rising. variance: for every noise level, the spectral density in ``BINS``
     bands, for images in [-1, 1]: the variance per pixel that white noise of this density has.
 
-    ``benchmarks/error_spectrum.py`` measures one. Raises ValueError for numbers that are not above
-    0, for noise levels that do not rise, and for another number of bands.
+    refine: first and last noise level of ``refine`` that suit the model; None: not measured.
+
+    ``benchmarks/error_spectrum.py`` measures one, ``benchmarks/refine_levels.py`` the levels.
+    Raises ValueError for numbers that are not above 0, for noise levels that do not rise (those of
+    ``refine``: fall), and for another number of bands.
     """
 
     sigmas: Sequence[float]
     variance: Sequence[Sequence[float]]
+    refine: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False))
@@ -51,15 +60,24 @@ class ErrorSpectrum:
                 raise ValueError(
                     f"a row of an error spectrum is {list(row)}; expected {BINS} numbers above 0"
                 )
+        if self.refine is not None and not 0 < self.refine[1] <= self.refine[0] <= 1:
+            raise ValueError(
+                f"the levels of refine are {list(self.refine)}; expected the first and the last,"
+                " falling, between 0 and 1"
+            )
 
     @classmethod
     def load(cls, file: Path) -> ErrorSpectrum:
-        """Read a JSON file with ``sigmas`` and ``variance``; ValueError for another content."""
+        """Read a JSON file with ``sigmas``, ``variance``, maybe ``refine``.
+
+        ValueError for another content.
+        """
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
             return cls(
                 tuple(map(float, values["sigmas"])),
                 tuple(tuple(map(float, row)) for row in values["variance"]),
+                None if (levels := values.get("refine")) is None else _pair(levels),
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -77,6 +95,8 @@ class ErrorSpectrum:
         """Write what ``load`` reads."""
         rounded = [[float(f"{v:.4g}") for v in row] for row in self.variance]
         values = {"sigmas": list(self.sigmas), "variance": rounded}
+        if self.refine is not None:
+            values["refine"] = list(self.refine)
         file.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
     def at(self, sigma: float) -> Tensor:

@@ -21,6 +21,7 @@ from ..samplers import (
     finished,
     method_named,
     sample,
+    suited,
 )
 from ..samplers.method import Callback
 from . import metrics
@@ -37,6 +38,7 @@ class Request:
     noise: standard deviation of the measurement's noise, for images in [-1, 1].
     tile: side in pixels of the tiles in which the model processes large images; 0 is automatic.
     samples: number of restorations of every photo.
+    suited: whether the settings' noise levels give way to those that suit the model, if it has any.
 
     Raises ValueError for an unknown method and for values out of range.
     """
@@ -52,6 +54,7 @@ class Request:
     observed: bool = False
     tile: int = 0
     samples: int = 1
+    suited: bool = False
 
     def __post_init__(self) -> None:
         method_named(self.method)
@@ -217,16 +220,17 @@ def _drawn(
     prior = tiled(prior, *observation.padded_size, request.tile)
     work = Work(prior, observation.bind(prior.device))
     keys = [key_of_draw(photo.name, draw) for photo in photos]
+    settings = suited(request.settings, prior) if request.suited else request.settings
     result = sample(
         request.method,
         prior,
         work.measurement,
-        sigmas=method_named(request.method).levels(request.settings, request.steps),
-        settings=request.settings,
+        sigmas=method_named(request.method).levels(settings, request.steps),
+        settings=settings,
         generators=generators(request.seed, "sampling", keys),
         callback=callback,
     )
-    images = finished(prior, result, work.measurement, request.settings)
+    images = finished(prior, result, work.measurement, settings)
     images, counted = images.cpu().clamp(-1, 1), work.counted()
     if not bool(images.isfinite().all()):
         raise ValueError(

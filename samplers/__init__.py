@@ -21,7 +21,7 @@ from .model_error import MeasuredError, ResidualError, WhiteError
 from .noise import randn_like
 from .pixel_step import PixelStep
 from .psld import PSLDSettings, psld
-from .refine import RefineSettings, VariationFinish, refine
+from .refine import RefineSettings, VariationFinish, refine, suited
 from .registry import METHODS, PRESETS, Method, method_named, preset
 from .schedule import check_sigmas, published_sigmas
 from .settings import MethodSettings, flat, override, with_values
@@ -99,5 +99,6 @@ __all__ = [
     "refine",
     "sample",
     "start",
+    "suited",
     "with_values",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -99,6 +100,15 @@ def refine_levels(settings: RefineSettings, steps: int) -> Tensor:
     end = min(settings.last, settings.denoise if steps == 1 else settings.denoise / 2)
     levels = torch.linspace(settings.denoise, end, steps, dtype=torch.float64)
     return torch.cat([levels, levels.new_zeros(1)])
+
+
+def suited(settings: MethodSettings, prior: FlowPrior) -> MethodSettings:
+    """Settings with the noise levels that suit ``prior``, where it says so
+    (``ErrorSpectrum.refine``); those of other methods stay as they are."""
+    levels = prior.error_spectrum.refine if prior.error_spectrum else None
+    if levels is None or not isinstance(settings, RefineSettings):
+        return settings
+    return dataclasses.replace(settings, denoise=levels[0], last=levels[1])
 
 
 @torch.no_grad()

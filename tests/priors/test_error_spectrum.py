@@ -1,6 +1,7 @@
 """Error spectra: interpolation, files, and what is measured of known errors."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from comfyui_flowdps.benchmarks.error_spectrum import bands, measured
 from comfyui_flowdps.priors.base import BasePrior
 from comfyui_flowdps.priors.diffusers import DEMO_PRIOR, load_prior
 from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
+from comfyui_flowdps.samplers import preset, suited
 
 FLAT = ErrorSpectrum((0.1, 0.3), ((0.01,) * BINS, (0.04,) * BINS))
 
@@ -86,3 +88,23 @@ def test_what_is_no_spectrum_is_refused(words, tmp_path):
     file.write_text(json.dumps(BAD[words]))
     with pytest.raises(ValueError, match=words):
         ErrorSpectrum.load(file)
+
+
+def test_the_levels_of_refine_travel_with_the_spectrum(tmp_path):
+    """A run that names no level has those of its model; a method without such levels has none."""
+    suits = replace(FLAT, refine=(0.15, 0.06))
+    suits.save(tmp_path / "prior.spectrum.json")
+    assert ErrorSpectrum.beside(tmp_path / "prior.safetensors") == suits
+    prior, settings = Off(), preset("refine")
+    assert suited(settings, prior) == settings
+    prior.error_spectrum = suits
+    found = suited(settings, prior)
+    assert (found.denoise, found.last) == (0.15, 0.06)
+    assert replace(found, denoise=settings.denoise, last=settings.last) == settings
+    assert suited(preset("flowdps"), prior) == preset("flowdps")
+
+
+@pytest.mark.parametrize("levels", [(0.1, 0.2), (1.5, 0.1), (0.1, 0.0)])
+def test_levels_that_refine_cannot_have_are_refused(levels):
+    with pytest.raises(ValueError, match="expected the first and the last"):
+        replace(FLAT, refine=levels)
