@@ -25,7 +25,6 @@ SRGB = (
 ADOBE_GAMMA = 563 / 256
 USUAL_GAMMA = 1 / 2.2
 """That of files whose gamma is sRGB's, near enough."""
-"""The rendering intent, by its number in ICC.1; Pillow has a name for it since 9.1."""
 SAME = 2
 """Colours that change by no more than these levels of 255 were sRGB already."""
 
