@@ -261,7 +261,10 @@ def _restored(
     if walk.samples > 1:
         every = [Several(x[k::photos], [ratio] * walk.samples) for k in range(photos)]
         return image, torch.cat([each.map[:, 0] for each in every])
-    start, *_ = classical(bound(observation, torch.device("cpu"), photos), wish.settings.finish)
+    # Outside of inference mode: nonlinear damage is undone with gradients.
+    with torch.inference_mode(False), torch.no_grad():
+        measurement = bound(observation, torch.device("cpu"), photos)
+        start, *_ = classical(measurement, wish.settings.finish)
     apart = (x - observation.crop(start)).square().mean(1).sqrt()
     return image, (apart / WHITE).clamp(0, 1)
 

@@ -57,6 +57,15 @@ def test_every_wrong_gives_a_photo_of_its_size(server, wrong):
     assert "the photo" in report
 
 
+def test_a_jpeg_is_found_in_the_pixels(server):
+    def jpeg(p, link):
+        return p.ours("ReadJpeg", file="FlowDPS example.jpg [temp]")[0]
+
+    _, image, _, lost, report = restored(server, "jpeg", before=jpeg)
+    assert "JPEG of quality 10" in report
+    assert image.shape[1:3] == lost.shape[1:]
+
+
 def test_grain_is_removed(server):
     given, image, *_ = restored(server, "grain", before=noisy, wrong="grainy")
     p = Prompt()
