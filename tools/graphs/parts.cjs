@@ -11,7 +11,7 @@ const BLUE = '#3f789e', GREEN = '#8A8', AMBER = '#b58b2a', VIOLET = '#a1309b';
 const box = (title, x, y, w, h, color) => ({ title, box: [x, y, w, h], color });
 
 const INTRO_DEMO = `Press **Run**. Nothing to download: the model comes with this pack. It needs
-about half a minute on a processor.`;
+some seconds on a processor.`;
 const LIMITS = `The demo model only knows emoji-like pictures on a plain background, up to 256 pixels. For
 photos, open one of the *sd3* workflows.`;
 

@@ -42,7 +42,7 @@ function compare() {
 
 One damaged picture, six ways to restore it.
 
-${INTRO_DEMO.replace('half a minute', 'a minute')}
+${INTRO_DEMO.replace('some seconds', 'about half a minute')}
 
 **To change**
 - *Example Picture*: another picture
@@ -158,7 +158,7 @@ function several() {
 
 A picture shrunk to an eighth fits many pictures. Four of them are made, and compared.
 
-${INTRO_DEMO.replace('half a minute', 'two minutes')}
+${INTRO_DEMO.replace('some seconds', 'about half a minute')}
 
 - **Mean**: closest on average, but soft
 - a single **sample** is sharper
