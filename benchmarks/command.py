@@ -18,6 +18,7 @@ from .. import samplers
 from ..operators import Identity, LinearOperator, Measurement, simulate
 from ..operators.randomness import generators
 from ..priors.base import BasePrior, FlowPrior
+from ..priors.built_in import built_in
 from ..priors.gradients.modes import MODES
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
@@ -41,8 +42,9 @@ HELD_OUT = Path(__file__).resolve().parent / "pictures"
 PHOTOS = "photos"
 """The name of the photographs in ``HELD_OUT``, for ``--pictures`` and ``pictures``."""
 SMALL_SIDE, SIDE, PROMPT = 128, 768, "a high quality photo"
-"""Sides of own pictures for the demo prior and for other models, and what the paper's prompts for
-general pictures begin with; there, tags follow that another model finds in the measurement."""
+"""Sides of own pictures for the priors that come along and for other models, and what the paper's
+prompts for general pictures begin with; there, tags follow that another model finds in the
+measurement."""
 IMAGES, STEPS = 32, 28
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
 WIENER_STRENGTHS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
@@ -134,7 +136,7 @@ class Bench:
         if self.photos:
             self.test = pictures(f"{PHOTOS}/test", args.images)
         elif args.pictures:
-            side = args.side or (SIDE if args.prior else SMALL_SIDE)
+            side = args.side or (SMALL_SIDE if built_in(args.prior) else SIDE)
             self.test = own_pictures(args.pictures, side, args.images)
         else:
             self.test = pictures("test", args.images or IMAGES)
@@ -371,7 +373,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--side",
         type=int,
-        help=f"side of your pictures in pixels; default: 128 for the demo prior, else {SIDE}",
+        help=f"side of your pictures in pixels; default: {SMALL_SIDE} for the priors that come"
+        f" along, else {SIDE}",
     )
     parser.add_argument(
         "--images",
@@ -383,7 +386,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--prior", default=None)
+    parser.add_argument("--prior", help="as for restore")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument(
