@@ -117,8 +117,8 @@ class LoadFlowPrior(io.ComfyNode):
         return schema(
             "LoadFlowPrior",
             display_name="Load SD3 Flow Prior",
-            description="Loads SD3 or SD3.5, or one of two small models that come with this pack and"
-            " need no download.",
+            description="Loads SD3 or SD3.5, or one of two small models that come with this pack"
+            " and need no download.",
             search_aliases=["checkpoint", "sd3", "load model", "flowdps"],
             inputs=[
                 io.Combo.Input(
@@ -227,8 +227,8 @@ class EmptyFlowConditioning(io.ComfyNode):
                     default=1,
                     min=1,
                     max=512,
-                    tooltip="Length of the sequence. 1 is what the built-in priors were trained with;"
-                    " a larger number changes its results.",
+                    tooltip="Length of the sequence. 1 is what the built-in priors were trained"
+                    " with; a larger number changes its results.",
                 ),
             ],
             outputs=[

@@ -9,6 +9,7 @@ from comfyui_flowdps.restoration.diagnosis import WRONGS
 from .comfyui import Failed
 from .graphs import DEMO, Prompt, value
 
+PHOTO = "built-in photo prior"
 GIVEN = {
     "wrong": "find out by itself",
     "strength": "as found",
@@ -102,6 +103,26 @@ def test_versions_differ_and_make_the_map(server):
     assert len(image) == len(both) == 2
     assert len(lost) == 1
     assert float((image[0] - image[1]).abs().max()) > 0
+
+
+def test_the_photo_prior_restores_too(server):
+    """With latents, stride and previews of SD3; and not as the demo prior does."""
+    p = Prompt()
+    photo = p.ours("ExamplePicture", picture="house")
+    for title in (DEMO, PHOTO):
+        prior = p.ours("LoadFlowPrior", checkpoint=title, shift=4.0)
+        given = {**GIVEN, "wrong": "grainy"}
+        run = p.ours(
+            "RestorePhoto", image=noisy(p, photo[0]), model=prior[0], vae=prior[2], **given
+        )
+        p.record(run[0], f"{title}_image")
+    p.record(noisy(p, photo[0]), "photo_prior_given")
+    p.record(photo[0], "photo_prior_clean")
+    server.run(p)
+    clean, given = value(server, "photo_prior_clean"), value(server, "photo_prior_given")
+    image, other = (value(server, f"{title}_image") for title in (PHOTO, DEMO))
+    assert float((image - clean).square().mean()) < 0.4 * float((given - clean).square().mean())
+    assert float((image - other).abs().max()) > 0.01
 
 
 def test_a_mask_of_another_size_is_refused(server):
