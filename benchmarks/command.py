@@ -68,6 +68,14 @@ def pictures(kind: str, count: int | None = None) -> Tensor:
     return torch.cat([images.read_image(file)[0] for file in files[:count]])
 
 
+def centres(x: Tensor, side: int) -> Tensor:
+    """The middle ``side`` x ``side`` pixels of the pictures x; ValueError if they are smaller."""
+    if not 0 < side <= min(x.shape[-2:]):
+        raise ValueError(f"--side is {side}; expected 1 to {min(x.shape[-2:])} for these pictures")
+    top, left = ((n - side) // 2 for n in x.shape[-2:])
+    return x[..., top : top + side, left : left + side].contiguous()
+
+
 def own_pictures(folder: Path, side: int, count: int | None = None) -> Tensor:
     """The pictures in a folder, their centres resized to ``side``: (N, 3, side, side)."""
     files = images.find_images([folder])[:count]
@@ -135,6 +143,8 @@ class Bench:
         self.tune = pictures(f"{PHOTOS}/tune" if args.pictures else "tune", args.tune_images)
         if self.photos:
             self.test = pictures(f"{PHOTOS}/test", args.images)
+            if args.side:
+                self.test, self.tune = (centres(x, args.side) for x in (self.test, self.tune))
         elif args.pictures:
             side = args.side or (SMALL_SIDE if built_in(args.prior) else SIDE)
             self.test = own_pictures(args.pictures, side, args.images)
@@ -374,7 +384,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--side",
         type=int,
         help=f"side of your pictures in pixels; default: {SMALL_SIDE} for the priors that come"
-        f" along, else {SIDE}",
+        f" along, else {SIDE}; with {PHOTOS}, the middle of each is taken, by default all of it",
     )
     parser.add_argument(
         "--images",

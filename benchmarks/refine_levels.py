@@ -29,6 +29,7 @@ from .command import (
     PHOTOS,
     STRENGTHS,
     WithoutFlow,
+    centres,
     classical_measurement,
     measure,
     pictures,
@@ -83,9 +84,7 @@ def main() -> None:
     if not file.is_file():
         parser.error(f"{args.prior} has no spectrum yet: measure it by benchmarks.error_spectrum")
     prior = load_prior(args.prior, device=args.device)
-    x = pictures(f"{PHOTOS}/tune", args.images)
-    edge = (x.shape[-1] - args.side) // 2
-    x = x[..., edge : edge + args.side, edge : edge + args.side].contiguous()
+    x = centres(pictures(f"{PHOTOS}/tune", args.images), args.side)
     print("| task | levels | total variation | no flow | refine | over TV | over no flow |")
     print("|---|---|---|---|---|---|---|")
     scores: dict[str, list[float]] = {levels: [] for levels in args.levels}
