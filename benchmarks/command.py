@@ -18,6 +18,7 @@ from .. import samplers
 from ..operators import Identity, LinearOperator, Measurement, simulate
 from ..operators.randomness import generators
 from ..priors.base import BasePrior, FlowPrior
+from ..priors.built_in import built_in
 from ..priors.gradients.modes import MODES
 from ..restoration import images
 from ..samplers.classical import latent_fit, total_variation, upsample_bicubic, wiener
@@ -41,8 +42,9 @@ HELD_OUT = Path(__file__).resolve().parent / "pictures"
 PHOTOS = "photos"
 """The name of the photographs in ``HELD_OUT``, for ``--pictures`` and ``pictures``."""
 SMALL_SIDE, SIDE, PROMPT = 128, 768, "a high quality photo"
-"""Sides of own pictures for the demo prior and for other models, and what the paper's prompts for
-general pictures begin with; there, tags follow that another model finds in the measurement."""
+"""Sides of own pictures for the priors that come along and for other models, and what the paper's
+prompts for general pictures begin with; there, tags follow that another model finds in the
+measurement."""
 IMAGES, STEPS = 32, 28
 STRENGTHS = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04, 0.08]
 WIENER_STRENGTHS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
@@ -64,6 +66,14 @@ def pictures(kind: str, count: int | None = None) -> Tensor:
         )
     files = images.find_images([folder])
     return torch.cat([images.read_image(file)[0] for file in files[:count]])
+
+
+def centres(x: Tensor, side: int) -> Tensor:
+    """The middle ``side`` x ``side`` pixels of the pictures x; ValueError if they are smaller."""
+    if not 0 < side <= min(x.shape[-2:]):
+        raise ValueError(f"--side is {side}; expected 1 to {min(x.shape[-2:])} for these pictures")
+    top, left = ((n - side) // 2 for n in x.shape[-2:])
+    return x[..., top : top + side, left : left + side].contiguous()
 
 
 def own_pictures(folder: Path, side: int, count: int | None = None) -> Tensor:
@@ -133,8 +143,10 @@ class Bench:
         self.tune = pictures(f"{PHOTOS}/tune" if args.pictures else "tune", args.tune_images)
         if self.photos:
             self.test = pictures(f"{PHOTOS}/test", args.images)
+            if args.side:
+                self.test, self.tune = (centres(x, args.side) for x in (self.test, self.tune))
         elif args.pictures:
-            side = args.side or (SIDE if args.prior else SMALL_SIDE)
+            side = args.side or (SMALL_SIDE if built_in(args.prior) else SIDE)
             self.test = own_pictures(args.pictures, side, args.images)
         else:
             self.test = pictures("test", args.images or IMAGES)
@@ -371,7 +383,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--side",
         type=int,
-        help=f"side of your pictures in pixels; default: 128 for the demo prior, else {SIDE}",
+        help=f"side of your pictures in pixels; default: {SMALL_SIDE} for the priors that come"
+        f" along, else {SIDE}; with {PHOTOS}, the middle of each is taken, by default all of it",
     )
     parser.add_argument(
         "--images",
@@ -383,7 +396,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--prior", default=None)
+    parser.add_argument("--prior", help="as for restore")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument(

@@ -22,7 +22,8 @@ from torch import Tensor
 from ..operators.linear.transforms import Cosine
 from ..operators.randomness import generators
 from ..priors.base import FlowPrior
-from ..priors.diffusers import DEMO_PRIOR, load_prior
+from ..priors.built_in import DEMO, built_in
+from ..priors.diffusers import load_prior
 from ..priors.error_spectrum import BINS, HIGHEST, ErrorSpectrum, radial_frequency
 from ..restoration import images
 from ..restoration.pipeline import cover
@@ -69,14 +70,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    known = built_in(args.prior)
     prior = load_prior(args.prior, device=args.device)
     if args.pictures is None:
-        x = pictures(f"{PHOTOS}/tune" if args.prior else "tune", args.images)
+        x = pictures("tune" if known is DEMO else f"{PHOTOS}/tune", args.images)
     else:
         files = images.find_images([args.pictures])[: args.images]
         x = torch.cat([cover(images.read_image(f)[0], args.side, args.side) for f in files])
     spectrum = measured(prior, x.to(prior.device))
-    out = args.out or Path(args.prior or DEMO_PRIOR).with_suffix(".spectrum.json")
+    out = args.out or (known.file if known else Path(args.prior)).with_suffix(".spectrum.json")
     if out.is_file():
         spectrum = dataclasses.replace(spectrum, refine=ErrorSpectrum.load(out).refine)
     spectrum.save(out)

@@ -21,6 +21,7 @@ from .. import samplers
 from ..operators import Measurement
 from ..operators.randomness import generators
 from ..priors.base import FlowPrior
+from ..priors.built_in import built_in
 from ..priors.diffusers import load_prior
 from ..priors.error_spectrum import ErrorSpectrum
 from ..samplers.classical import total_variation
@@ -28,6 +29,7 @@ from .command import (
     PHOTOS,
     STRENGTHS,
     WithoutFlow,
+    centres,
     classical_measurement,
     measure,
     pictures,
@@ -64,7 +66,7 @@ def lead(a: list[float], b: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prior", type=Path, required=True)
+    parser.add_argument("--prior", required=True)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--side", type=int, default=128, help="centres of the photographs")
     parser.add_argument("--levels", nargs="+", default=LEVELS, metavar="FIRST-LAST")
@@ -77,12 +79,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--write", action="store_true", help="keep the best in the spectrum's file")
     args = parser.parse_args()
-    if not args.prior.with_suffix(".spectrum.json").is_file():
+    known = built_in(args.prior)
+    file = (known.file if known else Path(args.prior)).with_suffix(".spectrum.json")
+    if not file.is_file():
         parser.error(f"{args.prior} has no spectrum yet: measure it by benchmarks.error_spectrum")
     prior = load_prior(args.prior, device=args.device)
-    x = pictures(f"{PHOTOS}/tune", args.images)
-    edge = (x.shape[-1] - args.side) // 2
-    x = x[..., edge : edge + args.side, edge : edge + args.side].contiguous()
+    x = centres(pictures(f"{PHOTOS}/tune", args.images), args.side)
     print("| task | levels | total variation | no flow | refine | over TV | over no flow |")
     print("|---|---|---|---|---|---|---|")
     scores: dict[str, list[float]] = {levels: [] for levels in args.levels}
@@ -108,7 +110,6 @@ def main() -> None:
     best = max(scores, key=lambda levels: mean(scores[levels]))
     print(f"\nbest on average: {best}")
     if args.write:
-        file = args.prior.with_suffix(".spectrum.json")
         first, last = map(float, best.split("-"))
         dataclasses.replace(ErrorSpectrum.load(file), refine=(first, last)).save(file)
         print(f"written: {file}")

@@ -1,7 +1,8 @@
 """How far a model's velocity is from the true one, by noise level: the calibration of FLAIR.
 
 ``python -m comfyui_flowdps.benchmarks.velocity_error [--prior FILE] [--images 16]``.
-Prints pairs of noise level and mean squared error, on the tuning pictures.
+Prints pairs of noise level and mean squared error, on the tuning photographs, or the tuning emoji
+for the demo prior.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from .. import benchmarks
 from ..operators.randomness import generators
 from ..priors.base import FlowPrior
+from ..priors.built_in import DEMO, built_in
 from ..priors.diffusers import load_prior
 from ..samplers import randn_like
 
@@ -38,7 +40,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--draws", type=int, default=4, help="draws of noise for every picture")
     args = parser.parse_args()
-    prior, x = load_prior(args.prior), benchmarks.pictures("tune", args.images)
+    kind = "tune" if built_in(args.prior) is DEMO else "photos/tune"
+    prior, x = load_prior(args.prior), benchmarks.pictures(kind, args.images)
     drawn = generators(0, "velocity error", range(len(x)))
     for sigma in LEVELS:
         errors = [velocity_error(prior, x, sigma, drawn) for _ in range(args.draws)]

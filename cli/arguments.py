@@ -13,6 +13,7 @@ from .. import __version__
 from ..estimation.registry import ESTIMATORS, KERNEL_SIZE
 from ..operators import REGISTRY
 from ..operators.degradation import Degradation
+from ..priors.built_in import BUILT_IN
 from ..priors.gradients.modes import MODES
 from ..restoration.degradation import ESTIMATES, NOISE
 from ..restoration.several import WHITE
@@ -50,7 +51,8 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 def tasks() -> str:
     """The list of tasks, for ``restore --help``."""
     lines = [
-        "tasks, with the meaning of --deg-scale and its default for the demo prior and others:"
+        "tasks, with the meaning of --deg-scale and its default for the priors that come along and"
+        " others:"
     ]
     for row in REGISTRY.values():
         lines.append(f"  {row.name:<18}{row.description}")
@@ -173,7 +175,13 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     )
     numbers = ", ".join(f"{row.steps} for {name}" for name, row in METHODS.items())
     add("--steps", type=int, help=f"number of noise levels; default: {numbers}")
-    add("--prior", help="safetensors file, model folder or hub id; default: the demo prior")
+    add(
+        "--prior",
+        help="one that comes along ("
+        + ", ".join(BUILT_IN)
+        + "), or a safetensors file, model folder or hub id; default: "
+        + next(iter(BUILT_IN)),
+    )
     add("--config", help="model folder or hub id for the parts that a single file lacks")
     add("--prompt", default="", help="what the photos show")
     add("--negative", default="", help="what they do not show")

@@ -11,6 +11,7 @@ from ..estimation.registry import ESTIMATORS
 from ..operators import REGISTRY
 from ..operators.registry import FROM_FILES
 from ..priors.base import FlowPrior
+from ..priors.built_in import built_in
 from ..priors.device import device_named, dtype_named
 from ..restoration.degradation import Damage
 from ..restoration.painted import kernel_in, mask_in
@@ -72,7 +73,7 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
 def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
     """The request and the degradation given by the arguments; ValueError for contradictory options
     or values out of range."""
-    large = args.prior is not None
+    large = built_in(args.prior) is None
     damage = damage_of(args, large=large)
     settings = override(
         preset(args.method, args.preset),

@@ -17,17 +17,16 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
+from ..priors.built_in import BUILT_IN
 from ..priors.comfy import ERRORS, SPECTRUM, USUAL, stride_of
-from ..priors.demo import DEMO_VELOCITY_ERRORS
 from ..priors.error_spectrum import ErrorSpectrum
 from ..priors.prune import prune
-from ..priors.tiling import DEMO_SIDE
 from .example import PICTURES, picture_image
 from .kit import schema, to_images
 
-DEMO = "built-in demo prior"
+OURS = {row.title: row for row in BUILT_IN.values()}
+"""The priors that come along, by the option that loads them."""
 SAME = "from the checkpoint"
-DEMO_FILE = Path(__file__).resolve().parents[1] / "priors" / "demo_prior.safetensors"
 
 # The layer of each model family that takes the text. Its input width is that of a conditioning.
 _TEXT_INPUTS = (
@@ -81,7 +80,8 @@ def fit_patches(model: Any) -> Any:
 
 
 def without_dead_parts(vae: Any) -> Any:
-    """The demo prior's VAE without its unused channels: the same pictures in half the time."""
+    """The small VAE of a prior that comes along without its unused channels, if it has some: the
+    same pictures, of the demo prior in half the time."""
     network = vae.first_stage_model
     decoder = network.taesd_decoder  # The first layer is its clamp.
     network.taesd_encoder = prune(network.taesd_encoder)
@@ -117,17 +117,18 @@ class LoadFlowPrior(io.ComfyNode):
         return schema(
             "LoadFlowPrior",
             display_name="Load SD3 Flow Prior",
-            description="Loads SD3 or SD3.5, or the small demo model that comes with this pack and"
-            " needs no download.",
+            description="Loads SD3 or SD3.5, or one of two small models that come with this pack"
+            " and need no download.",
             search_aliases=["checkpoint", "sd3", "load model", "flowdps"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=[DEMO, *folder_paths.get_filename_list("checkpoints")],
-                    default=DEMO,
-                    tooltip="A checkpoint from models/checkpoints, or the demo prior. The demo"
-                    " prior runs at once on any computer, but only knows emoji-like pictures of up"
-                    " to about 256 pixels.",
+                    options=[*OURS, *folder_paths.get_filename_list("checkpoints")],
+                    default=next(iter(OURS)),
+                    tooltip="A checkpoint from models/checkpoints, or one of two small models that"
+                    " run at once on any computer: the demo prior only knows emoji-like pictures"
+                    " of up to about 256 pixels; the photo prior, photographs of any size, and"
+                    " far less well than SD3.",
                 ),
                 io.Float.Input(
                     "shift",
@@ -160,8 +161,8 @@ class LoadFlowPrior(io.ComfyNode):
                 io.Model.Output(display_name="model", tooltip="The flow model."),
                 io.Clip.Output(
                     display_name="clip",
-                    tooltip="The text encoders, if the checkpoint has them. The demo prior has"
-                    " none: use Empty Flow Conditioning.",
+                    tooltip="The text encoders, if the checkpoint has them. The built-in"
+                    " priors have none: use Empty Flow Conditioning.",
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The autoencoder."),
             ],
@@ -171,20 +172,24 @@ class LoadFlowPrior(io.ComfyNode):
     def execute(
         cls, checkpoint: str, shift: float, diffusion_model: str = SAME, vae: str = SAME
     ) -> io.NodeOutput:
-        path = str(DEMO_FILE)
-        if checkpoint != DEMO:
-            path = folder_paths.get_full_path_or_raise("checkpoints", checkpoint)
+        known = OURS.get(checkpoint)
+        path = (
+            str(known.file)
+            if known
+            else folder_paths.get_full_path_or_raise("checkpoints", checkpoint)
+        )
         model, clip, autoencoder = comfy.sd.load_checkpoint_guess_config(
             path,
             output_vae=True,
-            output_clip=checkpoint != DEMO,
+            output_clip=known is None,
             embedding_directory=folder_paths.get_folder_paths("embeddings"),
         )[:3]
-        if checkpoint == DEMO:
+        if known is not None:
             autoencoder = without_dead_parts(autoencoder)
-            model = with_previews(model, autoencoder)
-            model.set_attachments(USUAL, DEMO_SIDE)
-            model.set_attachments(ERRORS, DEMO_VELOCITY_ERRORS)
+            if known.own_latents:
+                model = with_previews(model, autoencoder)
+            model.set_attachments(USUAL, known.usual)
+            model.set_attachments(ERRORS, known.velocity_errors)
         if diffusion_model != SAME:
             path = folder_paths.get_full_path_or_raise("diffusion_models", diffusion_model)
             model = comfy.sd.load_diffusion_model(path)
@@ -212,8 +217,8 @@ class EmptyFlowConditioning(io.ComfyNode):
             "EmptyConditioning",
             display_name="Empty Flow Conditioning",
             description="A conditioning of zeros, for models without text encoders, such as the"
-            " demo prior. It is not the same as an empty prompt: for SD3, encode an empty prompt"
-            " instead.",
+            " built-in priors. It is not the same as an empty prompt: for SD3, encode an empty"
+            " prompt instead.",
             search_aliases=["unconditional", "no prompt"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that the conditioning is for."),
@@ -222,8 +227,8 @@ class EmptyFlowConditioning(io.ComfyNode):
                     default=1,
                     min=1,
                     max=512,
-                    tooltip="Length of the sequence. 1 is what the demo prior was trained with; a"
-                    " larger number changes its results.",
+                    tooltip="Length of the sequence. 1 is what the built-in priors were trained"
+                    " with; a larger number changes its results.",
                 ),
             ],
             outputs=[

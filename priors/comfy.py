@@ -137,7 +137,9 @@ def tiny_for(model: Any, vae: Any, memory: str, tiny_vae: Any) -> Any:
             " the model's family (taef1 for Flux; its two files belong into models/vae_approx), or"
             " choose strips"
         )
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(SMALL_AUTOENCODER)))
+    weights = comfy.utils.load_torch_file(str(SMALL_AUTOENCODER))
+    only = {"first_stage_model.": ""}
+    return comfy.sd.VAE(sd=comfy.utils.state_dict_prefix_replace(weights, only, filter_keys=True))
 
 
 def positions(model: Any) -> float:

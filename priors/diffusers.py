@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import BasePrior, is_out_of_memory
-from .demo import DEMO_VELOCITY_ERRORS
+from .built_in import built_in
 from .device import device_named, dtype_named
 from .error_spectrum import ErrorSpectrum
 from .gradients.checkpointing import encoder_blocks, transformer_blocks
@@ -31,14 +31,12 @@ from .sd3_file import (
     load_autoencoder,
     load_transformer,
 )
-from .tiling import DEMO_SIDE
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
 
 log = logging.getLogger(__name__)
 
-DEMO_PRIOR = Path(__file__).with_name("demo_prior.safetensors")
 _T5_TOKENS = 256
 TINY = "madebyollin/taesd3"
 """Hub id of the autoencoder of mode tiny for latents that are not SD3's."""
@@ -387,8 +385,9 @@ def load_prior(
 ) -> DiffusersPrior:
     """Load a prior.
 
-    source: None for the demo prior included in the package; a safetensors file; a folder in
-        diffusers' layout; or the id of such a model on the Hugging Face hub.
+    source: the name of a prior that comes along (``BUILT_IN``; None is the first of them); a
+        safetensors file; a folder in diffusers' layout; or the id of such a model on the Hugging
+        Face hub.
     device: auto is CUDA if available, else MPS, else XPU, else the CPU.
     dtype: float16, bfloat16, float32 or float64; auto is float32 on the CPU, else float16.
     prompt, negative: prompt and negative prompt. The text encoders are freed before the
@@ -412,7 +411,8 @@ def load_prior(
         raise ValueError(f"cfg is {cfg}; expected a number of at least 0 (1 is no guidance)")
     at = device_named(device)
     precision = dtype_named(dtype, at)
-    source = DEMO_PRIOR if source is None else source
+    if known := built_in(source):
+        source = known.file
     path = Path(source).expanduser()
     hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and path.suffix != ".safetensors"
     if not path.exists() and (isinstance(source, Path) or not hub):
@@ -514,7 +514,7 @@ def load_prior(
     )
     if prompts:
         prior.texts = encoded
-    if path == DEMO_PRIOR:
-        prior.usual, prior.velocity_errors = DEMO_SIDE, DEMO_VELOCITY_ERRORS
+    if known is not None:
+        prior.usual, prior.velocity_errors = known.usual, known.velocity_errors
     prior.error_spectrum = ErrorSpectrum.beside(path)
     return prior

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .built_in import PHOTO
+
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
 
@@ -22,8 +24,8 @@ SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
 """A raw SD3 latent is z / SD3_SCALE + SD3_SHIFT, with z of about unit variance."""
 
 SD3_CHANNELS, SD3_STRIDE = 16, 8
-SMALL_AUTOENCODER = Path(__file__).with_name("sd3_autoencoder.safetensors")
-"""The small autoencoder of SD3's latents that comes along, by ``training/autoencoder.py``."""
+SMALL_AUTOENCODER = PHOTO.file
+"""The file with the small autoencoder of SD3's latents that comes along: the photo prior's."""
 
 _HEAD = 64
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}

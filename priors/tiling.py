@@ -22,8 +22,6 @@ from .base import SIDE, FlowPrior, draw_latents
 
 LARGEST = 4096
 """Longest side of an image in pixels."""
-DEMO_SIDE = 192
-"""``usual`` side of the demo prior in pixels; trained at 128, it still performs well at 192."""
 WHOLE = 1.5
 """Largest area of an image that is not tiled, in squares of the ``usual`` side."""
 SMALLEST = 64

@@ -400,12 +400,12 @@ def test_bad_inputs_get_one_sentence(tmp_path, capsys, name, content, words):
 
 
 def test_priors_that_are_none_are_refused(tmp_path, photo, capsys):
-    from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
+    from comfyui_flowdps.priors.built_in import DEMO
 
     other = tmp_path / "other.safetensors"
     save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(4)}, other)
     truncated = tmp_path / "cut.safetensors"
-    truncated.write_bytes(DEMO_PRIOR.read_bytes()[:100_000])
+    truncated.write_bytes(DEMO.file.read_bytes()[:100_000])
     garbage = tmp_path / "garbage.safetensors"
     garbage.write_bytes(b"\x00" * 4096)
     pickled, disguised = tmp_path / "model.ckpt", tmp_path / "sly.safetensors"

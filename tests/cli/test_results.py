@@ -144,9 +144,9 @@ def test_whatever_matters_is_another_run(tmp_path, photo, capsys, monkeypatch, c
         first += ["--estimate", "noise"]
         change = "--noise 0.03"
     if change == "--prior":
-        from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
+        from comfyui_flowdps.priors.built_in import DEMO
 
-        shutil.copy(DEMO_PRIOR, tmp_path / "m.safetensors")
+        shutil.copy(DEMO.file, tmp_path / "m.safetensors")
         first += ["--prior", tmp_path / "m.safetensors"]
         change = ""
     assert restore(file, *QUICK, *first, "--out", out) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
+from comfyui_flowdps.priors.built_in import DEMO
 from comfyui_flowdps.training.export import transformer_state
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -137,7 +137,7 @@ def models(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     autoencoder = {
         key: value.float()
-        for key, value in load_file(DEMO_PRIOR).items()
+        for key, value in load_file(DEMO.file).items()
         if key.startswith("first_stage_model.")
     }
     state = _sd3() | autoencoder

@@ -9,6 +9,7 @@ from comfyui_flowdps.restoration.diagnosis import WRONGS
 from .comfyui import Failed
 from .graphs import DEMO, Prompt, value
 
+PHOTO = "built-in photo prior"
 GIVEN = {
     "wrong": "find out by itself",
     "strength": "as found",
@@ -111,6 +112,30 @@ def test_versions_differ_and_make_the_map(server):
     assert len(image) == len(both) == 2
     assert len(lost) == 1
     assert float((image[0] - image[1]).abs().max()) > 0
+
+
+def test_the_photo_prior_enlarges_better_than_bicubic_and_not_as_the_demo_prior_does(server):
+    p = Prompt()
+    photo = p.ours("ExamplePicture", picture="house")
+    sizes = {"small": (64, "area"), "bicubic": (128, "bicubic")}
+    link = photo[0]
+    for name, (side, how) in sizes.items():
+        given = {"upscale_method": how, "width": side, "height": side, "crop": "disabled"}
+        scaled = p.add("ImageScale", image=link, **given)
+        p.record(scaled[0], f"photo_prior_{name}")
+        link = scaled[0] if name == "small" else link
+    for title in (DEMO, PHOTO):
+        prior = p.ours("LoadFlowPrior", checkpoint=title, shift=4.0)
+        given = {**GIVEN, "wrong": "small", "enlarge": 2}
+        run = p.ours("RestorePhoto", image=link, model=prior[0], vae=prior[2], **given)
+        p.record(run[0], f"{title}_image")
+    p.record(photo[0], "photo_prior_clean")
+    server.run(p)
+    clean, bicubic = value(server, "photo_prior_clean"), value(server, "photo_prior_bicubic")
+    image, other = (value(server, f"{title}_image") for title in (PHOTO, DEMO))
+    assert image.shape == clean.shape
+    assert float((image - clean).square().mean()) < float((bicubic - clean).square().mean())
+    assert float((image - other).abs().max()) > 0.01
 
 
 def test_a_mask_of_another_size_is_refused(server):

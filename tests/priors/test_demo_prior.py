@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_flowdps.priors.diffusers import DEMO_PRIOR, load_prior
+from comfyui_flowdps.priors.built_in import DEMO
+from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.restoration.images import read_image
 from comfyui_flowdps.restoration.metrics import psnr
 from safetensors import safe_open
@@ -29,8 +30,8 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def test_file_is_small_and_in_the_single_file_layout():
-    assert DEMO_PRIOR.stat().st_size <= 20_000_000
-    with safe_open(DEMO_PRIOR, "pt") as file:
+    assert DEMO.file.stat().st_size <= 20_000_000
+    with safe_open(DEMO.file, "pt") as file:
         keys = set(file.keys())
         large = [k for k in keys if file.get_slice(k).get_shape() not in ([], [1])]
         assert {file.get_slice(k).get_dtype() for k in large} == {"F16"}

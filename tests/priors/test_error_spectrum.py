@@ -7,7 +7,8 @@ import pytest
 import torch
 from comfyui_flowdps.benchmarks.error_spectrum import bands, measured
 from comfyui_flowdps.priors.base import BasePrior
-from comfyui_flowdps.priors.diffusers import DEMO_PRIOR, load_prior
+from comfyui_flowdps.priors.built_in import DEMO
+from comfyui_flowdps.priors.diffusers import load_prior
 from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.samplers import preset, suited
 
@@ -69,7 +70,7 @@ def test_a_file_beside_the_weights_is_found(tmp_path):
     FLAT.save(tmp_path / "model.spectrum.json")
     assert ErrorSpectrum.beside(weights) == FLAT
     spectrum = load_prior(device="cpu").error_spectrum
-    assert spectrum == ErrorSpectrum.beside(DEMO_PRIOR)
+    assert spectrum == ErrorSpectrum.beside(DEMO.file)
     assert spectrum is not None
 
 

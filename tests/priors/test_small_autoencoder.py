@@ -47,8 +47,7 @@ def decibels(a: torch.Tensor, b: torch.Tensor) -> float:
     return sum(psnr(x[None], y[None]) for x, y in zip(a, b, strict=True)) / len(a)
 
 
-def test_the_file_is_small_whole_and_says_whose_it_is():
-    assert SMALL_AUTOENCODER.stat().st_size < 5_000_000
+def test_it_is_whole_and_its_file_says_whose_it_is():
     found = load_autoencoder(Checkpoint(SMALL_AUTOENCODER))
     assert found is not None
     assert found.factor == pytest.approx(1)

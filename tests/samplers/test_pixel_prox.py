@@ -14,7 +14,7 @@ from comfyui_flowdps.operators import (
     Quantise,
     recipe_for_task,
 )
-from comfyui_flowdps.priors.diffusers import DEMO_PRIOR
+from comfyui_flowdps.priors.built_in import DEMO
 from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.samplers import MeasuredError, PixelStep
 from comfyui_flowdps.samplers.model_error import ColouredError, WhiteError
@@ -124,7 +124,7 @@ def test_what_is_not_linear_comes_nearer_sample_by_sample(recipe, error):
 
 def test_rounding_is_not_amplified_where_hardly_anything_is_certain():
     """The spectrum of a model that starts from noise spans five decades."""
-    spectrum = ErrorSpectrum.beside(DEMO_PRIOR)
+    spectrum = ErrorSpectrum.beside(DEMO.file)
     operator = recipe_for_task("sr_bicubic", 4, seed=0).bind((3, 64, 64))
     y = operator.A(0.5 * drawn(1, 3, 64, 64).float())
     nudged = y + 1e-6 * drawn(*y.shape, seed=3).float()
