@@ -149,7 +149,9 @@ def repeated(observation: Observation, walk: Walk) -> tuple[Observation, Walk]:
 def bound(observation: Observation, device: torch.device, count: int) -> Measurement:
     """The measurement on ``device`` for ``count`` samples, with tensors that autograd may save."""
     with torch.inference_mode(False), torch.no_grad():
-        return observation.bind(device, count)
+        # What another node made in inference mode stays a tensor of that mode until it is copied.
+        copied = dataclasses.replace(observation, y=observation.y.clone())
+        return copied.bind(device, count)
 
 
 def sampler_object(

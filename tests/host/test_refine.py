@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .files import LORA, LORA_LAYERS, lora_change
-from .graphs import TINY, Problem, recorded, tiny, told
+from .graphs import DEMO, TINY, Problem, Prompt, recorded, tiny, told, value
 
 RUN = {"preset": "fast", "steps": 2, "denoise": 0.6}
 PREFIX = "model.diffusion_model."
@@ -95,3 +95,21 @@ def test_a_compiled_model_serves_as_it_is(server):
     assert graphs >= 1
     assert times >= 4, "two levels with a pair of noises each"
     assert apart(compiled, plain) < EXACT
+
+
+def test_a_photo_with_nonlinear_damage_is_refined(server):
+    """The photo comes from a node, in the host's inference mode; the descent needs a gradient."""
+    p = Prompt()
+    prior = p.ours("LoadFlowPrior", checkpoint=DEMO, shift=4.0)
+    photo = p.ours("ReadJpeg", file="FlowDPS example.jpg [temp]")
+    given = {"mode": "observed", "noise": photo[4], "seed": 0}
+    measured = p.ours("EncodeMeasurement", image=photo[0], operator=photo[1], **given)
+    text = p.ours("EmptyConditioning", model=prior[0], tokens=1)
+    problem = Problem(p, prior[0], prior[2], text[0], measured)
+    run = problem.sampler("Refine", preset="fast")
+    p.record(photo[0], "nonlinear_given")
+    p.record(run[1], "nonlinear")
+    server.run(p)
+    given, image = value(server, "nonlinear_given"), value(server, "nonlinear")
+    assert image.shape == given.shape
+    assert 0 < float((image - given).abs().mean()) < 0.1
