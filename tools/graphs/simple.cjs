@@ -14,11 +14,12 @@ const simple = {
     }],
     save('restored', 'Restored', 'restored', ['restore', 'image'], [1080, 80, 300, 330]),
     show('both', 'Before and after', ['restore', 'before_after'], [1080, 480, 620, 330]),
+    ['said', 'PreviewAny', [700, 640, 320, 150], { title: 'What was found and done', from: { source: ['restore', 'report'] } }],
     ['map', 'MaskToImage', [1420, 80, 280, 0], { from: { mask: ['restore', 'invented'] } }],
     show('invented', 'Where the model invented', ['map', 'IMAGE'], [1420, 170, 280, 240]),
   ],
   groups: [
-    box('1 · Your photo, and the model', 340, 0, 320, 810, BLUE),
+    box('1 · Photo and model', 340, 0, 320, 810, BLUE),
     box('2 · Restore', 680, 0, 360, 830, GREEN),
     box('3 · Look', 1060, 0, 660, 830, VIOLET),
   ],
@@ -26,7 +27,7 @@ const simple = {
 
 Press **Run**. Nothing to download: the model comes with this pack.
 
-*Restore Photo* finds out what is wrong with the picture, repairs it, and says under the node what it
+*Restore Photo* finds out what is wrong with the picture, repairs it, and says below what it
 found. Here it is a JPEG of bad quality.
 
 **To change**
