@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comfyui_flowdps.samplers import METHODS
+from comfyui_flowdps.samplers import METHODS, Method
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -47,9 +47,14 @@ class Prompt(dict[str, Any]):
         return self.test("Record", value=link, name=name)
 
 
+def row_of(method: str) -> Method:
+    """The method's row; for one that only a server's copy of the pack has, FlowChef's."""
+    return METHODS.get(method.lower(), METHODS["flowchef"])
+
+
 def comparable(method: str) -> str:
     """The preset that tests use: the paper's update, where the method has one."""
-    row = METHODS[method.lower()]
+    row = row_of(method)
     return "published" if "published" in row.presets else row.default
 
 
@@ -78,9 +83,9 @@ class Problem:
             "preset": comparable(method),
             "step_scale": 1.0,
         }
-        if METHODS[method.lower()].has("inner_steps"):
+        if row_of(method).has("inner_steps"):
             given["inner_steps"] = 0
-        if METHODS[method.lower()].has("denoise"):
+        if row_of(method).has("denoise"):
             given["denoise"] = 0.3
         if self.negative is not None:
             given |= {"negative": self.negative, "cfg": 2.0}
@@ -94,7 +99,7 @@ class Problem:
             "preset": comparable(method),
             "step_scale": 1.0,
         }
-        if METHODS[method.lower()].has("inner_steps"):
+        if row_of(method).has("inner_steps"):
             given["inner_steps"] = 0
         return self.prompt.ours(f"{method}SamplerObject", **{**given, **inputs})
 
