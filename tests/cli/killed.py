@@ -1,8 +1,10 @@
 """Runs of ``flowdps restore`` that are killed at random instants, and one that ends.
 
-python killed.py SEED KILLS [ARGUMENTS OF RESTORE]
+python killed.py SEED KILLS SECONDS [ARGUMENTS OF RESTORE]
 
-The model is loaded once; every run is a fork of this process. Prints how many runs were killed.
+SECONDS is how long an undisturbed run takes: every kill comes at a random instant of what is left
+of it. The model is loaded once; every run is a fork of this process. Prints how many runs were
+killed, and how long the last one took.
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ def started(arguments: list[str]) -> int:
 
 
 def run() -> int:
-    seed, kills, arguments = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    seed, kills, left, arguments = *map(int, sys.argv[1:3]), float(sys.argv[3]), sys.argv[4:]
     prior = diffusers.load_prior(device="cpu")
     diffusers.load_prior = lambda *_, **__: prior
     drawn, killed = random.Random(seed), 0
     for _ in range(kills):
         child = started(arguments)
-        until = time.monotonic() + drawn.uniform(0, 2.5)
-        code = None
+        lasts = drawn.uniform(0, left)
+        until, code = time.monotonic() + lasts, None
         while time.monotonic() < until and code is None:
             done, status = os.waitpid(child, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status) if done else None
@@ -42,8 +44,11 @@ def run() -> int:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             killed += 1
-    print("killed", killed, flush=True)
-    return os.waitstatus_to_exitcode(os.waitpid(started(arguments), 0)[1])
+        left -= lasts
+    begun = time.monotonic()
+    code = os.waitstatus_to_exitcode(os.waitpid(started(arguments), 0)[1])
+    print("killed", killed, "seconds", time.monotonic() - begun, flush=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -197,18 +197,20 @@ def test_runs_killed_at_random_end_as_one_undisturbed_run(tmp_path, photo, seed)
     photo("0.jpg", shift=50)
     inputs = [str(file) for file in sorted((tmp_path / "in").iterdir())]
     arguments = ["restore", *inputs, *map(str, QUICK), "--batch", "2", "--out"]
-    script = [sys.executable, str(Path(__file__).with_name("killed.py")), str(seed), "8"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [*script, *arguments, str(tmp_path / "killed")],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert run.returncode == 0, run.stderr
-    assert int(run.stdout.split("killed ")[1].split()[0]) > 1, "no run was killed"
-    script[-1] = "0"
-    subprocess.run([*script, *arguments, str(tmp_path / "calm")], check=True, env=environment)
+    script = [sys.executable, str(Path(__file__).with_name("killed.py")), str(seed)]
+
+    def run(kills: int, seconds: float, out: str) -> list[str]:
+        done = subprocess.run(
+            [*script, str(kills), str(seconds), *arguments, str(tmp_path / out)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split("killed ")[1].split()
+
+    seconds = float(run(0, 0, "calm")[-1])
+    assert int(run(8, seconds, "killed")[0]) > 1, "no run was killed"
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     assert pictures(killed) == pictures(calm)
     lines = [

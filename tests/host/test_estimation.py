@@ -118,7 +118,7 @@ def test_the_built_in_jpeg_goes_into_a_restoration_with_what_came_before(server)
     blur = p.ours("DefocusBlur", radius=1.5, boundary="symmetric")
     read = p.ours("ReadJpeg", file="FlowDPS example.jpg [temp]", operator=blur[0])
     problem.measurement = observe(p, image=read[0], operator=read[1], noise=read[4])
-    run = problem.sampler("FlowDPS", preset="tuned", steps=2, inner_steps=1)
+    run = problem.sampler("FlowDPS", preset="thorough", steps=2, inner_steps=1)
     p.record(run[1], "of_jpeg")
     nodes = [p.record(read[k], f"read{k}") for k in (1, 2, 4)]
     outputs = server.run(p)

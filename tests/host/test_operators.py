@@ -295,7 +295,7 @@ REFUSED = {
     two_masks: "there are 2 masks; expected one, which serves all pictures of a batch",
     covering_mask: "the mask covers the whole picture; expected white only where",
     black_kernel: "the kernel is black; expected the picture of a light",
-    photo_as_kernel: "the kernel is 601 pixels long; expected at most 511",
+    photo_as_kernel: "the kernel is one flat area",
     no_light: "shadows is 0.7 and highlights 0.2; expected shadows below highlights",
     grey_twice: "bayer takes images of 3 channels; this one has 1",
     nothing_left: "the margins leave nothing of it; choose smaller margins",
