@@ -63,7 +63,7 @@ def test_measurement_check(server, picture, task):
     """A good run passes, the clean picture too, and an unrelated one fails."""
     problem = demo(picture, task, noise=0.1)
     p = problem.prompt
-    run = problem.sampler(preset="tuned", steps=12)
+    run = problem.sampler("Refine", preset="tuned")
     other = p.add("LoadImage", image="other.png")
     scaled = p.add(
         "ImageScale",
