@@ -41,6 +41,7 @@ class Host:
         pass
 
 sys.meta_path.insert(0, Host())
+import comfy_api  # The host has it before its custom nodes.
 where = sys.argv[1]
 spec = importlib.util.spec_from_file_location(
     "a pack", f"{where}/__init__.py", submodule_search_locations=[where]

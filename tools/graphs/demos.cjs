@@ -61,7 +61,7 @@ ${LIMITS}`],
 
 // With scratches, a node draws the mask of a Mask node.
 function demo(name, {
-  picture, operators, noise = 0.03, seed = 1, title, what, change = '', scratches,
+  picture, operators, noise = 0.03, seed = 1, title, what, change = '', scratches, extra = [], more = [],
 }) {
   const first = scratches ? 870 : 690;
   return framed(name, {
@@ -72,7 +72,9 @@ function demo(name, {
       ...chain(operators, 20, first),
       show('original', 'Original', ['picture', 'image'], [360, 550, 280, 250]),
       encode(['picture', 'image'], `operator${operators.length}`, [360, 870, 280, 0], { noise }),
+      ...extra,
     ],
+    before: more,
     second: ['2 · Picture and damage', 770], measured: 'What was measured', label: 'measured',
     seed, title, what, change: CHANGE + change, seen: SEE,
   });
@@ -134,8 +136,15 @@ order in which things happened.`,
     title: 'Mend scratches',
     what: 'Scratches took parts of the picture away; what was there is made anew.',
     change: `- *count* and *thickness* of Random Scratches
-- your own photo: *Load Image* gives the picture and the mask that you paint in its mask editor
+- your own photo: *Load Image* gives the picture and the mask that you paint in its mask editor; or *Find
+Scratches* marks them
 `,
+    extra: [
+      ['found', 'FlowDPS_FindScratches', [1800, 80, 300, 0], { from: { image: ['encode', 'image'] } }],
+      ['marks', 'MaskToImage', [1800, 300, 300, 0], { from: { mask: ['found', 'mask'] } }],
+      show('marked', 'What Find Scratches marks', ['marks', 'IMAGE'], [1800, 400, 300, 300]),
+    ],
+    more: [box('5 · Found by themselves', 1780, 0, 340, 735, BLUE)],
   }),
   demo('demo_old_photo', {
     picture: 'house',
