@@ -130,7 +130,7 @@ order in which things happened.`,
     change: '- *sigma* and *scale*: how much of each\n',
   }),
   demo('demo_inpaint_scratches', {
-    picture: 'butterfly',
+    picture: 'bee',
     scratches: SCRATCHES,
     operators: [['Mask', {}, 58, { mask: ['scratches', 'mask'] }]],
     title: 'Mend scratches',
@@ -140,7 +140,8 @@ order in which things happened.`,
 Scratches* marks them
 `,
     extra: [
-      ['found', 'FlowDPS_FindScratches', [1800, 80, 300, 0], { from: { image: ['encode', 'image'] } }],
+      ['found', 'FlowDPS_FindScratches', [1800, 80, 300, 0],
+        { set: { sensitivity: 0.9 }, from: { image: ['encode', 'image'] } }],
       ['marks', 'MaskToImage', [1800, 300, 300, 0], { from: { mask: ['found', 'mask'] } }],
       show('marked', 'What Find Scratches marks', ['marks', 'IMAGE'], [1800, 400, 300, 300]),
     ],
