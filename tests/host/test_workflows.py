@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comfyui_flowdps.samplers import METHODS, flat
 from PIL import Image
 
 from . import checkpoints
@@ -182,5 +183,6 @@ def test_sd3_workflow_runs_smaller_and_shorter(workflow_server, name):
         if node["class_type"] == "ImageScale":
             inputs |= {side: inputs[side] // SMALLER for side in ("width", "height")}
         if "inner_steps" in inputs:
-            inputs |= {"steps": STEPS, "inner_steps": 1}
+            several = "inner_steps" in flat(METHODS["flowdps"].preset(inputs["preset"]))
+            inputs |= {"steps": STEPS, "inner_steps": int(several)}
     check_outputs(api, workflow_server.run(api), workflow_server.base)
