@@ -413,6 +413,7 @@ def load_prior(
     precision = dtype_named(dtype, at)
     if known := built_in(source):
         source = known.file
+    assert source is not None, "no source is the first prior that comes along"
     path = Path(source).expanduser()
     hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and path.suffix != ".safetensors"
     if not path.exists() and (isinstance(source, Path) or not hub):
