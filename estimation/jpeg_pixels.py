@@ -80,7 +80,7 @@ def jpeg_from_pixels(x: Tensor) -> JpegPixels | None:
     The coefficients of a JPEG are multiples of its steps (after Fan and de Queiroz 2003); tried are
     the usual tables of the Independent JPEG Group. The photo must be as it came out of the file:
     of 8 bits a colour, not resized, not cropped at the top or left, and not saved again at a higher
-    quality. Steps of a quality above about 97 are too fine to be seen.
+    quality. Found were qualities up to 95.
 
     ValueError for another shape.
     """

@@ -21,7 +21,7 @@ from ..estimation.scratches import find_scratches
 from ..operators import Recipe
 from ..restoration.images import read
 from .example import FOLDER
-from .inputs import before, kernel_picture
+from .inputs import before, kernel_picture, sensitivity
 from .kit import Operator, chained, from_images, schema, to_images
 
 log = logging.getLogger(__name__)
@@ -277,21 +277,16 @@ class FindScratches(io.ComfyNode):
         return schema(
             "FindScratches",
             display_name="Find Scratches",
-            description="Marks thin scratches, creases and dust in a photo, for Inpainting Mask or"
-            " Restore Photo.",
+            description="Marks thin scratches, creases and dust in a photo, for Scratches"
+            " and Holes (Mask) or Restore Photo.",
             search_aliases=["dust", "crease", "old photo", "mask", "inpaint", "repair"],
             inputs=[
                 io.Image.Input(
                     "image", tooltip="The photo at its own size. Each one of a batch gets a mask."
                 ),
-                io.Float.Input(
-                    "sensitivity",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Low: only strong scratches; high: faint ones as well, and sometimes"
-                    " hairs, wires and edges.",
+                sensitivity(
+                    "Low: only strong scratches; high: faint ones as well, and sometimes hairs,"
+                    " wires and edges."
                 ),
                 io.Int.Input(
                     "thickness",

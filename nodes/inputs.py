@@ -35,6 +35,25 @@ def scale() -> io.Input:
     )
 
 
+def sampling_seed(tooltip: str) -> io.Input:
+    """The seed of a sampler, which the host may change after every run."""
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        control_after_generate=True,
+        tooltip=tooltip,
+    )
+
+
+def sensitivity(tooltip: str, *, optional: bool = False) -> io.Input:
+    """Of the search for scratches."""
+    return io.Float.Input(
+        "sensitivity", default=0.5, min=0.0, max=1.0, step=0.05, optional=optional, tooltip=tooltip
+    )
+
+
 def boundary() -> io.Input:
     return io.Combo.Input(
         "boundary",

@@ -12,14 +12,14 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..operators.observation import Observation, pad_to
-from ..priors.comfy import stride_of
+from ..priors.comfy import SPECTRUM, stride_of
 from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish, diagnose
 from ..restoration.several import WHITE, Several
-from ..samplers import METHODS
-from ..samplers.refine import classical
+from ..samplers import METHODS, Sample
+from .inputs import sampling_seed, sensitivity
 from .kit import MeasurementSocket, Operator, from_images, schema, to_images
 from .models import EmptyFlowConditioning
-from .sampling import Chosen, Prompt, Walk, bound, restore
+from .sampling import Chosen, Prompt, Walk, restore
 
 METHOD = METHODS["refine"]
 AGREES = 1.3
@@ -90,14 +90,7 @@ class RestorePhoto(io.ComfyNode):
                     tooltip="fast: a third of the work; normal; thorough: twice the work, and a"
                     " little better.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Another seed gives slightly different detail.",
-                ),
+                sampling_seed("Another seed gives slightly different detail."),
                 io.Int.Input(
                     "versions",
                     default=1,
@@ -119,15 +112,10 @@ class RestorePhoto(io.ComfyNode):
                     tooltip="What the photo shows. It may be left out; it helps where much has to"
                     " be invented.",
                 ),
-                io.Float.Input(
-                    "sensitivity",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
+                sensitivity(
+                    "Of the search for scratches. Low: only strong ones; high: faint ones, and"
+                    " sometimes hairs and wires as well. Look at the map first.",
                     optional=True,
-                    tooltip="Of the search for scratches. Low: only strong ones; high: faint ones,"
-                    " and sometimes hairs and wires as well. Look at the map first.",
                 ),
             ],
             outputs=[
@@ -173,12 +161,14 @@ class RestorePhoto(io.ComfyNode):
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
         found = diagnose(x[:1], wish, _painted(mask, x))
+        spectrum = model.get_attachment(SPECTRUM)
+        settings, levels = wish.plan(spectrum.refine if spectrum else None)
         observation = Observation.from_photo(x, found.recipe, found.noise_level, stride_of(vae))
         if found.healthy:
             found.found.append("There is nothing to repair: the photo is passed on as it is.")
             kept, lost = from_images(x), torch.zeros(len(x), *x.shape[2:])
         else:
-            found.warnings += _strange(vae, x)
+            found.warnings += _strange(vae, x, found.noise_level)
             if prompt is None:
                 prompt = EmptyFlowConditioning.execute(model, 1)[0]
             kept, lost = _restored(
@@ -187,10 +177,10 @@ class RestorePhoto(io.ComfyNode):
                 prompt,
                 observation,
                 found,
-                wish,
-                Walk(seed, wish.levels.float(), samples=versions),
+                Chosen(METHOD, settings),
+                Walk(seed, levels.float(), samples=versions),
             )
-            if found.keeps_known_pixels and found.lost is not None:
+            if found.only_lost and found.lost is not None:
                 hole = found.lost[None, ..., None]
                 own = from_images(x).repeat(len(kept) // len(x), 1, 1, 1)
                 kept = torch.where(hole > 0, kept, own)
@@ -223,8 +213,8 @@ def _painted(mask: Tensor | None, x: Tensor) -> Tensor | None:
     return mask
 
 
-def _strange(vae: Any, x: Tensor) -> list[str]:
-    """A warning if the model's autoencoder cannot keep such a photo."""
+def _strange(vae: Any, x: Tensor, noise_level: float) -> list[str]:
+    """A warning if the model's autoencoder cannot keep such a photo, apart from its noise."""
     stride = stride_of(vae)
     top, left = (max(0, n - ROUND_TRIP) // 2 for n in x.shape[2:])
     part = x[:1, :, top : top + ROUND_TRIP, left : left + ROUND_TRIP]
@@ -232,7 +222,7 @@ def _strange(vae: Any, x: Tensor) -> list[str]:
     part = pad_to(part, *sides)
     back = vae.decode(vae.encode(from_images(part)))
     off = (to_images(back.reshape(1, *back.shape[-3:])) - part).square().mean()
-    kept = 10 * math.log10(4 / max(float(off), 1e-12))
+    kept = 10 * math.log10(4 / max(float(off) - noise_level**2, 1e-12))
     if kept >= KEEPS:
         return []
     return [
@@ -247,12 +237,12 @@ def _restored(
     prompt: Any,
     observation: Observation,
     found: Diagnosis,
-    wish: Wish,
+    how: Chosen,
     walk: Walk,
 ) -> tuple[Tensor, Tensor]:
     """IMAGE of all versions, and the map (N, H, W) of what was invented."""
-    how = Chosen(METHOD, wish.settings)
-    _, image, ratio = restore(how, model, vae, Prompt(prompt), observation, walk)
+    kept: list[Sample] = []
+    _, image, ratio = restore(how, model, vae, Prompt(prompt), observation, walk, keep=kept.append)
     verdict = "agrees with" if ratio <= AGREES else "does not agree with"
     found.found.append(
         f"The result {verdict} the photo: damaged again, it differs by {ratio:.2f} times the grain."
@@ -261,11 +251,9 @@ def _restored(
     if walk.samples > 1:
         every = [Several(x[k::photos], [ratio] * walk.samples) for k in range(photos)]
         return image, torch.cat([each.map[:, 0] for each in every])
-    # Outside of inference mode: nonlinear damage is undone with gradients.
-    with torch.inference_mode(False), torch.no_grad():
-        measurement = bound(observation, torch.device("cpu"), photos)
-        start, *_ = classical(measurement, wish.settings.finish)
-    apart = (x - observation.crop(start)).square().mean(1).sqrt()
+    start = kept[-1].start
+    assert start is not None, "Refine starts from a picture"
+    apart = (x - observation.crop(start.to(x)).clamp(-1, 1)).square().mean(1).sqrt()
     return image, (apart / WHITE).clamp(0, 1)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
 from ..samplers import METHODS, Method, flat, override, published_sigmas
+from .inputs import sampling_seed
 from .kit import MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
@@ -199,14 +200,9 @@ class _Restore(_Sampler):
                     tooltip="What the photo shows. An empty prompt works; a matching one helps.",
                 ),
                 MeasurementSocket.Input("measurement", tooltip="From Encode Measurement."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The same seed gives the same picture; another seed gives another"
-                    " picture that fits the photo as well.",
+                sampling_seed(
+                    "The same seed gives the same picture; another seed gives another picture that"
+                    " fits the photo as well."
                 ),
                 _steps(cls.method),
                 io.Float.Input(

@@ -264,9 +264,10 @@ def restore(
     observation: Observation,
     walk: Walk,
     limits: Limits = Limits(),
+    keep: Callable[[Sample], None] | None = None,
 ) -> tuple[dict[str, Any], Tensor, float]:
     """LATENT and IMAGE (N, H, W, 3) in [0, 1] of ``walk.samples`` posterior samples per latent, and
-    the ratio of their residual to the noise.
+    the ratio of their residual to the noise. ``keep`` receives the method's own result, padded.
 
     All inputs are checked before the first pass.
     """
@@ -301,6 +302,8 @@ def restore(
         )
         .to(comfy.model_management.intermediate_device())
     )
+    if keep is not None:
+        keep(kept[-1])
     made = kept[-1].images if kept and mask is None else None
     if made is None:
         image = _decoded(vae, restored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from ..estimation.registry import KERNEL_SIZE
 from ..estimation.rounding import rounded_away
 from ..estimation.scratches import find_scratches
 from ..operators import AveragePool, Identity, Interlace, Mask, Recipe
-from ..samplers import MethodSettings, method_named, override
+from ..samplers import RefineSettings, method_named
 from .degradation import Damage
 
 BY_ITSELF = "find out by itself"
@@ -39,8 +40,9 @@ EFFORTS = {"normal": "tuned", "fast": "fast", "thorough": "thorough"}
 """The preset of Refine for every effort."""
 USUAL_SCALE = 4
 """How much a small photo grows where nobody says another number."""
-CLEAN = 0.008
-"""Noise below one grey level of 255: a photo with no more, and nothing else, needs no repair."""
+CLEAN, GOOD = 0.008, 0.02
+"""Noise of a photo that needs no repair: below one grey level of 255, or below two and a half if
+nobody says that it is grainy."""
 LEAST_NOISE = 0.005
 LOOKED_AT = 1024
 """Side in pixels of the middle part in which a blur is looked for: larger ones take long."""
@@ -49,8 +51,8 @@ ANY_SHAPE = 640
 SMALLEST = 48
 """Shortest side of a photo, in pixels, in which a blur is looked for."""
 SOFT = {"gaussian": 0.9, "defocus": 1.3, "motion": 3.0}
-"""Widths in pixels below which a blur is left as it is, unless the user says that there is one:
-the pictures of many cameras, and most that were resized, are as soft."""
+"""Widths in pixels below which a blur is left as it is, unless the user says that there is one: a
+photo that was made smaller can be as soft."""
 LOW_QUALITY = 90
 """A JPEG of a higher quality needs no repair."""
 MANY_SCRATCHES = 0.2
@@ -93,21 +95,22 @@ class Wish:
         """By how much the photo grows."""
         return self.enlarge or (USUAL_SCALE if "size" in WRONGS[self.wrong] else 1)
 
-    @property
-    def denoise(self) -> float:
-        """The first noise level of Refine: 0.1 for 0, 0.3 for one half, 1 for 1."""
-        return round(0.1 * 10**self.invent, 3) if self.invent != 0.5 else 0.3
+    def plan(self, suits: tuple[float, float] | None = None) -> tuple[RefineSettings, Tensor]:
+        """The settings of Refine, and its noise levels, float64, falling to 0.
 
-    @property
-    def settings(self) -> MethodSettings:
-        """The settings of Refine."""
-        return override(method_named("refine").preset(EFFORTS[self.effort]), denoise=self.denoise)
-
-    @property
-    def levels(self) -> Tensor:
-        """The noise levels of Refine, float64, falling to 0."""
-        steps = max(3, round(10 * self.denoise))
-        return method_named("refine").levels(self.settings, steps)
+        suits: the first and last noise level that suit the model, as its ``ErrorSpectrum`` has
+        them; None: those of the preset. ``invent`` moves the first one: to a third of it for 0, to
+        1 for 1.
+        """
+        row = method_named("refine")
+        settings: RefineSettings = row.preset(EFFORTS[self.effort])
+        first, last = suits or (settings.denoise, settings.last)
+        if self.invent < 0.5:
+            first *= 3 ** (2 * self.invent - 1)
+        else:
+            first **= 2 - 2 * self.invent
+        settings = dataclasses.replace(settings, denoise=round(first, 3), last=min(first, last))
+        return settings, row.levels(settings, max(row.steps, round(10 * first)))
 
 
 @dataclass
@@ -116,7 +119,9 @@ class Diagnosis:
 
     recipe: the degradation. noise_level: standard deviation for images in [-1, 1].
     found: what was found, in sentences. warnings: what is doubtful, and what was done then.
-    lost: where the photo is lost, float32 (H, W), 1 there; None: nowhere.
+    lost: where the photo is lost, float32 (H, W), 1 there; None: nowhere. only_lost: whether that
+        is all that is wrong, so that the other pixels stay as they are. healthy: whether nothing is
+        wrong.
     """
 
     recipe: Recipe = field(default_factory=Identity)
@@ -124,16 +129,8 @@ class Diagnosis:
     found: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     lost: Tensor | None = None
-
-    @property
-    def healthy(self) -> bool:
-        """Whether there is nothing to repair."""
-        return self.recipe == Identity() and self.noise_level <= CLEAN
-
-    @property
-    def keeps_known_pixels(self) -> bool:
-        """Whether nothing is wrong with the pixels that are not lost."""
-        return isinstance(self.recipe, Mask) and self.noise_level <= CLEAN
+    only_lost: bool = False
+    healthy: bool = False
 
 
 def _middle(x: Tensor, side: int) -> Tensor:
@@ -169,7 +166,7 @@ def _blur(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> Recipe | None:
     values = tuple(blur.parameters.values())
     diagnosis.found.append(f"It is blurred {PLAINLY[blur.family].format(*values)}.")
     if wish.wrong == BY_ITSELF and values[0] < SOFT[blur.family]:
-        diagnosis.found[-1] += " That is as soft as most photos are, and is left."
+        diagnosis.found[-1] += " That is little, and is left."
         return None
     width = values[0] * math.sqrt(STRENGTHS[wish.strength])
     return FAMILIES[blur.family].recipe(width, *values[1:])
@@ -269,6 +266,8 @@ def diagnose(x: Tensor, wish: Wish, painted: Tensor | None = None) -> Diagnosis:
     diagnosis.lost = _lost(x, wish, painted, diagnosis)
     mask = None if diagnosis.lost is None else Mask.from_painted(diagnosis.lost)
     diagnosis.recipe = Damage(blur, task, mask).recipe(jpeg=jpeg)
-    clean = level <= CLEAN and diagnosis.recipe == Identity()
-    diagnosis.noise_level = level if clean else max(level, removed, LEAST_NOISE)
+    enough = CLEAN if wish.wrong == "grainy" else GOOD
+    diagnosis.healthy = level <= enough and diagnosis.recipe == Identity()
+    diagnosis.only_lost = wish.wrong == "scratched" and isinstance(diagnosis.recipe, Mask)
+    diagnosis.noise_level = max(level, removed, LEAST_NOISE)
     return diagnosis

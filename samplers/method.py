@@ -32,11 +32,13 @@ class Sample:
 
     ``latents`` are (N, C, h, w). ``images`` (N, 3, H, W) are the restorations of a method that
     makes them itself, final correction included; None: they are the decoded latents, corrected by
-    ``data_consistency``.
+    ``data_consistency``. ``start`` (N, 3, H, W) are the images that it started from, without the
+    model, if there are any.
     """
 
     latents: Tensor
     images: Tensor | None = None
+    start: Tensor | None = None
 
     @classmethod
     def of(cls, result: Tensor | Sample) -> Sample:

@@ -151,7 +151,7 @@ def refine(
     towards the measurement in pixels (``PixelProx``), and the latents of every view move by the
     difference of two encodings, in which the autoencoder's own error cancels. The last mean is
     corrected by total variation (``VariationFinish``). Encodings are means. The images of the
-    result are final; its latents decode to nearly the same.
+    result are final; its latents decode to nearly the same. Its start is the classical image.
     """
     step, finish = settings.data_step, settings.finish
     image, strength, known = classical(measurement, finish)
@@ -177,7 +177,7 @@ def refine(
         if callback:
             callback(Step(i, total, s, latents[0], loss))
     final = _finished(mean, measurement, settings, strength, known)
-    return Sample(latents[0] + encoded(prior, final) - encoded(prior, mean), final)
+    return Sample(latents[0] + encoded(prior, final) - encoded(prior, mean), final, image)
 
 
 def _denoised(

@@ -16,7 +16,7 @@ from comfyui_flowdps.operators import (
     Mask,
 )
 from comfyui_flowdps.operators.blurs import line
-from comfyui_flowdps.restoration.diagnosis import CLEAN, WRONGS, Wish, diagnose
+from comfyui_flowdps.restoration.diagnosis import WRONGS, Wish, diagnose
 
 from ..estimation.scenes import detailed
 from ..estimation.test_jpeg_pixels import encoded
@@ -39,12 +39,15 @@ def test_grain_is_measured():
 
 
 def test_a_photo_without_faults_is_healthy():
-    """Flat areas without grain: nothing is to be repaired."""
-    x = torch.zeros(1, 3, 64, 64)
-    x[..., 20:40] = 0.5
+    """Flat squares with little grain, or none: nothing is to be repaired."""
+    x = torch.zeros(1, 3, 128, 128)
+    x[..., 20:60, 30:90] = 0.5
+    x[..., 50:100, 60:110] -= 0.7
     found = diagnose(x, Wish("grainy"))
     assert found.healthy
-    assert found.noise_level <= CLEAN
+    light = noisy(x, 0.012)
+    assert diagnose(light, Wish()).healthy
+    assert not diagnose(light, Wish("grainy")).healthy
 
 
 @pytest.mark.parametrize("recipe", [GaussianBlur(17, 2.0), DefocusBlur(5.0)], ids=["soft", "lens"])
@@ -127,9 +130,20 @@ def test_wishes_that_nobody_can_fulfil_are_refused(name, value):
         Wish(**{name: value})
 
 
-def test_invent_is_the_first_noise_level():
-    assert [Wish(invent=v).denoise for v in (0.0, 0.5, 1.0)] == [0.1, 0.3, 1.0]
-    assert len(Wish(invent=1.0).levels) == 11
+def test_invent_moves_the_first_noise_level_that_suits_the_model():
+    for suits, wanted in ((None, [0.1, 0.3, 1.0]), ((0.15, 0.06), [0.05, 0.15, 1.0])):
+        plans = [Wish(invent=v).plan(suits) for v in (0.0, 0.5, 1.0)]
+        assert [settings.denoise for settings, _ in plans] == wanted
+        assert [float(levels[0]) for _, levels in plans] == pytest.approx(wanted)
+        assert len(plans[-1][1]) == 11
+
+
+def test_only_what_is_said_to_be_scratched_keeps_its_grain():
+    painted = torch.zeros(192, 256)
+    painted[50:60, 80:120] = 1
+    grainy = noisy(detailed(6), 0.05)
+    assert diagnose(grainy, Wish("scratched"), painted).only_lost
+    assert not diagnose(grainy, Wish("several at once"), painted).only_lost
 
 
 def test_a_straight_shake_is_found():
