@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .rounding_error import RoundingError
 
 Shape = tuple[int, int, int]
 
@@ -52,6 +55,11 @@ class Operator(ABC):
     def rounds(self) -> bool:
         """Whether A rounds, so that the misfit is 0 in an interval around A x = y."""
         return False
+
+    @property
+    def rounding_error(self) -> RoundingError | None:
+        """What rounding adds, as stationary noise; None: nothing, or it is not known as such."""
+        return None
 
     def __matmul__(self, other: Operator) -> Operator:
         """``(a @ b).A(x)`` is ``a.A(b.A(x))``."""
@@ -109,3 +117,10 @@ class Composition(Operator):
     @property
     def rounds(self) -> bool:
         return self.outer.rounds or self.inner.rounds
+
+    @property
+    def rounding_error(self) -> RoundingError | None:
+        error = self.outer.rounding_error
+        if error is None or not self.inner.linear:
+            return None
+        return error.after(self.inner)  # type: ignore[arg-type]

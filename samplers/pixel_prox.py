@@ -11,6 +11,7 @@ from ..operators import LinearOperator, Measurement, Operator
 from ..operators.linear.preconditioner import Spectrum
 from ..operators.linear.solvers import cg
 from ..operators.linear.transforms import Cosine
+from ..operators.rounding_error import RoundingError
 from .data_loss import squared_norm
 from .model_error import ColouredError, WhiteError
 
@@ -45,7 +46,9 @@ class PixelProx:
         x + C Aᵀ (A C Aᵀ + σₙ² I)⁻¹ (y − A x)
 
     by ``CG_STEPS`` steps of conjugate gradients, or by one prox of the operator where C is white.
-    Where A is not linear, the minimum is searched by gradient descent over u = x + C^½ w.
+    Where A is not linear, the minimum is searched by gradient descent over u = x + C^½ w; but where
+    it rounds and its ``rounding_error`` is known, the same formula holds with the covariance of
+    that error in place of σₙ² I. Noise beyond the rounding is added to it.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class PixelProx:
     ):
         """``weight``: factor of the data term, above 0."""
         self.measurement, self.error = measurement, error
-        self.variance = measurement.misfit_level**2 / weight
+        self.variance, self.weight = measurement.misfit_level**2 / weight, weight
         self._cosine: Cosine | None = None
 
     def __call__(self, x: Tensor, sigma: float, factor: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -66,6 +69,8 @@ class PixelProx:
         operator, y = self.measurement.operator, self.measurement.y.to(x)
         misfit = operator.misfit(x, y)
         loss = self._loss(misfit)
+        if (rounding := operator.rounding_error) is not None:
+            return self._rounded(rounding, x, y, misfit, sigma, factor), loss
         if isinstance(self.error, WhiteError):
             size = self.error.variance(sigma, squared_norm(misfit).sqrt(), self.measurement)
             if isinstance(operator, LinearOperator):
@@ -92,6 +97,37 @@ class PixelProx:
         density = error.density(sigma, height, width)
         density = density.clamp(max=LARGEST * self.variance) ** power
         return Spectrum(self._cosine, density.to(x.device, x.dtype))
+
+    def _rounded(
+        self,
+        rounding: RoundingError,
+        x: Tensor,
+        y: Tensor,
+        misfit: Tensor,
+        sigma: float,
+        factor: float,
+    ) -> Tensor:
+        """Corrected images where A rounds."""
+        grain = max(0.0, self.measurement.noise_level**2 - rounding.level**2)
+        seen = (rounding.density.to(x) + grain) / (self.weight * factor)
+        if isinstance(self.error, WhiteError):
+            size = self.error.variance(sigma, squared_norm(misfit).sqrt(), self.measurement)
+            density = size.view(-1, 1, 1, 1, 1)
+        else:
+            density = self.error.density(sigma, *x.shape[2:]).to(x)[None]
+        if (inner := rounding.inner) is None:
+            return x + rounding.scaled(y - x, density / (density + seen))
+        density = density.clamp(max=LARGEST * rounding.level**2)
+
+        def spread(u: Tensor) -> Tensor:
+            return rounding.covariance(u, density, alike=x.shape[1] == y.shape[1])
+
+        def matrix(u: Tensor) -> Tensor:
+            return inner.A(spread(inner.adjoint(u))) + rounding.covariance(u, seen)
+
+        residual = y - inner.A(x)
+        found = cg(matrix, residual, lambda u: rounding.precision(u, seen), limit=CG_STEPS).x
+        return x + spread(inner.adjoint(found))
 
     @staticmethod
     def _gain(

@@ -150,7 +150,8 @@ def refine(
     averaged over opposite noises. The decoded images are averaged over the views, corrected
     towards the measurement in pixels (``PixelProx``), and the latents of every view move by the
     difference of two encodings, in which the autoencoder's own error cancels. The last mean is
-    corrected by total variation (``VariationFinish``). Encodings are means. The images of the
+    corrected by total variation (``VariationFinish``), or once more in pixels where A rounds and
+    its ``rounding_error`` is known. Encodings are means. The images of the
     result are final; its latents decode to nearly the same. Its start is the classical image.
     """
     step, finish = settings.data_step, settings.finish
@@ -176,7 +177,14 @@ def refine(
             loss = prox.loss(mean)
         if callback:
             callback(Step(i, total, s, latents[0], loss))
-    final = _finished(mean, measurement, settings, strength, known)
+    final = mean
+    if finish.freedom and step.active:
+        if measurement.operator.rounding_error is None:
+            final = _varied(mean, measurement, settings, strength, known)
+        else:
+            final, _ = prox(mean, float(sigmas[-2]))
+        if step.stop:
+            final = towards(mean, final, step.stop, measurement)
     return Sample(latents[0] + encoded(prior, final) - encoded(prior, mean), final, image)
 
 
@@ -192,20 +200,15 @@ def _denoised(
     return total / (2 * pairs)
 
 
-def _finished(
+def _varied(
     mean: Tensor,
     measurement: Measurement,
     settings: RefineSettings,
     strength: Tensor,
     known: Tensor,
 ) -> Tensor:
-    """The model's images with what the measurement knows better."""
-    finish, step = settings.finish, settings.data_step
-    if not (finish.freedom and step.active):
-        return mean
+    """The model's images with what the measurement knows better, by total variation."""
+    finish = settings.finish
     freedom = (finish.freedom / (1 - known).square().clamp(min=1e-6)).clamp(max=1)
-    weight = measurement.misfit_level**2 / freedom.square() / step.data_weight
-    final = regularised(measurement, strength, mean, weight, finish.iterations)
-    if step.stop:
-        return towards(mean, final, step.stop, measurement)
-    return final
+    weight = measurement.misfit_level**2 / freedom.square() / settings.data_step.data_weight
+    return regularised(measurement, strength, mean, weight, finish.iterations)

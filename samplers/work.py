@@ -7,6 +7,7 @@ import dataclasses
 from torch import Tensor
 
 from ..operators import LinearOperator, Measurement, Operator
+from ..operators.rounding_error import RoundingError
 from ..priors.base import FlowPrior, Passes
 
 
@@ -23,6 +24,10 @@ class _Counted(Operator):
     @property
     def rounds(self) -> bool:
         return self._inner.rounds
+
+    @property
+    def rounding_error(self) -> RoundingError | None:
+        return self._inner.rounding_error
 
     def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
         return self._passes.note("A", self._inner.misfit(x, y))

@@ -65,6 +65,14 @@ class Fourier:
         return torch.fft.irfft2(spectrum, s=self.size)
 
 
+def frequencies(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Of the coefficients of ``Cosine``, in cycles per pixel: vertical ones (H, 1, 1), horizontal
+    ones (W // 2 + 1, 2)."""
+    columns = torch.arange(width // 2 + 1)
+    pairs = torch.stack([columns, -columns % width], -1)
+    return torch.arange(height)[:, None, None] / (2 * height), pairs / (2 * width)
+
+
 class Cosine:
     """What convolution with a kernel that is even along both axes is diagonal in, when the image is
     mirrored (half-sample): the cosine transform of type II, by one FFT (Makhoul 1980).

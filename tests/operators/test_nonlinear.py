@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -22,7 +23,9 @@ from comfyui_flowdps.operators import (
     simulate,
 )
 from comfyui_flowdps.operators.jpeg import SUBSAMPLING
+from comfyui_flowdps.operators.jpeg_codec import SMALLER
 from comfyui_flowdps.operators.jpeg_tables import CHROMA, LUMA, scaled
+from comfyui_flowdps.operators.orientation import stored, upright
 from PIL import Image
 
 from .cases import NONLINEAR
@@ -200,3 +203,36 @@ def test_one_part_that_is_not_linear_makes_a_chain_so():
 def test_bad_values_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_the_rounding_error_of_a_jpeg_has_the_stated_density(subsampling):
+    """Of an image of noise, whose coefficients lie anywhere in their intervals."""
+    x = 0.2 * torch.randn(
+        (6, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    operator = bound(Jpeg(88, subsampling), x)
+    error = operator.rounding_error
+    lost = torch.einsum("ij,njhw->nihw", error.colours, operator.A(x) - x)
+    plain = dataclasses.replace(error, colours=None)
+    stated = plain.scaled(
+        torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).double(),
+        (error.density / SMALLER).sqrt(),
+    )
+    # The chroma of noise is far from smooth, so that averages of pixels lose more than roundings.
+    known = 3 if subsampling == "4:4:4" else 1
+    for low, high, channels in ((0.0, 3e-5, 1), (3e-5, 1.0, known)):
+        band = ((error.density > low) & (error.density <= high)).double()
+        found, want = (plain.scaled(v, band).square().mean((0, 2, 3)) for v in (lost, stated))
+        torch.testing.assert_close(found[:channels], want[:channels], atol=0, rtol=0.2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_rounding_error_turns_with_the_file(orientation):
+    x = smooth(40, 56)
+    error = bound(Jpeg(20, "4:2:2", orientation=orientation), x).rounding_error
+    turned = bound(Jpeg(20, "4:2:2"), stored(x, orientation)).rounding_error
+    want = upright(
+        turned.scaled(stored(x, orientation), 1 / (1 + 1e4 * turned.density)), orientation
+    )
+    torch.testing.assert_close(error.scaled(x, 1 / (1 + 1e4 * error.density)), want)

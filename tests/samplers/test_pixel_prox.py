@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from comfyui_flowdps.benchmarks import pictures
 from comfyui_flowdps.operators import (
     AveragePool,
+    Chain,
     Clip,
     GaussianBlur,
     Identity,
@@ -14,7 +16,9 @@ from comfyui_flowdps.operators import (
     Quantise,
     recipe_for_task,
 )
-from comfyui_flowdps.priors.built_in import DEMO
+from comfyui_flowdps.operators.linear.preconditioner import Spectrum
+from comfyui_flowdps.operators.linear.transforms import Cosine
+from comfyui_flowdps.priors.built_in import DEMO, PHOTO
 from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.samplers import MeasuredError, PixelStep
 from comfyui_flowdps.samplers.model_error import ColouredError, WhiteError
@@ -120,6 +124,45 @@ def test_what_is_not_linear_comes_nearer_sample_by_sample(recipe, error):
         alone, _ = PixelProx(one, error)(x[k : k + 1], 0.5)
         # The step sizes amplify rounding errors.
         torch.testing.assert_close(got[k : k + 1], alone, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [Jpeg(40), Jpeg(40, "4:4:4"), Jpeg(40, orientation=6), Chain([AveragePool(2), Jpeg(70)])],
+    ids=["jpeg", "all chroma", "turned", "after shrinking"],
+)
+@pytest.mark.parametrize("coloured", [True, False], ids=["coloured", "white"])
+def test_rounded_measurements_are_corrected_to_the_posterior_mean(recipe, coloured):
+    """With the covariance of the rounding error, both errors independent in YCbCr."""
+    size, sigma = (3, 8, 16), 0.4
+    measurement, x = problem(recipe, size=size, noise=0.0), drawn(2, *size, seed=2)
+    rounding = measurement.operator.rounding_error
+    inner = rounding.inner or Identity().bind(size, dtype=torch.float64)
+    error = ColouredError(FALLING, 1.5) if coloured else WhiteError(0.2)
+    got, _ = PixelProx(measurement, error, weight=2.0)(x, sigma)
+    if coloured:
+        density = error.density(sigma, *size[1:])[None]
+    else:
+        density = (0.2 * posterior_deviation(sigma)) ** 2 * torch.ones(1, 1, 1, 1).double()
+    cov = matrix_of(lambda u: rounding.covariance(u, density), size)
+    seen = matrix_of(lambda u: rounding.covariance(u, rounding.density / 2), inner.out_shape)
+    a = matrix_of(inner.A, size)
+    gain = cov @ a.T @ torch.linalg.inv(a @ cov @ a.T + seen)
+    rest = (measurement.y - inner.A(x)).flatten(1)
+    torch.testing.assert_close(got, x + (rest @ gain.T).view_as(x), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("quality", [10, 30, 50, 75, 90])
+def test_a_jpeg_of_a_photograph_gains_by_a_model_that_errs_as_it_says(quality):
+    """In brightness, as autoencoders mostly do."""
+    error = ColouredError(ErrorSpectrum.beside(PHOTO.file), 2.0)
+    cosine = Cosine(64, 64, torch.device("cpu"), torch.float64)
+    deviation = Spectrum(cosine, (error.density(0.06, 64, 64) / 2).sqrt())
+    operator = Jpeg(quality).bind((3, 64, 64), dtype=torch.float64)
+    x = pictures("photos/tune", 8)[..., 90:154, 90:154].double()
+    y, mean = operator.A(x), x + deviation(drawn(8, 1, 64, 64))
+    got, _ = PixelProx(Measurement(y, operator, 0.01), error)(mean, 0.06)
+    assert float((got - x).square().mean()) < 0.95 * float((y - x).square().mean())
 
 
 def test_rounding_is_not_amplified_where_hardly_anything_is_certain():

@@ -1,0 +1,84 @@
+"""Make the damaged photographs in ``pictures/photos`` from held-out ones of the benchmarks.
+
+``python -m comfyui_flowdps.tools.example_photos``. The same files come out every time. Which
+photograph has which damage stands in ``DAMAGED``; ``pictures/photos/LICENSE.md`` has the authors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..operators import AveragePool, DefocusBlur, GaussianBlur, Kernel, Recipe
+from ..operators.blurs import line
+from ..operators.scratches import scratches
+from ..restoration.images import read_image, to_pil
+
+ROOT = Path(__file__).resolve().parents[1]
+CLEAN = ROOT / "benchmarks" / "pictures" / "photos" / "test"
+OUT = ROOT / "pictures" / "photos"
+QUALITY = 12
+SHIFT = 5
+"""Pixels by which the lines of the second field have moved, in the frame of old video."""
+
+
+def grainy(x: Tensor, level: float = 0.01, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return x + level * torch.randn(x.shape, generator=generator)
+
+
+def through(recipe: Recipe) -> Callable[[Tensor], Tensor]:
+    """Damage by ``recipe`` and a little grain."""
+    return lambda x: grainy(recipe.bind((3, *x.shape[2:])).A(x))
+
+
+def scratched(x: Tensor) -> Tensor:
+    """Bright scratches with soft edges."""
+    mask = scratches(*x.shape[2:], count=5, thickness=2, seed=2)[None, None]
+    mask = F.avg_pool2d(F.pad(mask, [1] * 4), 3, 1)
+    return x * (1 - 0.9 * mask) + 0.8 * mask
+
+
+def combed(x: Tensor) -> Tensor:
+    """Every second line of another instant, in which everything has moved sideways."""
+    frame = x.clone()
+    frame[..., 1::2, :] = x.roll(SHIFT, -1)[..., 1::2, :]
+    return frame[..., SHIFT:]
+
+
+def old(x: Tensor) -> Tensor:
+    """Soft, grainy and scratched."""
+    soft = GaussianBlur(11, 1.2).bind((3, *x.shape[2:])).A(x)
+    return scratched(grainy(soft, 0.05))
+
+
+DAMAGED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "out of focus": ("coffee", through(DefocusBlur(3.0))),
+    "shaken": ("astronaut", through(Kernel.from_tensor(line(9.0, 30.0)))),
+    "grainy": ("raccoon", lambda x: grainy(x, 0.15)),
+    "small": ("bee", lambda x: AveragePool(2).bind((3, *x.shape[2:])).A(x)),
+    "bad JPEG": ("cat", lambda x: x),
+    "scratched": ("officer", scratched),
+    "old video": ("bridge", combed),
+    "old photo": ("tesla", old),
+}
+"""Name of the damaged photo: the clean one, and what happens to it."""
+
+
+def main() -> None:
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name, (photo, damage) in DAMAGED.items():
+        image: Image.Image = to_pil(damage(read_image(CLEAN / f"{photo}.webp")[0]).clamp(-1, 1))
+        if "JPEG" in name:
+            image.save(OUT / f"{name}.jpg", quality=QUALITY)
+        else:
+            image.save(OUT / f"{name}.webp", lossless=True, quality=100, method=6)
+
+
+if __name__ == "__main__":
+    main()
