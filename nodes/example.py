@@ -14,15 +14,23 @@ from .kit import from_images, schema
 # Not "examples": the host would serve a folder of that name instead of the workflows.
 FOLDER = Path(__file__).resolve().parents[1] / "pictures"
 PICTURES = sorted(file.stem for file in FOLDER.glob("*.png"))
+"""Clean ones, which the demo prior knows the like of."""
+PHOTOS = {
+    f"photo, {file.stem}": file
+    for file in sorted((FOLDER / "photos").iterdir())
+    if file.suffix in (".jpg", ".webp")
+}
+"""Damaged photographs."""
 
 
 def picture_image(name: str) -> Tensor:
     """A picture of the pack as the host's IMAGE; ValueError for an unknown name."""
-    if name not in PICTURES:
+    if name not in (*PHOTOS, *PICTURES):
         raise ValueError(
-            f"there is no example picture {name!r}; expected one of {', '.join(PICTURES)}"
+            f"there is no example picture {name!r}; expected one of"
+            f" {', '.join((*PHOTOS, *PICTURES))}"
         )
-    return from_images(read_image(FOLDER / f"{name}.png")[0])
+    return from_images(read_image(PHOTOS.get(name, FOLDER / f"{name}.png"))[0])
 
 
 class ExamplePicture(io.ComfyNode):
@@ -31,20 +39,22 @@ class ExamplePicture(io.ComfyNode):
         return schema(
             "ExamplePicture",
             display_name="Example Picture",
-            description="A picture of 128 x 128 pixels that comes with this pack. The demo prior"
-            " was not trained on it.",
+            description="A picture that comes with this pack: a damaged photograph, or a clean"
+            " emoji of 128 x 128 pixels. The built-in models were not trained on any of them.",
             search_aliases=["load image", "sample image", "demo picture"],
             inputs=[
                 io.Combo.Input(
                     "picture",
-                    options=PICTURES,
-                    tooltip="Which picture. For one of your own, use Load Image instead; the demo"
-                    " prior only does well on emoji-like pictures.",
+                    options=[*PHOTOS, *PICTURES],
+                    tooltip="Which picture. A photo is damaged as its name says: give it to Restore"
+                    " Photo with the built-in photo prior. The others are clean emoji, for Encode"
+                    " Measurement with simulate and the demo prior. For a picture of your own, use"
+                    " Load Image.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="image", tooltip="The clean picture, for Encode Measurement."
+                    display_name="image", tooltip="For Restore Photo, or for Encode Measurement."
                 )
             ],
         )

@@ -11,8 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..operators.linear.transforms import frequencies
-
 BINS = 16
 """Bands of spatial frequency, of equal width, up to the highest of an image's diagonal."""
 HIGHEST = math.sqrt(0.5)
@@ -21,7 +19,10 @@ HIGHEST = math.sqrt(0.5)
 
 def radial_frequency(height: int, width: int) -> Tensor:
     """Frequencies of the coefficients of ``Cosine``, in cycles per pixel: (H, W // 2 + 1, 2)."""
-    return torch.hypot(*frequencies(height, width))
+    columns = torch.arange(width // 2 + 1)
+    pairs = torch.stack([columns, -columns % width], -1) / (2 * width)
+    rows = torch.arange(height)[:, None, None] / (2 * height)
+    return torch.hypot(rows, pairs)
 
 
 def _pair(levels: Sequence[float]) -> tuple[float, float]:

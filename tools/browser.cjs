@@ -35,9 +35,13 @@ function onPath(program) {
   return found;
 }
 
-const shipped = (name) => path.join(ROOT, 'workflows', `${name}.json`);
+const folder = (name) => path.join(ROOT, 'workflows', workflows.find((each) => each.name === name).folder || '');
+const shipped = (name) => path.join(folder(name), `${name}.json`);
 const prompt = (name) => path.join(ROOT, 'tests', 'host', 'api', `${name}.json`);
-const thumbnail = (name) => path.join(ROOT, 'workflows', `${name}.jpg`);
+const thumbnail = (name) => path.join(folder(name), `${name}.jpg`);
+// The pack as the registry knows it: the editor offers to install it where its nodes are missing.
+const [, ID] = fs.readFileSync(path.join(ROOT, 'pyproject.toml'), 'utf8').match(/^name = "(.+)"$/m);
+const [, VERSION] = fs.readFileSync(path.join(ROOT, 'pyproject.toml'), 'utf8').match(/^version = "(.+)"$/m);
 const read = (file) => JSON.parse(fs.readFileSync(file, 'utf8'));
 
 function write(file, value) {
@@ -75,12 +79,13 @@ function buildInPage(spec) {
     note.color = '#432';
     note.bgcolor = '#653';
   }
-  for (const [key, type, place, { title, set = {}, from = {} }] of spec.nodes) {
+  for (const [key, type, place, { title, set = {}, from = {}, models }] of spec.nodes) {
     const node = LiteGraph.createNode(type);
     if (!node) throw new Error(`${spec.name}: no node type ${type}`);
     graph.add(node);
     made[key] = node;
     if (title) node.title = title;
+    if (models) node.properties.models = models;
     node.pos = [place[0], place[1]];
     for (const [name, value] of Object.entries(set)) {
       const widget = node.widgets?.find((each) => each.name === name);
@@ -97,7 +102,11 @@ function buildInPage(spec) {
     const height = place[3] || node.computeSize()[1];
     node.setSize([place[2], height]);
   }
-  return graph.serialize();
+  const form = spec.app && {
+    inputs: spec.app.inputs.map(([key, widget]) => [made[key].id, widget]),
+    outputs: spec.app.outputs.map((key) => made[key].id),
+  };
+  return { made: graph.serialize(), form };
 }
 
 async function loadInPage(workflow) {
@@ -232,11 +241,17 @@ async function shot(page, file, scale = 0.75) {
 
 const bytes = (dataUrl) => Buffer.from(dataUrl.split(',')[1], 'base64');
 
-async function build({ page }, names) {
+async function build({ page, version }, names) {
   for (const spec of workflows.filter((each) => names.includes(each.name))) {
-    const made = await page.evaluate(buildInPage, spec);
+    const { made, form } = await page.evaluate(buildInPage, spec);
     made.id = uuid(spec.name);
-    made.extra = { ds: { scale: 0.75, offset: [40, 100] } };
+    // App mode shows these inputs and outputs as a form; older editors know nothing of it.
+    made.extra = { ds: { scale: 0.75, offset: [40, 100] }, ...(form ? { linearData: form } : {}) };
+    for (const node of made.nodes) {
+      if (node.type === 'MarkdownNote') continue;
+      const [id, version_] = node.type.startsWith('FlowDPS_') ? [ID, VERSION] : ['comfy-core', version];
+      node.properties = { cnr_id: id, ver: version_, ...node.properties };
+    }
     write(shipped(spec.name), made);
     console.log(`built ${spec.name}: ${made.nodes.length} nodes, ${made.links.length} links`);
   }

@@ -52,9 +52,9 @@ def combed(x: Tensor) -> Tensor:
 
 
 def old(x: Tensor) -> Tensor:
-    """Soft, grainy and scratched."""
+    """Soft, scratched, and with the grain of a film without colours."""
     soft = GaussianBlur(11, 1.2).bind((3, *x.shape[2:])).A(x)
-    return scratched(grainy(soft, 0.05))
+    return scratched(soft + grainy(torch.zeros_like(x[:, :1]), 0.05))
 
 
 DAMAGED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {

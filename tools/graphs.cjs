@@ -8,13 +8,15 @@
 // A link: [key of the node it comes from, name of that node's output].
 'use strict';
 
-const { simple } = require('./graphs/simple.cjs');
+const { artists } = require('./graphs/simple.cjs');
 const { demos } = require('./graphs/demos.cjs');
 const { blinds } = require('./graphs/blind.cjs');
 const { compare, customs, several } = require('./graphs/samplers.cjs');
 const { simulated } = require('./graphs/sd3.cjs');
 const { photos } = require('./graphs/photos.cjs');
 
-const workflows = [simple, ...demos, ...blinds, compare(), several(), ...customs, ...simulated, ...photos];
+// Those for artists are the templates; those for researchers lie in a folder that the host does not list.
+const research = [...demos, ...blinds, compare(), several(), ...customs, ...simulated, ...photos];
+const workflows = [...artists, ...research.map((each) => ({ ...each, folder: 'research' }))];
 
 module.exports = { workflows };

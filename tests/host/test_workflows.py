@@ -1,8 +1,8 @@
 """The shipped workflows: well formed, in step with their API prompts, and they run to the end.
 
 The API prompts in ``api/`` were made from the workflows by ComfyUI's editor, see
-``tools/browser.cjs``. The demo workflows run as shipped. Those for Stable Diffusion 3 run with a
-random checkpoint under the expected name, and with smaller pictures and fewer steps.
+``tools/browser.cjs``. Those with a built-in model run as shipped. Those for Stable Diffusion 3 run
+with a random checkpoint under the expected name, and with smaller pictures and fewer steps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comfyui_flowdps import __version__
 from comfyui_flowdps.samplers import METHODS, flat
 from PIL import Image
 
@@ -20,12 +21,18 @@ from . import checkpoints
 from .comfyui import ROOT, Server
 from .graphs import ESTIMATES
 
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PROMPTS = ROOT / "tests" / "host" / "api"
-NAMES = [file.stem for file in WORKFLOWS]
-DEMOS = [name for name in NAMES if name.startswith("demo_")]
-SD3 = [name for name in NAMES if name.startswith("sd3_")]
 SD3_FILE = "sd3_medium_incl_clips_t5xxlfp8.safetensors"
+ARTISTS = {file.stem: file for file in sorted((ROOT / "workflows").glob("*.json"))}
+"""The templates, which the host lists."""
+WORKFLOWS = ARTISTS | {
+    file.stem: file for file in sorted((ROOT / "workflows" / "research").glob("*.json"))
+}
+NAMES = list(WORKFLOWS)
+SD3 = [name for name, file in WORKFLOWS.items() if SD3_FILE in file.read_text(encoding="utf-8")]
+BUILT_IN = [name for name in NAMES if name not in SD3]
+WIDEST, HIGHEST = 1500, 800
+"""Size of a template in pixels, so that it is readable in a window of 1600 x 900."""
 NOTES = {"Note", "MarkdownNote"}
 # Widgets of the editor that the server does not know, or that differ between its versions.
 EDITOR_ONLY = {
@@ -38,7 +45,7 @@ SMALLER, STEPS = 8, 2
 
 
 def workflow(name: str) -> dict[str, Any]:
-    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(WORKFLOWS[name].read_text(encoding="utf-8"))
 
 
 def prompt(name: str) -> dict[str, Any]:
@@ -60,11 +67,45 @@ def values(node: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def test_there_are_workflows_and_nothing_else_is_listed():
-    assert len(DEMOS) >= 8
+def test_there_are_few_templates_and_every_workflow_has_a_prompt():
+    assert 8 <= len(ARTISTS) <= 12
+    assert next(iter(ARTISTS)) in (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(SD3) >= 4
-    assert sorted(DEMOS + SD3) == NAMES
     assert {file.stem for file in PROMPTS.glob("*.json")} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", ARTISTS)
+def test_a_template_fits_a_window_and_has_a_form(name):
+    ui = workflow(name)
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    sides = [(g[0], g[1], g[0] + g[2], g[1] + g[3]) for g in (g["bounding"] for g in ui["groups"])]
+    sides += [
+        (x, y - 30, x + width, y + height)
+        for (x, y), (width, height) in ((n["pos"], n["size"]) for n in ui["nodes"])
+    ]
+    lowest, highest = (tuple(how(side) for side in zip(*sides, strict=True)) for how in (min, max))
+    assert highest[2] - lowest[0] <= WIDEST
+    assert highest[3] - lowest[1] <= HIGHEST
+    form = ui["extra"]["linearData"]
+    for node, widget in form["inputs"]:
+        assert widget in values(nodes[node])
+    assert {nodes[node]["type"] for node in form["outputs"]} >= {"SaveImage", "PreviewAny"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_editor_can_find_what_is_missing(name):
+    """The pack by its name in the registry, and the model by its address."""
+    for node in workflow(name)["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        own = node["type"].startswith("FlowDPS_")
+        assert node["properties"]["cnr_id"] == ("flowdps" if own else "comfy-core")
+        assert node["properties"]["ver"] == __version__ or not own
+        if SD3_FILE in (node.get("widgets_values") or ()):
+            (model,) = node["properties"]["models"]
+            assert model["name"] == SD3_FILE
+            assert model["url"].endswith(f"/{SD3_FILE}")
+            assert model["directory"] == "checkpoints"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,7 +155,7 @@ def test_workflow_is_tidy(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_thumbnail(name):
-    data = (ROOT / "workflows" / f"{name}.jpg").read_bytes()
+    data = WORKFLOWS[name].with_suffix(".jpg").read_bytes()
     assert data[:2] == b"\xff\xd8"
     assert len(data) < 300_000
     at = 2
@@ -155,7 +196,7 @@ def test_every_node_is_in_a_workflow(workflow_server):
 
 def test_templates_are_served(workflow_server):
     listed = workflow_server.get("/workflow_templates")["ComfyUI-FlowDPS"]
-    assert sorted(listed) == NAMES
+    assert sorted(listed) == list(ARTISTS)
     served = workflow_server.get(f"/api/workflow_templates/ComfyUI-FlowDPS/{NAMES[0]}.json")
     assert served == workflow(NAMES[0])
 
@@ -169,8 +210,8 @@ def check_outputs(api: dict[str, Any], outputs: dict[str, Any], base: Path) -> N
             assert outputs[i]
 
 
-@pytest.mark.parametrize("name", DEMOS)
-def test_demo_workflow_runs_as_shipped(workflow_server, name):
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_workflow_runs_as_shipped(workflow_server, name):
     api = prompt(name)
     check_outputs(api, workflow_server.run(api), workflow_server.base)
 

@@ -2,6 +2,9 @@
 'use strict';
 
 const SD3 = 'sd3_medium_incl_clips_t5xxlfp8.safetensors';
+const SD3_URL = 'https://huggingface.co/stabilityai/stable-diffusion-3-medium';
+// What the editor offers to download where it is missing.
+const SD3_FILE = { name: SD3, url: `${SD3_URL}/resolve/main/${SD3}`, directory: 'checkpoints' };
 const DEMO = 'built-in demo prior';
 const JPEG = 'FlowDPS example.jpg [temp]';
 const ESTIMATE = { family: 'automatic', noise: 0, size: 31 };
@@ -76,6 +79,6 @@ function chain(operators, x, y) {
 }
 
 module.exports = {
-  DEMO, JPEG, ESTIMATE, SD3, PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, INTRO_DEMO, LIMITS, STEPS, stepsOf,
+  DEMO, JPEG, ESTIMATE, SD3, SD3_URL, SD3_FILE, PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, INTRO_DEMO, LIMITS, STEPS, stepsOf,
   demoModel, save, show, check, report, sampler, encode, chain,
 };

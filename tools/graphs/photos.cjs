@@ -2,22 +2,21 @@
 'use strict';
 
 const { JPEG, ESTIMATE, show, report, encode, chain } = require('./parts.cjs');
-const { SEE_SD3, GIRL, SAY, framed, loaded, scaled } = require('./sd3.cjs');
+const { SEE_SD3, GIRL, SAY, framed, loaded } = require('./sd3.cjs');
 
 const PAINT = ', and paint over the scratches in its mask editor';
 
 // Nothing is simulated. "operators" as in chain, "find" a node that measures the photo; "noise" a number
 // or a link. With a file, Read JPEG loads the photo.
 function photo(name, {
-  file, size, find, operators = [], operator, noise, reports, kernel, painted, title, what, change, prompt,
+  file, find, operators = [], operator, noise, reports, kernel, painted, title, what, change, prompt,
 }) {
-  const source = size ? ['size', 'IMAGE'] : file ? ['photo', 'image'] : ['photo', 'IMAGE'];
+  const source = file ? ['photo', 'image'] : ['photo', 'IMAGE'];
   const yours = `- *${file ? 'file* of Read JPEG' : 'Load Image*'}: your photo${painted ? PAINT : ''}\n`;
   return framed(name, {
     prompt,
     nodes: [
       file ? ['photo', 'FlowDPS_ReadJpeg', [20, 560, 320, 0], { set: { file } }] : loaded,
-      ...(size ? [scaled(...size)] : []),
       ...chain(operators, 400, 560),
       ...(find ? [['find', `FlowDPS_${find[0]}`, [400, 840, 320, 0],
         { set: find[1], from: { image: source } }]] : []),
@@ -28,18 +27,17 @@ function photo(name, {
     second: ['2 · Your photo, and how it was damaged', 850], measured: 'Your photo',
     title, what, change: yours + SAY + change,
     seen: SEE_SD3.replace('What was measured', 'Your photo')
-      .replace(/Choose a smaller.*/, size ? '$&' : 'Choose *memory* = strips, or a smaller *tile_size*.'),
+      .replace(/Choose a smaller.*/, 'Choose *memory* = strips, or a smaller *tile_size*.'),
   });
 }
 
 const photos = [
   photo('sd3_sharpen_your_photo', {
-    size: [1024, 768], find: ['EstimateBlur', ESTIMATE], operator: 'find', noise: ['find', 'noise'],
+    find: ['EstimateBlur', ESTIMATE], operator: 'find', noise: ['find', 'noise'],
     reports: 'find', kernel: 'find', title: 'Your photo is out of focus or shaken', prompt: GIRL,
     what: `*Estimate Blur Kernel* finds the blur and the noise in the photo alone. Look at what it found before you
 believe it: one blur must lie over the whole photo.`,
-    change: `- *width* and *height*: the size at which it is restored
-- *family*, if you know it: a lens (defocus), softness (gaussian), a movement (motion)
+    change: `- *family*, if you know it: a lens (defocus), softness (gaussian), a movement (motion)
 `,
   }),
   photo('sd3_repair_your_jpeg', {

@@ -2,10 +2,9 @@
 'use strict';
 
 const {
-  SD3, PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, save, show, check, report, sampler, encode,
+  SD3, SD3_URL, SD3_FILE, PREVIEWED, BLUE, GREEN, AMBER, VIOLET, box, save, show, check, report, sampler, encode,
 } = require('./parts.cjs');
 
-const SD3_URL = 'https://huggingface.co/stabilityai/stable-diffusion-3-medium';
 const NEEDED = `**You need** [Stable Diffusion 3 Medium](${SD3_URL}) with its text encoders in \`models/checkpoints\`.
 Another SD3 or SD3.5 checkpoint works as well.`;
 const SEE_SD3 = `## What you see
@@ -33,7 +32,7 @@ function framed(name, { prompt, nodes, second, measured, title, what, change, se
   return {
     name,
     nodes: [
-      ['prior', 'FlowDPS_LoadFlowPrior', [360, 80, 360, 0], { set: { checkpoint: SD3 } }],
+      ['prior', 'FlowDPS_LoadFlowPrior', [360, 80, 360, 0], { set: { checkpoint: SD3 }, models: [SD3_FILE] }],
       ['positive', 'CLIPTextEncode', [780, 180, 300, 100], {
         title: 'What the photo shows', set: { text: prompt }, from: { clip: ['prior', 'clip'] },
       }],
@@ -83,9 +82,10 @@ function sd3(name, {
   return framed(name, {
     prompt, preset: mode === 'simulate' ? 'published' : 'tuned',
     nodes: [
-      loaded, scaled(width, height),
+      loaded, ...(mode === 'observed' ? [] : [scaled(width, height)]),
       ['operator1', 'FlowDPS_DegradationOperator', [400, 790, 320, 0], { set: { task, deg_scale: scale } }],
-      encode(['size', 'IMAGE'], 'operator1', [780, 760, 300, 0], { mode, vae: true }),
+      encode(mode === 'observed' ? ['photo', 'IMAGE'] : ['size', 'IMAGE'], 'operator1', [780, 760, 300, 0],
+        { mode, vae: true }),
     ],
     second: [mode === 'observed' ? '2 · Your photo' : '2 · Photo and damage', 770],
     measured: 'What was measured', title, what, change: `- *Load Image*: your photo\n${SAY}${change}`,
@@ -118,13 +118,10 @@ const simulated = [
     change: '- *width* and *height*: multiples of 48, so that 12 and 16 divide them\n',
   }),
   sd3('sd3_enlarge_your_photo_x4', {
-    width: 192, height: 192, task: 'sr_bicubic', scale: 4, mode: 'observed', title: 'Enlarge your photo 4 ×',
-    prompt: GIRL,
-    what: `Your photo is the small one: nothing is damaged here (*mode* is **observed**). 192 × 192 pixels
-become 768 × 768.`,
-    change: `- *width* and *height*: the size of your small photo, multiples of 4; or leave Upscale Image out
-- *noise*: how grainy your photo is
-`,
+    task: 'sr_bicubic', scale: 4, mode: 'observed', title: 'Enlarge your photo 4 ×', prompt: GIRL,
+    what: `Your photo is the small one: nothing is damaged here (*mode* is **observed**), cropped or shrunk. It
+becomes four times as large.`,
+    change: '- *deg_scale*: how many times larger\n- *noise*: how grainy your photo is\n',
   }),
 ];
 

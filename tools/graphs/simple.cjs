@@ -1,43 +1,156 @@
-// A photo in, a photo out.
+// For artists: a photo in, a photo out. Every one has the node Restore Photo and little else.
 'use strict';
 
-const { JPEG, DEMO, BLUE, GREEN, VIOLET, box, save, show } = require('./parts.cjs');
+const { SD3, SD3_URL, SD3_FILE, BLUE, GREEN, VIOLET, box, save, show } = require('./parts.cjs');
 
-const simple = {
-  name: 'demo_1_restore_photo',
-  nodes: [
-    ['photo', 'FlowDPS_ReadJpeg', [360, 80, 280, 400], { set: { file: JPEG } }],
-    ['prior', 'FlowDPS_LoadFlowPrior', [360, 590, 280, 0], { set: { checkpoint: DEMO } }],
-    ['restore', 'FlowDPS_RestorePhoto', [700, 80, 320, 560], {
-      set: { seed: 0, control_after_generate: 'fixed' },
-      from: { image: ['photo', 'image'], model: ['prior', 'model'], vae: ['prior', 'vae'] },
-    }],
-    save('restored', 'Restored', 'restored', ['restore', 'image'], [1080, 80, 300, 330]),
-    show('both', 'Before and after', ['restore', 'before_after'], [1080, 480, 620, 330]),
-    ['said', 'PreviewAny', [700, 710, 320, 150], { title: 'What was found and done', from: { source: ['restore', 'report'] } }],
-    ['map', 'MaskToImage', [1420, 80, 280, 0], { from: { mask: ['restore', 'invented'] } }],
-    show('invented', 'Where the model invented', ['map', 'IMAGE'], [1420, 170, 280, 240]),
-  ],
-  groups: [
-    box('1 · Photo and model', 340, 0, 320, 810, BLUE),
-    box('2 · Restore', 680, 0, 360, 880, GREEN),
-    box('3 · Look', 1060, 0, 660, 880, VIOLET),
-  ],
-  notes: [['What this does', [0, 30, 320, 520], `## Your photo, restored
+const MODEL = 'built-in photo prior';
+const YOURS = `Delete *The photo*, put *Load Image* in its place, and connect it to *Restore Photo*. Give the
+photo at its own size: nothing is cropped or shrunk.`;
+const LARGER = `The small model in the box knows photographs a little. A large one, such as SD3, invents better:
+see *photo_12_with_sd3*.`;
 
-Press **Run**. Nothing to download: the model comes with this pack.
+const example = (picture) => ['photo', 'FlowDPS_ExamplePicture', [320, 80, 280, 0], {
+  title: 'The photo', set: { picture: `photo, ${picture}` },
+}];
+const opened = (file) => ['photo', 'LoadImage', [320, 80, 280, 330], { title: 'The photo', set: { image: file } }];
 
-*Restore Photo* finds out what is wrong with the picture, repairs it, and says below what it
-found. Here it is a JPEG of bad quality.
+// "photo" gives the picture, by its output "image"; "more" are nodes between it and the restoration.
+function simple(name, {
+  photo, image = ['photo', 'image'], more = [], set = {}, from = {}, model = MODEL, modelAt = 230,
+  title, what, change, you = YOURS, large = LARGER,
+}) {
+  return {
+    name,
+    nodes: [
+      photo,
+      ...more,
+      ['prior', 'FlowDPS_LoadFlowPrior', [320, modelAt, 280, 0], {
+        set: { checkpoint: model }, models: model === SD3 ? [SD3_FILE] : undefined,
+      }],
+      ['restore', 'FlowDPS_RestorePhoto', [660, 80, 300, 440], {
+        set: { seed: 0, control_after_generate: 'fixed', ...set },
+        from: { image, model: ['prior', 'model'], vae: ['prior', 'vae'], ...from },
+      }],
+      ['said', 'PreviewAny', [660, 590, 300, 180], {
+        title: 'What was found and done', from: { source: ['restore', 'report'] },
+      }],
+      show('both', 'Before and after', ['restore', 'before_after'], [1020, 80, 460, 270]),
+      save('restored', 'Restored', name, ['restore', 'image'], [1020, 420, 220, 350]),
+      ['map', 'MaskToImage', [1260, 420, 220, 0], { from: { mask: ['restore', 'invented'] } }],
+      show('invented', 'Where the model invented', ['map', 'IMAGE'], [1260, 510, 220, 260]),
+    ],
+    groups: [
+      box('1 · Photo and model', 300, 0, 320, 790, BLUE),
+      box('2 · Restore', 640, 0, 340, 790, GREEN),
+      box('3 · Look', 1000, 0, 500, 790, VIOLET),
+    ],
+    notes: [['What this does', [0, 30, 280, 740], `## ${title}
 
-**To change**
-- *file*: your photo. For other files than JPEG, put *Load Image* in its place
-- *wrong*: tell it what you know, such as *shaken* or *scratched*
+Press **Run**.
+
+${what}
+
+**Look.** *What was found and done* says what was wrong and whether the result agrees with the photo. *Where the
+model invented* is bright where detail was added that is not in the photo.
+
+**Change**
+${change}
+**Your photo.** ${you}
+
+${large}`]],
+    app: {
+      inputs: [...form(photo), ['restore', 'wrong'], ['restore', 'strength'], ['restore', 'invent'],
+        ['restore', 'effort'], ['restore', 'seed']],
+      outputs: ['both', 'restored', 'said'],
+    },
+    thumb: [['both', 0, 'before and after']],
+  };
+}
+
+// The widget by which a user gives the photo.
+const form = ([key, type]) => [[key, type === 'LoadImage' ? 'image' : 'picture']];
+
+const NOTHING = 'Nothing to download: the model comes with this pack. It needs some seconds on a processor.';
+
+const artists = [
+  simple('photo_01_restore', {
+    photo: example('out of focus'), title: 'Your photo, restored',
+    what: `${NOTHING} *Restore Photo* finds out what is wrong with the photo, and repairs it. Here the lens was out of
+focus.`,
+    change: `- *picture* of The photo: another one; all are damaged, each in its own way
+- *wrong*: tell it what you know
 - *invent*: 0 keeps to the photo, 1 invents
+`,
+  }),
+  simple('photo_02_enlarge', {
+    photo: example('small'), set: { wrong: 'small', enlarge: 2 }, title: 'Make a small photo larger',
+    what: `${NOTHING} The photo has 128 × 128 pixels and becomes twice as large.`,
+    change: '- *enlarge*: how many times larger; the more, the more has to be invented\n- *invent*: less or more detail\n',
+  }),
+  simple('photo_03_camera_shake', {
+    photo: example('shaken'), set: { wrong: 'shaken' }, title: 'The camera shook',
+    what: `${NOTHING} How the camera moved is found in the photo. If it cannot be told, the report says so and no
+movement is undone, rather than one that rings.`,
+    change: '- *strength*: strong undoes more than was found, gentle less\n',
+  }),
+  simple('photo_04_grain', {
+    photo: example('grainy'), set: { wrong: 'grainy' }, title: 'Remove grain',
+    what: `${NOTHING} The grain is measured where the photo is flattest.`,
+    change: '- *strength*: gentle leaves some grain, strong makes it smoother\n',
+  }),
+  simple('photo_05_bad_jpeg', {
+    photo: example('bad JPEG'), set: { wrong: 'bad JPEG' }, title: 'Repair a bad JPEG',
+    what: `${NOTHING} The quality with which it was saved is found in its pixels. It must come as it was saved:
+neither resized nor saved again.`,
+    change: '- *invent*: more brings back more detail that may never have been there\n',
+  }),
+  simple('photo_06_scratches', {
+    photo: example('scratched'), set: { wrong: 'scratched' }, title: 'Mend scratches',
+    what: `${NOTHING} Scratches are found by themselves and made anew. All other pixels stay as they are, to the last
+bit.`,
+    change: `- *sensitivity*: lower if hairs or wires are taken for scratches, higher if scratches stay
+- *mask*: paint it yourself, see *photo_11_paint_what_is_lost*
+`,
+  }),
+  simple('photo_07_old_photo', {
+    photo: example('old photo'), set: { wrong: 'several at once' }, title: 'An old photo',
+    what: `${NOTHING} Soft, grainy and scratched: all of it is found and undone at once.`,
+    change: '- *strength*: gentle keeps more of the old film\n- *sensitivity*: fewer or more scratches\n',
+  }),
+  simple('photo_08_old_video', {
+    photo: example('old video'), set: { wrong: 'old video' }, title: 'A frame of old video',
+    what: `${NOTHING} Old video shows every second line of another instant, so that whatever moves has combs. Every
+second line is made new.`,
+    change: '- *invent*: 0.5 suits most frames\n',
+  }),
+  simple('photo_09_versions', {
+    photo: example('small'), set: { wrong: 'small', enlarge: 4, invent: 0.7, versions: 4 },
+    title: 'Several versions to choose from',
+    what: `${NOTHING} Where a photo tells little, several pictures fit it. Four are made; the map is bright where they
+differ, so what you see there is invented.`,
+    change: '- *versions*: how many\n- *invent*: more lets them differ more\n',
+  }),
+  simple('photo_11_paint_what_is_lost', {
+    photo: opened('example.png'), image: ['photo', 'IMAGE'], from: { mask: ['photo', 'MASK'] }, modelAt: 480,
+    set: { wrong: 'scratched' }, title: 'Paint over what is lost',
+    what: `Open *The photo* in the mask editor (right click on it) and paint over what is lost: a scratch, a stain,
+somebody in the background. That part is made anew, and every other pixel stays as it is.`,
+    change: '- *invent*: for large parts, 0.7 and more\n',
+    you: 'Choose it in *The photo*. Nothing is cropped or shrunk.',
+  }),
+  simple('photo_12_with_sd3', {
+    photo: opened('example.png'), image: ['photo', 'IMAGE'], modelAt: 480, model: SD3,
+    more: [['prompt', 'CLIPTextEncode', [320, 660, 280, 110], {
+      title: 'What the photo shows', set: { text: 'a drawing of a girl in a pink dress on a green hill, blue sky' },
+      from: { clip: ['prior', 'clip'] },
+    }]],
+    from: { prompt: ['prompt', 'CONDITIONING'] }, title: 'With Stable Diffusion 3',
+    what: `**You need** [Stable Diffusion 3 Medium](${SD3_URL}) with its text encoders in \`models/checkpoints\`. Any other
+flow model that ComfyUI loads works as well: SD3.5, Flux, ... LoRA nodes go between model and *Restore Photo*.`,
+    change: '- *What the photo shows*: say it in a few words\n- *wrong*, *strength*, *invent*: as in the others\n',
+    you: 'Choose it in *The photo*. Nothing is cropped or shrunk; large ones are restored in tiles.',
+    large: 'A graphics card with 8 GB or more is a good idea.',
+  }),
+];
 
-The small model that comes with the pack has its limits; with SD3 in *checkpoint* it is far
-better.`]],
-  thumb: [['both', 0, 'before and after']],
-};
-
-module.exports = { simple };
+module.exports = { artists, simple, example, NOTHING };
