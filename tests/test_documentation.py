@@ -13,6 +13,7 @@ import pytest
 from comfyui_flowdps.operators import REGISTRY, TASKS
 from comfyui_flowdps.operators.chain import Chain
 from comfyui_flowdps.samplers import METHODS, GradientStep, InnerSteps, SquaredSteps, flat
+from comfyui_flowdps.tools import locales
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "web" / "docs"
@@ -75,6 +76,29 @@ def test_pages_state_ranges_defaults_and_what_is_optional(schemas):
                 assert facts.endswith(f"default {default:g}"), where
             if each.get("max", LARGEST + 1) <= LARGEST:
                 assert f"{each['min']:g} to {each['max']:g}" in facts, where
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_every_word_of_the_nodes_is_translated(schemas, language):
+    """``python -m comfyui_flowdps.tools.locales`` writes what the editor reads."""
+    words, known = locales.english(list(schemas.values())), locales.dictionary(language)
+    assert set(locales.phrases(words)) <= set(known)
+    file = locales.FOLDER / language / "nodeDefs.json"
+    assert json.loads(file.read_text(encoding="utf-8")) == locales.translated(words, known)
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_translations_are_in_their_language_and_keep_numbers(language):
+    for phrase, text in locales.dictionary(language).items():
+        assert text.strip()
+        numbers = re.findall(r"\d+(?:\.\d+)?", phrase)
+        assert set(numbers) <= set(re.findall(r"\d+(?:\.\d+)?", text)), phrase
+        if len(phrase.split()) > 4:
+            assert text != phrase
+    own = {"zh": "一-鿿", "ja": "ぁ-ヿ", "ko": "가-힣"}.get(language)
+    sentences = [t for p, t in locales.dictionary(language).items() if len(p.split()) > 4]
+    if own:
+        assert all(re.search(f"[{own}]", text) for text in sentences)
 
 
 def test_every_input_and_output_has_a_tooltip(schemas):

@@ -191,7 +191,7 @@ def test_nothing_in_the_archive_starts_processes_or_downloads(pack):
 def test_the_archive_has_what_comfyui_shows_and_reads(pack):
     for name in ("LICENSE", "README.md", "pyproject.toml", "requirements.txt"):
         assert (pack / name).is_file(), name
-    for room in ("nodes", "pictures", "priors", "web", "workflows"):
+    for room in ("locales", "nodes", "pictures", "priors", "web", "workflows"):
         kept = {f.relative_to(pack) for f in (pack / room).rglob("*") if f.is_file()}
         files = (f for f in tracked() if f.is_relative_to(ROOT / room))
         assert kept == {f.relative_to(ROOT) for f in files}

@@ -1,6 +1,7 @@
 // Makes and checks the shipped workflows in the real editor of a running ComfyUI.
 //
 //   node tools/browser.cjs build   [name ...]   graphs.cjs  -> workflows/<name>.json
+//   node tools/browser.cjs blueprints           graphs.cjs  -> subgraphs/<title>.json
 //   node tools/browser.cjs convert [name ...]   workflows/  -> tests/host/api/<name>.json
 //   node tools/browser.cjs check   [name ...]   load each; fail on a missing node, a console error
 //                                               or another API prompt than the committed one
@@ -106,7 +107,21 @@ function buildInPage(spec) {
     inputs: spec.app.inputs.map(([key, widget]) => [made[key].id, widget]),
     outputs: spec.app.outputs.map((key) => made[key].id),
   };
-  return { made: graph.serialize(), form };
+  const ids = Object.fromEntries(Object.entries(made).map(([key, node]) => [key, node.id]));
+  return { made: graph.serialize(), form, ids };
+}
+
+// What is left of the open graph once some of its nodes have become one, with inputs and outputs where
+// links went, and the rest is gone.
+function wrapInPage({ ids, title }) {
+  const { graph } = app;
+  const { subgraph, node } = graph.convertToSubgraph(new Set(ids.map((id) => graph.getNodeById(id))));
+  subgraph.name = title;
+  node.title = title;
+  for (const other of [...graph.nodes]) if (other !== node) graph.remove(other);
+  for (const group of [...graph.groups]) graph.remove(group);
+  node.pos = [0, 0];
+  return graph.serialize();
 }
 
 async function loadInPage(workflow) {
@@ -241,17 +256,34 @@ async function shot(page, file, scale = 0.75) {
 
 const bytes = (dataUrl) => Buffer.from(dataUrl.split(',')[1], 'base64');
 
+// Gives a node the pack that it comes from.
+const named = (core) => (node) => {
+  if (node.type === 'MarkdownNote') return;
+  const [id, version] = node.type.startsWith('FlowDPS_') ? [ID, VERSION] : ['comfy-core', core];
+  node.properties = { ...node.properties, cnr_id: id, ver: version };
+};
+
+async function blueprints({ page, version }) {
+  for (const spec of workflows.filter((each) => each.blueprint)) {
+    const { title, nodes } = spec.blueprint;
+    const { ids } = await page.evaluate(buildInPage, spec);
+    const made = await page.evaluate(wrapInPage, { title, ids: nodes.map((key) => ids[key]) });
+    made.definitions.subgraphs.forEach((subgraph) => {
+      subgraph.nodes.forEach(named(version));
+    });
+    write(path.join(ROOT, 'subgraphs', `${title}.json`), made);
+    console.log(`wrapped ${title}: ${made.definitions.subgraphs[0].nodes.length} nodes`);
+  }
+  return [];
+}
+
 async function build({ page, version }, names) {
   for (const spec of workflows.filter((each) => names.includes(each.name))) {
     const { made, form } = await page.evaluate(buildInPage, spec);
     made.id = uuid(spec.name);
     // App mode shows these inputs and outputs as a form; older editors know nothing of it.
     made.extra = { ds: { scale: 0.75, offset: [40, 100] }, ...(form ? { linearData: form } : {}) };
-    for (const node of made.nodes) {
-      if (node.type === 'MarkdownNote') continue;
-      const [id, version_] = node.type.startsWith('FlowDPS_') ? [ID, VERSION] : ['comfy-core', version];
-      node.properties = { cnr_id: id, ver: version_, ...node.properties };
-    }
+    made.nodes.forEach(named(version));
     write(shipped(spec.name), made);
     console.log(`built ${spec.name}: ${made.nodes.length} nodes, ${made.links.length} links`);
   }
@@ -352,8 +384,8 @@ async function run({ page, errors, version }, names, keep = false) {
 async function main() {
   const [command, ...rest] = process.argv.slice(2);
   const thumbs = (session, names) => run(session, names, true);
-  const does = { build, convert, check, run, thumbs }[command];
-  if (!does) throw new Error('expected a command: build, convert, check, run or thumbs');
+  const does = { build, blueprints, convert, check, run, thumbs }[command];
+  if (!does) throw new Error('expected a command: build, blueprints, convert, check, run or thumbs');
   const all = workflows.map((each) => each.name);
   const unknown = rest.filter((name) => !all.includes(name));
   if (unknown.length) throw new Error(`unknown workflow ${unknown.join(', ')}; there are ${all.join(', ')}`);

@@ -9,6 +9,9 @@ photo at its own size: nothing is cropped or shrunk.`;
 const LARGER = `The small model in the box knows photographs a little. A large one, such as SD3, invents better:
 see *photo_12_with_sd3*.`;
 
+const INVENTED = ` *Where the model
+invented* is bright where detail was added that is not in the photo.`;
+
 const example = (picture) => ['photo', 'FlowDPS_ExamplePicture', [320, 80, 280, 0], {
   title: 'The photo', set: { picture: `photo, ${picture}` },
 }];
@@ -17,7 +20,7 @@ const opened = (file) => ['photo', 'LoadImage', [320, 80, 280, 330], { title: 'T
 // "photo" gives the picture, by its output "image"; "more" are nodes between it and the restoration.
 function simple(name, {
   photo, image = ['photo', 'image'], more = [], set = {}, from = {}, model = MODEL, modelAt = 230,
-  title, what, change, you = YOURS, large = LARGER,
+  title, what, change, you = YOURS, large = LARGER, blueprint, crop,
 }) {
   return {
     name,
@@ -35,9 +38,7 @@ function simple(name, {
         title: 'What was found and done', from: { source: ['restore', 'report'] },
       }],
       show('both', 'Before and after', ['restore', 'before_after'], [1020, 80, 460, 270]),
-      save('restored', 'Restored', name, ['restore', 'image'], [1020, 420, 220, 350]),
-      ['map', 'MaskToImage', [1260, 420, 220, 0], { from: { mask: ['restore', 'invented'] } }],
-      show('invented', 'Where the model invented', ['map', 'IMAGE'], [1260, 510, 220, 260]),
+      ...(crop ? stitched(name) : mapped(name)),
     ],
     groups: [
       box('1 · Photo and model', 300, 0, 320, 790, BLUE),
@@ -50,8 +51,7 @@ Press **Run**.
 
 ${what}
 
-**Look.** *What was found and done* says what was wrong and whether the result agrees with the photo. *Where the
-model invented* is bright where detail was added that is not in the photo.
+**Look.** *What was found and done* says what was wrong and whether the result agrees with the photo.${crop ? '' : INVENTED}
 
 **Change**
 ${change}
@@ -64,8 +64,21 @@ ${large}`]],
       outputs: ['both', 'restored', 'said'],
     },
     thumb: [['both', 0, 'before and after']],
+    blueprint: blueprint && { title: blueprint, nodes: ['prior', 'restore'] },
   };
 }
+
+const mapped = (name) => [
+  save('restored', 'Restored', name, ['restore', 'image'], [1020, 420, 220, 350]),
+  ['map', 'MaskToImage', [1260, 420, 220, 0], { from: { mask: ['restore', 'invented'] } }],
+  show('invented', 'Where the model invented', ['map', 'IMAGE'], [1260, 510, 220, 260]),
+];
+const stitched = (name) => [
+  ['stitch', 'FlowDPS_StitchDetail', [1020, 420, 220, 0], {
+    from: { image: ['restore', 'image'], stitch: ['crop', 'stitch'] },
+  }],
+  save('restored', 'The whole photo', name, ['stitch', 'image'], [1260, 420, 220, 350]),
+];
 
 // The widget by which a user gives the photo.
 const form = ([key, type]) => [[key, type === 'LoadImage' ? 'image' : 'picture']];
@@ -74,6 +87,7 @@ const NOTHING = 'Nothing to download: the model comes with this pack. It needs s
 
 const artists = [
   simple('photo_01_restore', {
+    blueprint: 'Restore a photo (FlowDPS)',
     photo: example('out of focus'), title: 'Your photo, restored',
     what: `${NOTHING} *Restore Photo* finds out what is wrong with the photo, and repairs it. Here the lens was out of
 focus.`,
@@ -83,6 +97,7 @@ focus.`,
 `,
   }),
   simple('photo_02_enlarge', {
+    blueprint: 'Enlarge a photo (FlowDPS)',
     photo: example('small'), set: { wrong: 'small', enlarge: 2 }, title: 'Make a small photo larger',
     what: `${NOTHING} The photo has 128 × 128 pixels and becomes twice as large.`,
     change: '- *enlarge*: how many times larger; the more, the more has to be invented\n- *invent*: less or more detail\n',
@@ -105,6 +120,7 @@ neither resized nor saved again.`,
     change: '- *invent*: more brings back more detail that may never have been there\n',
   }),
   simple('photo_06_scratches', {
+    blueprint: 'Mend scratches (FlowDPS)',
     photo: example('scratched'), set: { wrong: 'scratched' }, title: 'Mend scratches',
     what: `${NOTHING} Scratches are found by themselves and made anew. All other pixels stay as they are, to the last
 bit.`,
@@ -129,6 +145,19 @@ second line is made new.`,
     what: `${NOTHING} Where a photo tells little, several pictures fit it. Four are made; the map is bright where they
 differ, so what you see there is invented.`,
     change: '- *versions*: how many\n- *invent*: more lets them differ more\n',
+  }),
+  simple('photo_10_face_or_detail', {
+    photo: example('shaken'), image: ['crop', 'image'], crop: true, set: { wrong: 'shaken' },
+    more: [['crop', 'FlowDPS_CropDetail', [320, 450, 280, 0], {
+      set: { padding: 32, x: 88, y: 48, width: 96, height: 128 }, from: { image: ['photo', 'image'] },
+    }]],
+    title: 'Only a face, or another detail',
+    what: `${NOTHING} *Crop Detail* cuts the face out, *Restore Photo* repairs it, and *Stitch Detail* puts it back
+without a seam. All other pixels stay as they are. For large photos this is faster, and a face gets all of the model.`,
+    change: `- *x*, *y*, *width*, *height* of Crop Detail: where the detail is; or connect a painted mask or the boxes of a
+face detector
+- *feather* of Stitch Detail: how softly its edge fades
+`,
   }),
   simple('photo_11_paint_what_is_lost', {
     photo: opened('example.png'), image: ['photo', 'IMAGE'], from: { mask: ['photo', 'MASK'] }, modelAt: 480,
