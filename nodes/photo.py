@@ -17,6 +17,7 @@ from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish,
 from ..restoration.pipeline import with_known
 from ..restoration.several import WHITE, Several
 from ..samplers import METHODS, Sample
+from .details import fitting
 from .inputs import sampling_seed, sensitivity
 from .kit import MeasurementSocket, Operator, from_images, schema, to_images
 from .models import EmptyFlowConditioning
@@ -194,18 +195,8 @@ class RestorePhoto(io.ComfyNode):
 
 def _painted(mask: Tensor | None, x: Tensor) -> Tensor | None:
     """The mask (H, W) of the photos' size; None for an empty one. ValueError for another size."""
-    if mask is None:
-        return None
-    mask = mask.reshape(-1, *mask.shape[-2:]).float().cpu().amax(0)
-    if mask.shape != x.shape[2:]:
-        # Load Image gives a small empty mask with photos that have no alpha.
-        if not bool((mask > 0).any()):
-            return None
-        raise ValueError(
-            f"the mask is {mask.shape[1]}x{mask.shape[0]} and the photo"
-            f" {x.shape[3]}x{x.shape[2]} (width x height): paint it on this photo"
-        )
-    return mask
+    masks = fitting(mask, *x.shape[2:], "photo")
+    return None if masks is None else masks.amax(0)
 
 
 def _strange(vae: Any, x: Tensor, noise_level: float) -> list[str]:
