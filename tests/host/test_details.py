@@ -46,7 +46,7 @@ def sampler(p, crop, prior):
     operator = p.ours("Identity")
     given = {"mode": "observed", "noise": 0.1, "seed": 0}
     seen = p.ours("EncodeMeasurement", image=crop[0], operator=operator[0], vae=prior[2], **given)
-    empty = p.ours("EmptyConditioning", model=prior[0], batch_size=1)
+    empty = p.ours("EmptyConditioning", model=prior[0], tokens=1)
     values = {"seed": 0, "steps": 2, "cfg": 1.0, "preset": "fast", "step_scale": 1.0}
     values |= {"positive": empty[0], "measurement": seen[0], "denoise": 0.2}
     return p.ours("RefineSampler", model=prior[0], vae=prior[2], **values)[1]
