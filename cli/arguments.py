@@ -13,9 +13,10 @@ from .. import __version__
 from ..estimation.registry import ESTIMATORS, KERNEL_SIZE
 from ..operators import REGISTRY
 from ..operators.degradation import Degradation
-from ..priors.built_in import BUILT_IN
+from ..priors.built_in import BUILT_IN, PHOTO
 from ..priors.gradients.modes import MODES
 from ..restoration.degradation import ESTIMATES, NOISE
+from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS
 from ..restoration.several import WHITE
 from ..samplers import METHODS, PRESETS
 
@@ -77,9 +78,46 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
     add("--out", type=Path, default=Path("out"), help="folder for the results")
     add(
+        "--wrong",
+        choices=list(WRONGS),
+        help="what is wrong with the photos. It is looked for in each of them at its own size, and"
+        " said; a photo with nothing to repair is passed on as it is. If you know, choose it: what"
+        " is not looked for cannot be found by mistake. small: the photo is enlarged; scratched:"
+        " scratches are found, or given by --mask, and the other pixels stay as they are; old"
+        " video: every second line is from another instant; if not given, and nothing else says"
+        f" how the photos were damaged, {next(iter(WRONGS))}",
+    )
+    add(
+        "--strength",
+        choices=list(STRENGTHS),
+        help="how much of what is wrong is repaired; default: as found",
+    )
+    add(
+        "--invent",
+        type=float,
+        help="of what is wrong: 0, hardly any new detail, to 1, the photo is only a guide; default:"
+        " 0.5, detail that fits the photo",
+    )
+    add(
+        "--enlarge",
+        type=int,
+        metavar="TIMES",
+        help="how many times larger the photo becomes; default: 4 if it is small, else 1",
+    )
+    add(
+        "--effort",
+        choices=list(EFFORTS),
+        help="fast: a third of the work; thorough: twice the work; default: normal",
+    )
+    add(
+        "--sensitivity",
+        type=float,
+        help="of the search for scratches: 0, only strong ones, to 1; default: 0.5",
+    )
+    add(
         "--task",
-        help="the degradation of the photos, one of the tasks listed below; if not given, as"
-        " implied by --kernel, --mask or --estimate, else sr_bicubic",
+        help="the degradation of the photos, one of the tasks listed below, instead of what is"
+        " found in them; if not given, as implied by --kernel, --mask or --estimate",
     )
     add(
         "--deg-scale",
@@ -104,7 +142,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--observed",
         action="store_true",
-        help="the input is degraded already; its clean image is not known",
+        help="the input is degraded already; its clean image is not known. Without a --task this"
+        " is so anyway",
     )
     add(
         "--estimate",
@@ -124,8 +163,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--noise",
         type=float,
-        help="standard deviation of the noise, for images in [-1, 1]; if not given, as estimated by"
-        f" --estimate, else {NOISE}",
+        help="standard deviation of the noise, for images in [-1, 1]; if not given, as found, or"
+        f" estimated by --estimate, else {NOISE}",
     )
     about = "; ".join(f"{name}: {row.about.rstrip('.')}" for name, row in METHODS.items())
     add(
@@ -180,7 +219,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help="one that comes along ("
         + ", ".join(BUILT_IN)
         + "), or a safetensors file, model folder or hub id; default: "
-        + next(iter(BUILT_IN)),
+        + f"{PHOTO.name} where it is found out what is wrong, else {next(iter(BUILT_IN))}",
     )
     add("--config", help="model folder or hub id for the parts that a single file lacks")
     add("--prompt", default="", help="what the photos show")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -11,27 +12,83 @@ from ..estimation.registry import ESTIMATORS
 from ..operators import REGISTRY
 from ..operators.registry import FROM_FILES
 from ..priors.base import FlowPrior
-from ..priors.built_in import built_in
+from ..priors.built_in import PHOTO, built_in
 from ..priors.device import device_named, dtype_named
+from ..restoration.decision import Decision
 from ..restoration.degradation import Damage
+from ..restoration.diagnosis import EFFORTS, Wish
 from ..restoration.painted import kernel_in, mask_in
 from ..restoration.pipeline import Request
-from ..samplers import flat, method_named, override, preset
+from ..samplers import method_named, override, preset
 from .results import digest
-from .runs import Run
+from .runs import Run, recorded
 
 SIDE = {"small": 128, "large": 768}
 """Shorter side in pixels to which clean photos are shrunk, for the built-in and large models."""
 
 
-def task_of(args: argparse.Namespace) -> str:
-    """The task given by --task, or implied by --mask, --kernel or --estimate.
+WISHES = ("wrong", "strength", "invent", "enlarge", "effort", "sensitivity")
+"""The options that are values of a ``Wish``."""
+STATED = ("task", "estimate", "kernel")
+"""The options that state the damage, so that it is not looked for."""
+
+
+def _given(args: argparse.Namespace, *options: str) -> list[str]:
+    """Those of the options that are given, as they are written."""
+    return [f"--{each.replace('_', '-')}" for each in options if getattr(args, each) is not None]
+
+
+def wish_of(args: argparse.Namespace) -> Wish | None:
+    """What is said of photos whose damage is to be found; None where it is stated.
+
+    A mask alone states it: the task is then inpainting. ValueError for options that exclude each
+    other, and for values out of range.
+    """
+    wishes, stated = _given(args, *WISHES), _given(args, *STATED)
+    if not wishes and (stated or args.mask is not None):
+        return None
+    if wishes and stated:
+        raise ValueError(
+            f"{wishes[0]} is for photos whose damage is found, and {stated[0]} states it: choose"
+            " one"
+        )
+    if args.size:
+        raise ValueError(
+            "--size resizes the photos, and what is wrong with them can only be found at their own"
+            " size: leave it out, or name a --task"
+        )
+    if args.deg_scale is not None:
+        raise ValueError("--deg-scale is the number of a task: add --task, or leave it out")
+    for one, other in (("effort", "preset"), ("invent", "denoise")):
+        if len(both := _given(args, one, other)) == 2:
+            raise ValueError(f"{both[0]} and {both[1]} say the same: choose one")
+    own = _given(args, "invent", "effort")
+    if own and args.method != "refine":
+        raise ValueError(f"{own[0]} is for the method refine, and not for {args.method}")
+    values = {name: getattr(args, name) for name in WISHES}
+    return Wish(**{name: value for name, value in values.items() if value is not None})
+
+
+def preset_of(args: argparse.Namespace) -> str | None:
+    """The preset by its name: --preset, or that of --effort; None is the method's default."""
+    return args.preset or (EFFORTS[args.effort] if args.effort else None)
+
+
+def model_of(args: argparse.Namespace) -> str | None:
+    """The model: --prior, or for photos whose damage is found, the one for photos."""
+    return args.prior or (None if wish_of(args) is None else PHOTO.name)
+
+
+def task_of(args: argparse.Namespace) -> str | None:
+    """The task given by --task, or implied by --mask, --kernel or --estimate; None where the damage
+    is found in each photo.
 
     ValueError for an unknown task, and for one whose file is not given.
     """
+    if wish_of(args) is not None:
+        return None
     meant = [task for task, option in FROM_FILES.items() if getattr(args, option) is not None]
-    otherwise = "identity" if args.estimate else "sr_bicubic"
-    task: str = args.task or (meant[-1] if meant else otherwise)
+    task: str = args.task or (meant[-1] if meant else "identity")
     if task not in REGISTRY:
         raise ValueError(f"unknown task {task!r}; expected one of {', '.join(REGISTRY)}")
     if task in FROM_FILES and task not in meant:
@@ -60,7 +117,7 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
     if args.kernel is not None:
         blur, told = kernel_in(args.kernel)
         notes += told
-    if name not in FROM_FILES:
+    if name is not None and name not in FROM_FILES:
         row = REGISTRY[name]
         number = row.default(large=large) if args.deg_scale is None else args.deg_scale
         task = row.make(number, seed=args.seed)
@@ -73,10 +130,10 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
 def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
     """The request and the degradation given by the arguments; ValueError for contradictory options
     or values out of range."""
-    large = built_in(args.prior) is None
+    large = built_in(model_of(args)) is None
     damage = damage_of(args, large=large)
     settings = override(
-        preset(args.method, args.preset),
+        preset(args.method, preset_of(args)),
         step_scale=args.step_scale,
         inner_steps=args.inner_steps,
         stop=args.stop,
@@ -91,7 +148,7 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
         args.seed,
         args.size,
         SIDE["large" if large else "small"],
-        args.observed,
+        args.observed or wish_of(args) is not None,
         args.tile,
         args.samples,
         suited=args.denoise is None,
@@ -109,7 +166,7 @@ def prior_of(args: argparse.Namespace) -> FlowPrior:
     from ..priors.diffusers import load_prior
 
     return load_prior(
-        args.prior,
+        model_of(args),
         device=args.device,
         dtype=args.dtype,
         prompt=args.prompt,
@@ -138,7 +195,7 @@ def run_of(args: argparse.Namespace) -> Run:
     if args.batch < 1:
         raise ValueError(f"--batch is {args.batch}; expected at least 1")
     request, damage = request_of(args)
-    device = device_named(args.device)
+    wish, device = wish_of(args), device_named(args.device)
     record = {
         "task": task_of(args),
         "operator": request.recipe.to_dict(),
@@ -150,13 +207,9 @@ def run_of(args: argparse.Namespace) -> Run:
         "noise": request.noise,
         "noise_given": damage.noise is not None,
         "method": request.method,
-        "preset": args.preset or method_named(args.method).default,
-        **{
-            name: value if isinstance(value, int | float | None) else str(value)
-            for name, value in flat(request.settings).items()
-        },
-        "steps": request.steps,
-        "prior": args.prior or "demo",
+        "preset": preset_of(args) or method_named(args.method).default,
+        **recorded(request),
+        "prior": model_of(args) or "demo",
         "config": args.config,
         "models": [content_of(name) for name in (args.prior, args.config, args.tiny_vae)],
         "prompt": args.prompt,
@@ -174,4 +227,8 @@ def run_of(args: argparse.Namespace) -> Run:
     }
     if request.samples > 1:
         record["samples"] = request.samples
-    return Run(request, damage, partial(prior_of, args), record, args.out, args.batch)
+    decision = None
+    if wish is not None:
+        record |= {**asdict(wish), "steps_given": args.steps}
+        decision = Decision(wish, damage, args.steps)
+    return Run(request, damage, partial(prior_of, args), record, args.out, args.batch, decision)

@@ -12,13 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..operators.observation import Observation
 from ..priors.base import FlowPrior, is_out_of_memory
 from ..restoration import images
 from ..restoration.colour import Conversion
+from ..restoration.decision import Decision, verdict
 from ..restoration.degradation import Damage
+from ..restoration.diagnosis import WRONGS, Diagnosis
 from ..restoration.pipeline import (
     Photo,
     Request,
@@ -29,11 +33,16 @@ from ..restoration.pipeline import (
     restore_several,
 )
 from ..restoration.several import PER_ROW, WHITE
+from ..samplers import flat
 from ..samplers.method import Step
 from .results import Place, Results, digest, shown
 
 MADE = (
     "task",
+    "wrong",
+    "strength",
+    "invent",
+    "enlarge",
     "method",
     "preset",
     "steps",
@@ -50,7 +59,8 @@ MADE = (
 @dataclasses.dataclass(frozen=True)
 class Waiting:
     """A photo waiting for its batch: its request, its file, where its results go, the run's id, the
-    SHA-256 of the file, and the conversion of its colours that is still to do.
+    SHA-256 of the file, the conversion of its colours that is still to do, and what was found to be
+    wrong; None where that was stated.
     """
 
     photo: Photo
@@ -60,6 +70,7 @@ class Waiting:
     run: str
     sha256: str
     to_srgb: Conversion | None
+    diagnosis: Diagnosis | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +81,7 @@ class Run:
     load: loads the model; called once, after the first photo has been read.
     record: values for the log, which also identify the run.
     out: folder of the results. batch: number of photos to restore at once.
+    decision: what is done with photos whose damage is found in each of them; None: it is stated.
     """
 
     request: Request
@@ -78,6 +90,14 @@ class Run:
     record: dict[str, Any]
     out: Path
     batch: int = 1
+    decision: Decision | None = None
+
+    @property
+    def in_srgb(self) -> bool:
+        """Whether photos are looked at in sRGB: the compression of a JPEG belongs to the colours of
+        its file."""
+        wish = self.decision and self.decision.wish
+        return "jpeg" not in (WRONGS[wish.wrong] if wish else self.damage.estimate)
 
 
 class Restoring:
@@ -124,8 +144,7 @@ class Restoring:
         with tqdm(total=total, unit="step", disable=None, leave=False) as self.bar:
             for file, place in zip(files, places, strict=True):
                 try:
-                    # The compression of a JPEG belongs to the colours of its file.
-                    picture = images.read(file, srgb="jpeg" not in self.damage.estimate)
+                    picture = images.read(file, srgb=self.asked.in_srgb)
                 except ValueError as error:
                     self.refuse(error)
                     continue
@@ -137,15 +156,17 @@ class Restoring:
                     continue
                 prior = self.prior  # Outside of what is caught: no photo could be restored.
                 with self.caught(file.name):
-                    request, told = self.request_for(file, picture.pixels)
-                    photo = prepare(picture.pixels, file.name, request, prior)
-                    shape = photo.observation.measurement_picture.shape
-                    stretched = self.damage.stretched(shape[2], shape[3])
-                    photo.notes[:0] = [*self.damage.notes, *stretched, *picture.notes, *told]
+                    sha256 = hashlib.sha256(picture.content).hexdigest()
+                    photo, request, found = self.looked_at(file, picture, prior)
+                    rest = (file, place, run, sha256, picture.to_srgb, found)
+                    one = Waiting(photo, request, *rest)
+                    self.bar.total += (request.steps - self.request.steps) * self.request.samples
+                    if found is not None and found.healthy:
+                        self.bar.update(request.steps * request.samples)
+                        self.pass_on(one)
+                        continue
                     alike = (photo.observation.image_size, request)
                     group = waiting.setdefault(alike, [])
-                    sha256 = hashlib.sha256(picture.content).hexdigest()
-                    one = Waiting(photo, request, file, place, run, sha256, picture.to_srgb)
                     group.append(one)
                     if len(group) == self.asked.batch:
                         self.finish(waiting.pop(alike))
@@ -173,12 +194,37 @@ class Restoring:
                 first = str(error).strip().split("\n", 1)[0]
                 self.refuse(f"{name}: {type(error).__name__}: {first}")
 
-    def request_for(self, file: Path, pixels: Tensor) -> tuple[Request, list[str]]:
-        """The request with degradation and noise estimated from the photo, and notes on them."""
-        if not self.damage.estimate:
-            return self.request, []
-        recipe, noise, notes = self.damage.of(file, pixels)
-        return dataclasses.replace(self.request, recipe=recipe, noise=noise), notes
+    def looked_at(
+        self, file: Path, picture: images.Picture, prior: FlowPrior
+    ) -> tuple[Photo, Request, Diagnosis | None]:
+        """The photo with its measurement, the request with its degradation and noise, and what was
+        found to be wrong, which is printed."""
+        request, told, found = self.request, [], None
+        if self.asked.decision is not None:
+            found, request = self.asked.decision.of(picture.pixels, request, prior)
+            self.say(f"{file.name}: {' '.join(found.sentences)}")
+        elif self.damage.estimate:
+            recipe, noise, told = self.damage.of(file, picture.pixels)
+            request = dataclasses.replace(request, recipe=recipe, noise=noise)
+        x = picture.pixels
+        if found is not None and found.healthy:
+            same = Observation.from_photo(x, request.recipe, request.noise, prior.stride)
+            photo = Photo(file.name, x, same)
+        else:
+            photo = prepare(x, file.name, request, prior)
+        shape = photo.observation.measurement_picture.shape
+        stretched = self.damage.stretched(shape[2], shape[3])
+        photo.notes[:0] = [*self.damage.notes, *stretched, *picture.notes, *told]
+        if found is not None and found.only_lost:
+            photo.lost = found.lost
+        return photo, request, found
+
+    def pass_on(self, each: Waiting) -> None:
+        """Write a photo with nothing to repair as its own restoration."""
+        x, count = each.photo.pixels, each.request.samples
+        pictures = {f"sample{k}": x for k in range(1, count + 1)} | {"spread": -torch.ones_like(x)}
+        result = Restored(x, x, None, None, None, 0.0, {})
+        self.write(each, result, [("as it was", x)], pictures if count > 1 else {})
 
     def finish(self, group: list[Waiting]) -> None:
         """Restore a batch and write its results; one by one if the batch fails."""
@@ -246,8 +292,21 @@ class Restoring:
         if result.clean is not None:
             columns.append(("clean", result.clean))
         columns = [(name, images.in_srgb(x, each.to_srgb)) for name, x in columns]
-        known, record = scores(result), self.asked.record
+        known = scores(result)
+        record = {**self.asked.record, **recorded(request), "noise": request.noise}
         made = {key: record[key] for key in MADE if key in record}
+        notes, parts = photo.notes, []
+        if (found := each.diagnosis) is not None:
+            parts = [] if found.healthy else [verdict(result.residual_ratio)]
+            made["report"] = [*found.sentences, *parts]
+            notes = [*made["report"], *notes]
+        else:
+            told = {
+                "psnr": "PSNR {:.2f} dB",
+                "ssim": "SSIM {:.3f}",
+                "residual_ratio": "residual/noise {:.2f}",
+            }
+            parts = [told[k].format(v) for k, v in known.items() if v is not None]
         self.results.write(
             each.file,
             each.place,
@@ -266,21 +325,22 @@ class Restoring:
                 **(more or {}),
                 **record,
                 "operator": request.recipe.to_dict(),
-                "noise": request.noise,
                 "device": str(self.prior.device),
                 "batch": self.asked.batch,
                 "work": result.work,
-                "notes": photo.notes,
+                "notes": notes,
             },
         )
         self.done += 1
-        told = {
-            "psnr": "PSNR {:.2f} dB",
-            "ssim": "SSIM {:.3f}",
-            "residual_ratio": "residual/noise {:.2f}",
-        }
-        parts = [told[k].format(v) for k, v in known.items() if v is not None] + photo.notes
-        self.say(f"{each.file.name}: {', '.join(parts)}")
+        if parts := [*parts, *photo.notes]:
+            self.say(f"{each.file.name}: {', '.join(parts)}")
+
+
+def recorded(request: Request) -> dict[str, Any]:
+    """What the log says of a request's settings."""
+    values = flat(request.settings).items()
+    plain = {k: v if isinstance(v, int | float | None) else str(v) for k, v in values}
+    return {**plain, "steps": request.steps}
 
 
 def scores(result: Restored) -> dict[str, float | None]:

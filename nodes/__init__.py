@@ -8,7 +8,17 @@ from importlib.util import find_spec
 if find_spec("comfy_api") is not None:
     from comfy_api.latest import ComfyExtension, io
 
-    from . import estimation, example, measurement, models, operators, photo, samplers, several
+    from . import (
+        details,
+        estimation,
+        example,
+        measurement,
+        models,
+        operators,
+        photo,
+        samplers,
+        several,
+    )
 
     class Extension(ComfyExtension):
         """All nodes of the pack."""
@@ -16,6 +26,7 @@ if find_spec("comfy_api") is not None:
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
             return [
                 *photo.NODES,
+                *details.NODES,
                 *models.NODES,
                 *operators.NODES,
                 *estimation.NODES,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,23 +10,20 @@ import torch.nn.functional as F
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..operators.observation import Observation, pad_to
+from ..operators.observation import Observation
 from ..priors.comfy import SPECTRUM, stride_of
+from ..restoration.decision import done, strangeness, verdict
 from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish, diagnose
+from ..restoration.pipeline import with_known
 from ..restoration.several import WHITE, Several
 from ..samplers import METHODS, Sample
+from .details import fitting
 from .inputs import sampling_seed, sensitivity
 from .kit import MeasurementSocket, Operator, from_images, schema, to_images
 from .models import EmptyFlowConditioning
 from .sampling import Chosen, Prompt, Walk, restore
 
 METHOD = METHODS["refine"]
-AGREES = 1.3
-"""Largest ratio of residual to noise of a result that agrees with the photo."""
-ROUND_TRIP = 256
-"""Side in pixels of the part on which the model's autoencoder is tried."""
-KEEPS = 27.0
-"""Least PSNR in dB of that part after encoding and decoding, for a model made for such photos."""
 
 
 class RestorePhoto(io.ComfyNode):
@@ -164,10 +160,11 @@ class RestorePhoto(io.ComfyNode):
         spectrum = model.get_attachment(SPECTRUM)
         settings, levels = wish.plan(spectrum.refine if spectrum else None)
         observation = Observation.from_photo(x, found.recipe, found.noise_level, stride_of(vae))
+        own = image[..., :3].movedim(-1, 1).expand(-1, 3, -1, -1).cpu()
         if found.healthy:
-            found.found.append("There is nothing to repair: the photo is passed on as it is.")
-            kept, lost = from_images(x), torch.zeros(len(x), *x.shape[2:])
+            kept, lost = own.movedim(1, -1).contiguous(), torch.zeros(len(x), *x.shape[2:])
         else:
+            found.found.append(done(METHOD.title, settings, len(levels) - 1))
             found.warnings += _strange(vae, x, found.noise_level)
             if prompt is None:
                 prompt = EmptyFlowConditioning.execute(model, 1)[0]
@@ -181,11 +178,10 @@ class RestorePhoto(io.ComfyNode):
                 Walk(seed, levels.float(), samples=versions),
             )
             if found.only_lost and found.lost is not None:
-                hole = found.lost[None, ..., None]
-                own = from_images(x).repeat(len(kept) // len(x), 1, 1, 1)
-                kept = torch.where(hole > 0, kept, own)
+                kept = with_known(kept.movedim(-1, 1), own, found.lost)
+                kept = kept.movedim(1, -1).contiguous()
         kept = _with_alpha(kept, image)
-        report = "\n".join([*found.found, *(f"Beware: {each}" for each in found.warnings)])
+        report = "\n".join(found.sentences)
         return io.NodeOutput(
             kept,
             _side_by_side(from_images(x), kept[..., :3]),
@@ -199,36 +195,18 @@ class RestorePhoto(io.ComfyNode):
 
 def _painted(mask: Tensor | None, x: Tensor) -> Tensor | None:
     """The mask (H, W) of the photos' size; None for an empty one. ValueError for another size."""
-    if mask is None:
-        return None
-    mask = mask.reshape(-1, *mask.shape[-2:]).float().cpu().amax(0)
-    if mask.shape != x.shape[2:]:
-        # Load Image gives a small empty mask with photos that have no alpha.
-        if not bool((mask > 0).any()):
-            return None
-        raise ValueError(
-            f"the mask is {mask.shape[1]}x{mask.shape[0]} and the photo"
-            f" {x.shape[3]}x{x.shape[2]} (width x height): paint it on this photo"
-        )
-    return mask
+    masks = fitting(mask, *x.shape[2:], "photo")
+    return None if masks is None else masks.amax(0)
 
 
 def _strange(vae: Any, x: Tensor, noise_level: float) -> list[str]:
-    """A warning if the model's autoencoder cannot keep such a photo, apart from its noise."""
-    stride = stride_of(vae)
-    top, left = (max(0, n - ROUND_TRIP) // 2 for n in x.shape[2:])
-    part = x[:1, :, top : top + ROUND_TRIP, left : left + ROUND_TRIP]
-    sides = [-(-n // stride) * stride for n in part.shape[2:]]
-    part = pad_to(part, *sides)
-    back = vae.decode(vae.encode(from_images(part)))
-    off = (to_images(back.reshape(1, *back.shape[-3:])) - part).square().mean()
-    kept = 10 * math.log10(4 / max(float(off) - noise_level**2, 1e-12))
-    if kept >= KEEPS:
-        return []
-    return [
-        f"this model keeps such a photo only roughly ({kept:.0f} dB after encoding and decoding):"
-        " it is made for other pictures, and details may look painted. Choose a larger model."
-    ]
+    """A warning if the model's autoencoder cannot keep such a photo."""
+
+    def round_trip(part: Tensor) -> Tensor:
+        back = vae.decode(vae.encode(from_images(part)))
+        return to_images(back.reshape(1, *back.shape[-3:]))
+
+    return strangeness(x, noise_level, stride_of(vae), round_trip)
 
 
 def _restored(
@@ -243,10 +221,7 @@ def _restored(
     """IMAGE of all versions, and the map (N, H, W) of what was invented."""
     kept: list[Sample] = []
     _, image, ratio = restore(how, model, vae, Prompt(prompt), observation, walk, keep=kept.append)
-    verdict = "agrees with" if ratio <= AGREES else "does not agree with"
-    found.found.append(
-        f"The result {verdict} the photo: damaged again, it differs by {ratio:.2f} times the grain."
-    )
+    found.found.append(verdict(ratio))
     x, photos = to_images(image), len(observation.y)
     if walk.samples > 1:
         every = [Several(x[k::photos], [ratio] * walk.samples) for k in range(photos)]

@@ -57,6 +57,7 @@ LOW_QUALITY = 90
 """A JPEG of a higher quality needs no repair."""
 MANY_SCRATCHES = 0.2
 """Fraction of a photo; more is texture that was taken for scratches."""
+HEALTHY = "There is nothing to repair: the photo is passed on as it is."
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Wish:
     enlarge: by how much the photo grows; 0 is automatic: four times if it is small, else not.
     sensitivity: of the search for scratches, 0 to 1.
 
-    ValueError for another value.
+    ValueError for another value, and for old video that is to grow.
     """
 
     wrong: str = BY_ITSELF
@@ -83,11 +84,17 @@ class Wish:
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
-        if not 0 <= self.invent <= 1:
-            raise ValueError(f"invent is {self.invent}; expected a number from 0 to 1")
+        for name in ("invent", "sensitivity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
         if self.enlarge not in range(17):
             raise ValueError(
                 f"enlarge is {self.enlarge}; expected a whole number from 0 (automatic) to 16"
+            )
+        if "lines" in WRONGS[self.wrong] and self.scale > 1:
+            raise ValueError(
+                "old video cannot be enlarged in one go: restore it first, and then enlarge it as"
+                " small"
             )
 
     @property
@@ -131,6 +138,12 @@ class Diagnosis:
     lost: Tensor | None = None
     only_lost: bool = False
     healthy: bool = False
+
+    @property
+    def sentences(self) -> list[str]:
+        """All that is to be said: what was found and done, and then the warnings."""
+        healthy = [HEALTHY] if self.healthy else []
+        return [*self.found, *healthy, *(f"Beware: {each}" for each in self.warnings)]
 
 
 def _middle(x: Tensor, side: int) -> Tensor:
@@ -256,11 +269,6 @@ def diagnose(x: Tensor, wish: Wish, painted: Tensor | None = None) -> Diagnosis:
         task = AveragePool(wish.scale)
         diagnosis.found.append(f"It is enlarged {wish.scale} times.")
     if "lines" in looks:
-        if task is not None:
-            raise ValueError(
-                "old video cannot be enlarged in one go: restore it first, and then enlarge it as"
-                " small"
-            )
         task = Interlace("top")
         diagnosis.found.append("Every second line, which is from another instant, is made new.")
     diagnosis.lost = _lost(x, wish, painted, diagnosis)

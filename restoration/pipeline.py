@@ -77,13 +77,15 @@ class Request:
 @dataclass
 class Photo:
     """A resized photo and its measurement: ``pixels`` (1, 3, h, w) in [-1, 1] are the clean image
-    or the observed one; ``notes`` list the conversions.
+    or the observed one; ``notes`` list the conversions. ``lost``: where alone a restoration may
+    differ from the photo, (h, w), 1 there; None: everywhere.
     """
 
     name: str
     pixels: Tensor
     observation: Observation
     notes: list[str] = field(default_factory=list)
+    lost: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,15 @@ def cover(x: Tensor, height: int, width: int) -> Tensor:
     )
     top, left = (tall - height) // 2, (wide - width) // 2
     return resize(x, tall, wide)[..., top : top + height, left : left + width]
+
+
+def with_known(restored: Tensor, photos: Tensor, lost: Tensor) -> Tensor:
+    """Restorations (N, C, H, W) where ``lost`` (H, W) is 1, and the photos elsewhere, to the bit.
+
+    N is a multiple of the number of photos: all photos once, then all again.
+    """
+    own = photos.to(restored).repeat(len(restored) // len(photos), 1, 1, 1)
+    return torch.where(lost.to(restored.device) > 0, restored, own)
 
 
 def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
@@ -247,6 +258,8 @@ def _compared(photos: Sequence[Photo], images: Tensor, work: dict[str, int]) -> 
     for photo, image, ratio in zip(photos, joined.crop(images).split(1), ratios, strict=True):
         clean, seen = None, photo.pixels
         psnr = ssim = None
+        if photo.lost is not None:
+            image = with_known(image, photo.pixels, photo.lost)
         if photo.observation.simulated:
             clean, seen = photo.pixels, photo.observation.measurement_picture
             psnr, ssim = metrics.psnr(image, clean), metrics.ssim(image, clean)

@@ -28,8 +28,8 @@ from comfyui_flowdps.cli.arguments import parse
 from comfyui_flowdps.cli.command import main
 
 picture, out = sys.argv[1:]
-words = ["restore", picture, "--method", "glide", "--steps", "2", "--out", out]
-assert main([*words, "--step-scale", "0.5", "--stop", "1"]) == 0
+words = ["restore", picture, "--task", "identity", "--method", "glide", "--steps", "2"]
+assert main([*words, "--out", out, "--step-scale", "0.5", "--stop", "1"]) == 0
 print("bench:", *parse(["bench", "--methods", "glide"]).methods)
 """
 

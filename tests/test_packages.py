@@ -144,7 +144,8 @@ def test_the_installed_command_restores(installed, tmp_path):
     stated = module("tools/release.py").stated_version(read("pyproject.toml"))
     assert version.stdout == f"flowdps {stated}\n", version.stderr
     photo = installed / PACKAGE / "pictures" / "bee.png"
-    restore = ("restore", str(photo), "--size", "32x32", "--steps", "2", "--out", "out")
+    task = ("--task", "sr_bicubic", "--size", "32x32", "--steps", "2")
+    restore = ("restore", str(photo), *task, "--out", "out")
     run = run_from(installed, "-m", f"{PACKAGE}.cli", *restore, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "out" / "bee_restored.png").is_file()

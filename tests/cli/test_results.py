@@ -20,7 +20,7 @@ from PIL import Image
 
 from .test_command import records, restore
 
-QUICK = ("--method", "refine", "--preset", "fast", "--steps", 1)
+QUICK = ("--task", "sr_bicubic", "--method", "refine", "--preset", "fast", "--steps", 1)
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs fork, links and names that are bytes")
 
 
