@@ -22,7 +22,7 @@ from ..operators import Recipe
 from ..restoration.images import read
 from .example import FOLDER
 from .inputs import before, kernel_picture, sensitivity
-from .kit import Operator, chained, from_images, schema, to_images
+from .kit import Folder, Operator, chained, from_images, schema, to_images
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class EstimateNoise(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "EstimateNoise",
+            Folder.ESTIMATE,
             display_name="Estimate Noise",
             description="Measures how noisy a photo is, from its smoothest areas.",
             search_aliases=["noise level", "grain", "iso", "sigma", "denoise strength"],
@@ -85,6 +86,7 @@ class EstimateBlur(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "EstimateBlur",
+            Folder.ESTIMATE,
             display_name="Estimate Blur Kernel",
             description="Finds the blur of a photo from the photo alone: softly out of focus"
             " (Gaussian), a lens out of focus (a disk), moved in a straight line, or none. With a"
@@ -177,6 +179,7 @@ class ReadJpeg(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "ReadJpeg",
+            Folder.ESTIMATE,
             display_name="Read JPEG",
             description="Loads a JPEG file and reads in it how it was compressed, so that the"
             " restoration can undo the compression.",
@@ -236,6 +239,7 @@ class OperatorFromExample(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "OperatorFromExample",
+            Folder.ESTIMATE,
             display_name="Operator From Example",
             description="Learns a degradation from two pictures of one scene, one clean and one"
             " degraded. It can then restore other pictures from the same source.",
@@ -276,6 +280,7 @@ class FindScratches(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "FindScratches",
+            Folder.TOP,
             display_name="Find Scratches",
             description="Marks thin scratches, creases and dust in a photo, for Scratches"
             " and Holes (Mask) or Restore Photo.",

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,21 +15,35 @@ from torch import Tensor
 
 from ..operators import Chain, Recipe
 
-CATEGORY = "FlowDPS"
+
+class Folder(enum.Enum):
+    """Where a node stands in the host's menu."""
+
+    TOP = "FlowDPS"
+    LOAD = "FlowDPS/Load"
+    DEGRADATION = "FlowDPS/Degradation"
+    ESTIMATE = "FlowDPS/Estimate"
+    SAMPLE = "FlowDPS/Sample"
+    CHECK = "FlowDPS/Check"
+    ADVANCED = "FlowDPS/Advanced"
+
+
 Operator = io.Custom("FLOWDPS_OPERATOR")
 """A ``Recipe``."""
 MeasurementSocket = io.Custom("FLOWDPS_MEASUREMENT")
 """An ``Observation``."""
 
 _KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
+ADVANCED: dict[str, Any] = (
+    {"advanced": True} if "advanced" in inspect.signature(io.Int.Input).parameters else {}
+)
+"""What declares a widget that is folded away at first, on hosts that know such widgets."""
 
 
-def schema(node_id: str, **values: Any) -> io.Schema:
-    """A schema in our category, without the fields that an older host does not know."""
-    values.setdefault("category", CATEGORY)
-    return io.Schema(
-        node_id=f"FlowDPS_{node_id}", **{k: v for k, v in values.items() if k in _KNOWN}
-    )
+def schema(node_id: str, folder: Folder, **values: Any) -> io.Schema:
+    """A schema in a folder of the menu, without the fields that an older host does not know."""
+    known = {key: value for key, value in values.items() if key in _KNOWN}
+    return io.Schema(node_id=f"FlowDPS_{node_id}", category=folder.value, **known)
 
 
 def complaint(check: Callable[[Any], None], value: Any) -> bool | str:

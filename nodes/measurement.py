@@ -13,7 +13,7 @@ from ..operators import Recipe
 from ..operators.measurement import rms
 from ..operators.observation import Observation, pad_to
 from ..operators.randomness import generators
-from .kit import MeasurementSocket, Operator, from_images, schema, to_images
+from .kit import Folder, MeasurementSocket, Operator, from_images, schema, to_images
 
 SIMULATE, OBSERVED = "simulate", "observed"
 MULTIPLE = 16
@@ -25,6 +25,7 @@ class EncodeMeasurement(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "EncodeMeasurement",
+            Folder.SAMPLE,
             display_name="Encode Measurement",
             description="Turns a picture into a measurement. The picture is either your damaged"
             " photo, or a clean picture that is damaged here, to try things out.",
@@ -144,6 +145,7 @@ class MeasurementCheck(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "MeasurementCheck",
+            Folder.CHECK,
             display_name="Measurement Check",
             description="Damages the restoration again and compares it with the measurement. A"
             " faithful restoration differs from it only by the noise.",

@@ -22,7 +22,7 @@ from ..priors.comfy import ERRORS, SPECTRUM, USUAL, stride_of
 from ..priors.error_spectrum import ErrorSpectrum
 from ..priors.prune import prune
 from .example import PICTURES, picture_image
-from .kit import schema, to_images
+from .kit import Folder, schema, to_images
 
 OURS = {row.title: row for row in BUILT_IN.values()}
 """The priors that come along, by the option that loads them."""
@@ -116,6 +116,7 @@ class LoadFlowPrior(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "LoadFlowPrior",
+            Folder.LOAD,
             display_name="Load SD3 Flow Prior",
             description="Loads SD3 or SD3.5, or one of two small models that come with this pack"
             " and need no download.",
@@ -215,6 +216,7 @@ class EmptyFlowConditioning(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "EmptyConditioning",
+            Folder.LOAD,
             display_name="Empty Flow Conditioning",
             description="A conditioning of zeros, for models without text encoders, such as the"
             " built-in priors. It is not the same as an empty prompt: for SD3, encode an empty"

@@ -10,7 +10,7 @@ from ..operators.registry import meanings
 from . import blurs, camera, compression, masks, resampling, sensing
 from .degradation import DegradationNode, degradation
 from .inputs import SEED, output
-from .kit import chained, schema
+from .kit import Folder, chained, schema
 
 
 def _tasks() -> str:
@@ -58,6 +58,7 @@ class NoDegradation(DegradationNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "Identity",
+            Folder.DEGRADATION,
             display_name="Noise Only (Degradation)",
             description="The picture is complete and sharp, but noisy: the sampler removes the"
             " noise.",

@@ -17,7 +17,7 @@ from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish,
 from ..restoration.several import WHITE, Several
 from ..samplers import METHODS, Sample
 from .inputs import sampling_seed, sensitivity
-from .kit import MeasurementSocket, Operator, from_images, schema, to_images
+from .kit import Folder, MeasurementSocket, Operator, from_images, schema, to_images
 from .models import EmptyFlowConditioning
 from .sampling import Chosen, Prompt, Walk, restore
 
@@ -35,6 +35,7 @@ class RestorePhoto(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "RestorePhoto",
+            Folder.TOP,
             display_name="Restore Photo",
             description="Finds out what is wrong with a photo, and repairs it.",
             search_aliases=[

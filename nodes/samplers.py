@@ -12,7 +12,7 @@ from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
 from ..samplers import METHODS, Method, flat, override, published_sigmas
 from .inputs import sampling_seed
-from .kit import MeasurementSocket, complaint, schema
+from .kit import Folder, MeasurementSocket, complaint, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
 PAPER = METHODS["flowdps"]
@@ -187,6 +187,7 @@ class _Restore(_Sampler):
     def define_schema(cls) -> io.Schema:
         return schema(
             f"{cls.method.title}Sampler",
+            Folder.SAMPLE,
             display_name=f"{cls.method.title} Sampler",
             description=f"Restores a photo. {cls.method.about}",
             search_aliases=["restore", "posterior sampling", "inverse problem", "flowdps"],
@@ -297,6 +298,7 @@ class _Object(_Sampler):
     def define_schema(cls) -> io.Schema:
         return schema(
             f"{cls.method.title}SamplerObject",
+            Folder.ADVANCED,
             display_name=f"{cls.method.title} (SAMPLER)",
             description=f"{cls.method.title} for SamplerCustom and SamplerCustomAdvanced, with any"
             " guider, sigmas and noise.",
@@ -340,6 +342,7 @@ class FlowDPSSigmas(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "Sigmas",
+            Folder.ADVANCED,
             display_name="FlowDPS Sigmas",
             description="The noise levels of the FlowDPS paper, from 1 (noise) to 0 (the picture),"
             " or those of another method.",
