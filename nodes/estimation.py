@@ -23,6 +23,7 @@ from ..restoration.images import read
 from .example import FOLDER
 from .inputs import before, kernel_picture, sensitivity
 from .kit import Folder, Operator, chained, from_images, schema, to_images
+from .waiting import waiting
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class EstimateNoise(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor) -> io.NodeOutput:
-        found = estimate("noise", Photo(to_images(image)))
+        found = estimate("noise", Photo(to_images(image), progress=waiting()))
         return io.NodeOutput(found.noise_level, found.report)
 
 
@@ -142,7 +143,7 @@ class EstimateBlur(io.ComfyNode):
     ) -> io.NodeOutput:
         light = None if mask is None else mask.reshape(-1, *mask.shape[-2:])[0]
         name = family if light is None else "point"
-        photo = Photo(to_images(image), None, light, noise or None, size)
+        photo = Photo(to_images(image), None, light, noise or None, size, waiting())
         found = estimate("blur" if name == AUTOMATIC else name, photo)
         if not found.trusted:
             log.warning("Estimate Blur Kernel: %s", found.report)
@@ -214,10 +215,14 @@ class ReadJpeg(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, operator: Recipe | None = None) -> io.NodeOutput:
         path = _path(file)
-        # The compression belongs to the colours of the file.
-        picture = read(path, srgb=False)
-        image = picture.pixels
-        found = estimate("jpeg", Photo(image, path))
+        try:
+            # The compression belongs to the colours of the file.
+            picture = read(path, srgb=False)
+            image = picture.pixels
+            found = estimate("jpeg", Photo(image, path))
+        except ValueError as error:
+            # The user knows the file by its name, and its folder is nobody's business.
+            raise ValueError(str(error).replace(path, file)) from None
         report = "; ".join([found.report, *picture.notes])
         recipe = chained(found.recipe, operator)
         return io.NodeOutput(from_images(image), recipe, found.quality, report, found.noise_level)
@@ -269,7 +274,7 @@ class OperatorFromExample(io.ComfyNode):
     @classmethod
     def execute(cls, clean: Tensor, degraded: Tensor, size: int) -> io.NodeOutput:
         pair = to_images(clean, "clean picture"), to_images(degraded, "degraded picture")
-        found = operator_from_example(*pair, size)
+        found = operator_from_example(*pair, size, waiting())
         return io.NodeOutput(
             found.recipe, kernel_picture(found.kernel), found.noise_level, str(found)
         )
@@ -310,8 +315,11 @@ class FindScratches(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, sensitivity: float, thickness: int) -> io.NodeOutput:
-        x = to_images(image)
-        masks = torch.stack([find_scratches(one, sensitivity, thickness) for one in x.split(1)])
+        x, progress, masks = to_images(image), waiting(), []
+        for k, one in enumerate(x.split(1)):
+            part = progress.part(k / len(x), (k + 1) / len(x))
+            masks.append(find_scratches(one, sensitivity, thickness, part))
+        masks = torch.stack(masks)
         return io.NodeOutput(masks, f"scratches on {float(masks.mean()):.1%} of the picture")
 
 

@@ -17,13 +17,13 @@ from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish,
 from ..restoration.several import WHITE, Several
 from ..samplers import METHODS, Sample
 from .inputs import sampling_seed, sensitivity
-from .kit import Folder, MeasurementSocket, Operator, from_images, schema, to_images
+from .kit import ADVANCED, Folder, MeasurementSocket, Operator, from_images, schema, to_images
 from .models import EmptyFlowConditioning
 from .sampling import Chosen, Prompt, Walk, restore
+from .verdict import side_by_side, verdict
+from .waiting import waiting
 
 METHOD = METHODS["refine"]
-AGREES = 1.3
-"""Largest ratio of residual to noise of a result that agrees with the photo."""
 ROUND_TRIP = 256
 """Side in pixels of the part on which the model's autoencoder is tried."""
 KEEPS = 27.0
@@ -100,6 +100,7 @@ class RestorePhoto(io.ComfyNode):
                     optional=True,
                     tooltip="How many different restorations; the map then shows where they"
                     " differ. 1 is enough for most photos; more take as many times longer.",
+                    **ADVANCED,
                 ),
                 io.Mask.Input(
                     "mask",
@@ -161,7 +162,7 @@ class RestorePhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
-        found = diagnose(x[:1], wish, _painted(mask, x))
+        found = diagnose(x[:1], wish, _painted(mask, x), waiting())
         spectrum = model.get_attachment(SPECTRUM)
         settings, levels = wish.plan(spectrum.refine if spectrum else None)
         observation = Observation.from_photo(x, found.recipe, found.noise_level, stride_of(vae))
@@ -189,7 +190,7 @@ class RestorePhoto(io.ComfyNode):
         report = "\n".join([*found.found, *(f"Beware: {each}" for each in found.warnings)])
         return io.NodeOutput(
             kept,
-            _side_by_side(from_images(x), kept[..., :3]),
+            side_by_side(from_images(x), kept[..., :3]),
             lost,
             report,
             observation,
@@ -244,10 +245,7 @@ def _restored(
     """IMAGE of all versions, and the map (N, H, W) of what was invented."""
     kept: list[Sample] = []
     _, image, ratio = restore(how, model, vae, Prompt(prompt), observation, walk, keep=kept.append)
-    verdict = "agrees with" if ratio <= AGREES else "does not agree with"
-    found.found.append(
-        f"The result {verdict} the photo: damaged again, it differs by {ratio:.2f} times the grain."
-    )
+    found.found.append(verdict(ratio, observation.noise_level, "grain"))
     x, photos = to_images(image), len(observation.y)
     if walk.samples > 1:
         every = [Several(x[k::photos], [ratio] * walk.samples) for k in range(photos)]
@@ -265,13 +263,6 @@ def _with_alpha(kept: Tensor, image: Tensor) -> Tensor:
     alpha = image[..., 3:].movedim(-1, 1).float().cpu()
     alpha = F.interpolate(alpha, kept.shape[1:3], mode="bilinear", antialias=True).movedim(1, -1)
     return torch.cat([kept, alpha.repeat(len(kept) // len(alpha), 1, 1, 1)], -1)
-
-
-def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
-    """IMAGE of the photos, enlarged to the results' size, left of the results."""
-    seen = before.movedim(-1, 1)
-    seen = F.interpolate(seen, after.shape[1:3], mode="nearest-exact").movedim(1, -1)
-    return torch.cat([seen.repeat(len(after) // len(seen), 1, 1, 1), after], 2)
 
 
 NODES: list[type[io.ComfyNode]] = [RestorePhoto]

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
 from ..samplers import METHODS, Method, flat, override, published_sigmas
 from .inputs import sampling_seed
-from .kit import Folder, MeasurementSocket, complaint, schema
+from .kit import ADVANCED, Folder, MeasurementSocket, complaint, from_images, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
+from .verdict import side_by_side, verdict
 
 PAPER = METHODS["flowdps"]
 OWN_LEVELS = {row.title: row for row in METHODS.values() if row.levels is not PAPER.levels}
@@ -40,6 +41,7 @@ def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
             tooltip="Multiplies the preset's step towards the photo. 0 ignores your photo and"
             " invents a picture; 1 is the preset; far above 1 copies the photo's noise or breaks"
             " the picture.",
+            **ADVANCED,
         ),
     ]
     if levels and method.has("denoise"):
@@ -54,6 +56,7 @@ def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
                 tooltip=f"Steps towards the photo per noise level{_of_presets(method)}. 0: the"
                 " preset's own number; 1: fast, but less close to the photo; 16 and more: slow, and"
                 " close to the photo.",
+                **ADVANCED,
             )
         )
     return inputs
@@ -94,6 +97,7 @@ def _tile_size() -> io.Input:
         " VAE work. 0: automatic, the whole picture up to 1.5 megapixels, else tiles of 1024 (192"
         " for the demo prior). Small tiles take less memory; in large ones the model sees more at"
         " once.",
+        **ADVANCED,
     )
 
 
@@ -120,6 +124,7 @@ def _memory(method: Method) -> list[io.Input]:
             " into memory. full: fastest, most memory. checkpointed: slower, less memory. strips:"
             " slowest, least memory, and still the same picture. tiny: a small VAE computes the"
             " step, with hardly any memory, a little less exactly.",
+            **ADVANCED,
         ),
         io.Vae.Input(
             "tiny_vae",
@@ -143,6 +148,7 @@ def _stop() -> io.Input:
         " times the noise. 1: as close to the photo as its noise allows; 3 and more: much is left"
         " to the model; 0: never stops; -1: the preset's own value. The noise in Encode"
         " Measurement must be right.",
+        **ADVANCED,
     )
 
 
@@ -250,6 +256,14 @@ class _Restore(_Sampler):
                     " measurement, in units of its noise. About 1 is right; far above, the photo"
                     " was missed; far below, noise was fitted as if it were detail.",
                 ),
+                io.String.Output(
+                    display_name="verdict",
+                    tooltip="Whether the restoration agrees with the photo, in one sentence.",
+                ),
+                io.Image.Output(
+                    display_name="before_after",
+                    tooltip="The photo, as it was measured, and the restoration side by side.",
+                ),
             ],
         )
 
@@ -278,17 +292,18 @@ class _Restore(_Sampler):
     ) -> io.NodeOutput:
         how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         levels = cls.method.levels(how.settings, steps).float() if sigmas is None else sigmas
-        return io.NodeOutput(
-            *restore(
-                how,
-                model,
-                vae,
-                Prompt(positive, negative, cfg),
-                measurement,
-                Walk(seed, levels, latent, samples),
-                Limits(tile_size, memory, tiny_vae),
-            )
+        made, image, ratio = restore(
+            how,
+            model,
+            vae,
+            Prompt(positive, negative, cfg),
+            measurement,
+            Walk(seed, levels, latent, samples),
+            Limits(tile_size, memory, tiny_vae),
         )
+        said = verdict(ratio, measurement.noise_level)
+        both = side_by_side(from_images(measurement.measurement_picture), image)
+        return io.NodeOutput(made, image, ratio, said, both, ui=ui.PreviewText(said))
 
 
 class _Object(_Sampler):
