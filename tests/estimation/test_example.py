@@ -95,5 +95,5 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_pictures_of_different_scenes_are_refused():
-    with pytest.raises(ValueError, match="explains .*% of the degraded one; .* the same scene"):
+    with pytest.raises(ValueError, match=r"explains .*% of the degraded one; .* the same scene"):
         operator_from_example(dead_leaves(96, 7), dead_leaves(96, 8), 9)
