@@ -46,7 +46,8 @@ class Photo:
 class Estimate:
     """What was found in a photo.
 
-    recipe: the degradation; ``Identity`` where none was found or looked for.
+    recipe: the degradation; ``Identity`` where none was found or looked for, and for a free kernel
+        that is not trusted.
     noise_level: standard deviation of what the operator does not explain, for images in [-1, 1].
     report: the same in one line, with what to do where it is doubtful.
     trusted: False where the degradation may be another one altogether.
@@ -93,7 +94,11 @@ def _blur(*families: str) -> Callable[[Photo], Estimate]:
 
 def _free(photo: Photo) -> Estimate:
     free = estimate_free_kernel(photo.x, photo.kernel_size, photo.noise_level, photo.progress)
-    return Estimate(free.recipe, free.noise_level, str(free), free.trusted, free.kernel)
+    if free.trusted:
+        return Estimate(free.recipe, free.noise_level, str(free), True, free.kernel)
+    # A picture that is sharpened by a wrong kernel rings.
+    report = f"{free}; no blur is undone"
+    return Estimate(Identity(), free.noise_level, report, False, free.kernel)
 
 
 def _point(photo: Photo) -> Estimate:

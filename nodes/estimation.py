@@ -103,8 +103,8 @@ class EstimateBlur(io.ComfyNode):
                     default=AUTOMATIC,
                     tooltip="Kind of blur to look for. automatic: the kind that explains the photo"
                     " best. gaussian: soft. defocus: a disk, from a lens. motion: a straight line."
-                    " free: any shape, for crooked camera shake; the report states whether to"
-                    " trust it. Not used with a mask.",
+                    " free: any shape, for crooked camera shake; one that cannot be trusted is"
+                    " shown, but no blur is undone. Not used with a mask.",
                 ),
                 io.Float.Input(
                     "noise",

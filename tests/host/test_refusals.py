@@ -98,7 +98,7 @@ SAMPLER_CASES = {
     counts: "the measurement holds 2 images and 3 samples are asked for; expected as many, or one",
     sigmas: "of 4 sigmas, 0 is followed by",
     long_sigmas: "of 1001 sigmas, 0 is followed by",
-    video: "the latent is of a video model, and this MODEL makes pictures: use the latent of Encode",
+    video: "the latent is of a video model, and this MODEL makes pictures: use the latent",
 }
 
 
