@@ -133,7 +133,7 @@ def estimate_blur(
         best, least = _search(spectrum, family, part)
         found[family] = best
         candidates[family] = dict(zip(kind.names, best, strict=True)), none - least
-    own = noise_level if noise_level is not None else overall_noise(x)
+    own = noise_level if noise_level is not None else overall_noise(x, progress.part(1, 1))
     order = sorted(candidates, key=lambda family: -candidates[family][1])
     parameters, score = candidates[order[0]]
     seen = spectrum.seen

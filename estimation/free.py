@@ -233,13 +233,14 @@ def estimate_free_kernel(
     """
     kernel = free_kernel(x, size, noise_level, progress.part(0, 0.95))
     grey = x.detach().double().cpu().mean(1, keepdim=True)
-    level = float(estimate_noise(grey))
+    last = progress.part(0.95, 1)
+    level = float(estimate_noise(grey, progress=last))
     own = noise_level
     if own is None:
-        own = overall_noise(x, progress)
+        own = overall_noise(x, last)
     else:
         level = own / x.shape[1] ** 0.5
-    spectrum = Spectrum(grey[0, 0], level, progress.part(0.95, 1))
+    spectrum = Spectrum(grey[0, 0], level, last)
     found = spectrum.response(kernel)
     none, some = spectrum.loss(torch.stack([torch.ones_like(found), found])).tolist()
     return FreeKernel(Kernel.from_tensor(kernel), kernel, (none - some) / spectrum.seen, own)
