@@ -38,7 +38,8 @@ class DegradationOperator(io.ComfyNode):
             "DegradationOperator",
             display_name="Degradation Operator",
             description="How the picture was damaged, chosen by name: the tasks of the FlowDPS"
-            " paper and others.",
+            " paper and others. Each of them also has a node of its own, whose settings are named"
+            " for it.",
             search_aliases=["super resolution", "deblur", "upscale", "flowdps task"],
             inputs=[
                 io.Combo.Input("task", options=list(TASKS), default="sr_bicubic", tooltip=_tasks()),
