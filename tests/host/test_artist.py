@@ -80,7 +80,7 @@ def test_cancel_stops_an_estimate_within_a_second(server, family, size):
     assert asked, "no progress was heard"
     assert heard == sorted(heard)
     assert took < 1
-    status = server.get(f"/history/{prompt_id}")[prompt_id]["status"]
+    status = server.wait(prompt_id)["status"]
     assert "execution_interrupted" in [kind for kind, _ in status["messages"]]
 
 

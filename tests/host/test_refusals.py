@@ -96,8 +96,8 @@ SAMPLER_CASES = {
     pooled: "the positive conditioning has no pooled output, which this MODEL needs: encode",
     pooled_negative: "the negative conditioning has no pooled output, which this MODEL needs",
     counts: "the measurement holds 2 images and 3 samples are asked for; expected as many, or one",
-    sigmas: "of 4 sigmas, 0 is followed by",
-    long_sigmas: "of 1001 sigmas, 0 is followed by",
+    sigmas: "of 4 sigmas, 0.0001 is followed by 0.0118694 (at place 1)",
+    long_sigmas: "of 1001 sigmas, 0.0001 is followed by 0.0118694 (at place 1)",
     video: "the latent is of a video model, and this MODEL makes pictures: use the latent",
 }
 
