@@ -136,7 +136,7 @@ class EncodeMeasurement(io.ComfyNode):
         else:
             draws = generators(seed, "noise", range(len(x)))
             observation = Observation.from_clean(x, operator, noise, stride, draws)
-        check_extent(observation, tuple(x.shape[2:]))
+        check_extent(observation.image_size, tuple(x.shape[2:]), observation.padded_size)
         observation = replace(observation, copies=batch_size)
         channels = 16 if vae is None else vae.latent_channels
         cells = (n // (8 if vae is None else stride) for n in observation.padded_size)
@@ -145,12 +145,15 @@ class EncodeMeasurement(io.ComfyNode):
         return io.NodeOutput(observation, picture, latent)
 
 
-def check_extent(observation: Observation, given: tuple[int, ...]) -> None:
-    """ValueError for a restoration of a picture of the size ``given`` that no sampler can make."""
-    height, width = observation.image_size
-    if max(observation.padded_size) <= LARGEST:
+def check_extent(
+    size: tuple[int, ...], given: tuple[int, ...], padded: tuple[int, ...] = ()
+) -> None:
+    """ValueError for a restoration of ``size`` (height, width), of a picture of the size ``given``,
+    that no sampler can make; ``padded`` is its size while it is made."""
+    height, width = size
+    if max(padded or size) <= LARGEST:
         return
-    grown = observation.image_size != given
+    grown = size != given
     raise ValueError(
         f"the restoration would be {width}x{height} pixels (width x height); expected at most"
         f" {LARGEST} a side: "

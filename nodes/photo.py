@@ -18,6 +18,7 @@ from ..restoration.several import WHITE, Several
 from ..samplers import METHODS, Sample
 from .inputs import sampling_seed, sensitivity
 from .kit import ADVANCED, Folder, MeasurementSocket, Operator, from_images, schema, to_images
+from .measurement import check_extent
 from .models import EmptyFlowConditioning
 from .sampling import Chosen, Prompt, Walk, restore
 from .verdict import side_by_side, verdict
@@ -162,6 +163,8 @@ class RestorePhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
+        given = tuple(x.shape[2:])
+        check_extent(tuple(wish.scale * n for n in given), given)
         found = diagnose(x[:1], wish, _painted(mask, x), waiting())
         spectrum = model.get_attachment(SPECTRUM)
         settings, levels = wish.plan(spectrum.refine if spectrum else None)

@@ -41,6 +41,15 @@ CASES = {
         ),
         "expected at most 4096 a side: shrink the picture first",
     ),
+    "a photo that would grow too large": (
+        (
+            *("photo", "RestorePhoto"),
+            dict.fromkeys(("model", "vae"), None)
+            | {"wrong": "small", "strength": "as found", "invent": 0.5, "enlarge": 0}
+            | {"effort": "fast", "seed": 0, "image": torch.rand(1, 40, 1100, 3)},
+        ),
+        "the restoration would be 4400x160 pixels (width x height); expected at most 4096 a side",
+    ),
     "several photos, several versions": (
         (
             *("measurement", "EncodeMeasurement"),
