@@ -19,6 +19,8 @@ from .verdict import side_by_side, verdict
 PAPER = METHODS["flowdps"]
 OWN_LEVELS = {row.title: row for row in METHODS.values() if row.levels is not PAPER.levels}
 """The methods that do not follow the paper's noise levels, by title."""
+MOST_INNER = 64
+"""Largest number of steps towards the photo per noise level."""
 SHIFT = 4.0
 """Shift of the published schedule."""
 
@@ -52,7 +54,7 @@ def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
                 "inner_steps",
                 default=0,
                 min=0,
-                max=64,
+                max=MOST_INNER,
                 tooltip=f"Steps towards the photo per noise level{_of_presets(method)}. 0: the"
                 " preset's own number; 1: fast, but less close to the photo; 16 and more: slow, and"
                 " close to the photo.",
@@ -182,8 +184,19 @@ class _Sampler(io.ComfyNode):
     method: ClassVar[Method]
 
     @classmethod
-    def validate_inputs(cls, memory: str | None = None) -> bool | str:
-        return complaint(check_mode, memory)
+    def validate_inputs(
+        cls, memory: str | None = None, preset: str | None = None, inner_steps: int | None = None
+    ) -> bool | str:
+        # The host leaves the bounds of what is validated here to us.
+        if inner_steps is not None and not 0 <= inner_steps <= MOST_INNER:
+            bound = (
+                "smaller than min of 0" if inner_steps < 0 else f"bigger than max of {MOST_INNER}"
+            )
+            return f"inner_steps is {inner_steps}, {bound}"
+        said = complaint(check_mode, memory)
+        if said is not True:
+            return said
+        return complaint(lambda name: chosen(cls.method, name, 1.0, inner_steps or 0), preset)
 
 
 class _Restore(_Sampler):

@@ -229,6 +229,7 @@ def test_values_out_of_range_are_refused_at_validation(server, name, value, word
     ("kind", "changes", "words"),
     [
         ("DegradationOperator", {"deg_scale": 0}, "deg_scale is 0; expected a whole number from 1"),
+        ("FlowDPSSampler", {"preset": "tuned", "inner_steps": 2}, "these settings have none"),
         ("DegradationOperator", {"task": "deblur_gauss", "deg_scale": 12}, "odd number, such as"),
         ("EncodeMeasurement", {"noise": 1.5}, "bigger than max of 1"),
         ("EncodeMeasurement", {"batch_size": 0}, "smaller than min of 1"),
