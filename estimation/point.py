@@ -53,9 +53,9 @@ def kernel_from_point(x: Tensor, mask: Tensor, size: int = 31) -> PointLight:
     """
     check_photo(x, 1)
     if mask.shape != x.shape[2:]:
-        size = "x".join(map(str, reversed(mask.shape)))
+        extent = "x".join(map(str, reversed(mask.shape)))
         raise ValueError(
-            f"the mask is {size} pixels and the photo {x.shape[3]}x{x.shape[2]} (width x height);"
+            f"the mask is {extent} pixels and the photo {x.shape[3]}x{x.shape[2]} (width x height);"
             " expected the same size: paint the mask on this photo"
         )
     if size < 3 or size % 2 == 0:

@@ -48,7 +48,7 @@ def schema(node_id: str, folder: Folder, **values: Any) -> io.Schema:
     return io.Schema(node_id=f"FlowDPS_{node_id}", category=folder.value, **known)
 
 
-def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
+def complaint(check: Callable[[Any], object], value: Any) -> bool | str:
     """The result of a node's validation: True, or the message with which ``check`` fails.
 
     None stands for a value that another node will give, and is not checked here.
