@@ -20,7 +20,7 @@ from ..operators.observation import Observation
 from ..priors.base import FlowPrior, is_out_of_memory
 from ..restoration import images
 from ..restoration.colour import Conversion
-from ..restoration.decision import Decision, verdict
+from ..restoration.decision import Decision
 from ..restoration.degradation import Damage
 from ..restoration.diagnosis import WRONGS, Diagnosis
 from ..restoration.pipeline import (
@@ -33,6 +33,7 @@ from ..restoration.pipeline import (
     restore_several,
 )
 from ..restoration.several import PER_ROW, WHITE
+from ..restoration.verdict import verdict
 from ..samplers import flat
 from ..samplers.method import Step
 from .results import Place, Results, digest, shown
@@ -297,7 +298,7 @@ class Restoring:
         made = {key: record[key] for key in MADE if key in record}
         notes, parts = photo.notes, []
         if (found := each.diagnosis) is not None:
-            parts = [] if found.healthy else [verdict(result.residual_ratio)]
+            parts = [] if found.healthy else [verdict(result.residual_ratio, "grain")]
             made["report"] = [*found.sentences, *parts]
             notes = [*made["report"], *notes]
         else:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ..operators import Identity, Recipe
+from .checks import check_photo
 from .families import FAMILIES, Values
 from .noise import estimate_noise, overall_noise
+from .progress import SILENT, Progress
 from .spectrum import Spectrum
 
 LEAST = 32
@@ -21,6 +23,8 @@ CLEAR = 0.1
 """Smallest gain per frequency that exceeds the noise. It suffices as well, since few frequencies of
 a photo that is mostly sky do. Sharp test photos reached 0.085, but for one with 0.114."""
 SEVERAL = 4
+READ = 0.3
+"""Roughly the part of the work that reading the photo's spectrum is."""
 BATCH = 48
 
 
@@ -64,16 +68,18 @@ class Blur:
         return self.candidates[family][1]
 
 
-def _losses(spectrum: Spectrum, family: str, tried: Sequence[Values]) -> Tensor:
+def _losses(spectrum: Spectrum, family: str, tried: Sequence[Values], progress: Progress) -> Tensor:
     kernels = FAMILIES[family].kernel
     losses = []
     for first in range(0, len(tried), BATCH):
+        progress(first / len(tried))
         batch = tried[first : first + BATCH]
-        losses.append(spectrum.loss(torch.stack([spectrum.response(kernels(*v)) for v in batch])))
+        responses = torch.stack([spectrum.response(kernels(*v)) for v in batch])
+        losses.append(spectrum.loss(responses, progress))
     return torch.cat(losses)
 
 
-def _search(spectrum: Spectrum, family: str) -> tuple[Values, float]:
+def _search(spectrum: Spectrum, family: str, progress: Progress) -> tuple[Values, float]:
     """The best parameters of a family and their loss, by a grid and two finer ones.
 
     The finer grids surround several of the best parameters, since the zeros in the spectrum of a
@@ -81,50 +87,53 @@ def _search(spectrum: Spectrum, family: str) -> tuple[Values, float]:
     """
     kind = FAMILIES[family]
     tried = kind.start(spectrum.side)
-    for keep, part in ((SEVERAL, 1.0), (1, 0.3)):
-        losses = _losses(spectrum, family, tried)
+    for k, (keep, part) in enumerate(((SEVERAL, 1.0), (1, 0.3))):
+        losses = _losses(spectrum, family, tried, progress.part(k / 3, (k + 1) / 3))
         best = [tried[k] for k in losses.argsort()[:keep].tolist()]
         tried = best + [values for each in best for values in kind.near(each, part)]
-    losses = _losses(spectrum, family, tried)
+    losses = _losses(spectrum, family, tried, progress.part(2 / 3, 1))
     return tried[int(losses.argmin())], float(losses.min())
 
 
 @torch.no_grad()
 def estimate_blur(
-    x: Tensor, noise_level: float | None = None, families: Sequence[str] = tuple(FAMILIES)
+    x: Tensor,
+    noise_level: float | None = None,
+    families: Sequence[str] = tuple(FAMILIES),
+    progress: Progress = SILENT,
 ) -> Blur:
     """Estimate the blur of one photo x (1, C, H, W) in [-1, 1], which is the same everywhere in it.
 
     Returns the kernel, among those of the ``families``, that makes the photo's power spectrum most
     likely under a model of natural scenes; see ``Spectrum``. ``noise_level`` is the standard
-    deviation of the noise of a single channel; None: it is measured. ValueError for more than one
-    photo, sides below 32 pixels, an unknown family, or a photo of a single colour.
+    deviation of the noise of a single channel; None: it is measured. ``progress`` may stop it.
+    ValueError for more than one photo, sides below 32 pixels, an unknown family, or a photo of a
+    single colour.
     """
-    if x.ndim != 4 or len(x) != 1 or min(x.shape[2:]) < LEAST:
-        raise ValueError(
-            f"the photo has shape {tuple(x.shape)}; expected (1, C, H, W), both sides at least"
-            f" {LEAST}"
-        )
+    check_photo(x, LEAST)
     for family in families:
         if family not in FAMILIES:
             raise ValueError(f"unknown family {family!r}; expected one of {', '.join(FAMILIES)}")
     grey = x.detach().double().cpu().mean(1, keepdim=True)
-    level = float(estimate_noise(grey))
+    progress(0)
+    level = float(estimate_noise(grey, progress=progress))
     if noise_level is not None:
         level = noise_level / x.shape[1] ** 0.5
     if float(grey.std()) < 1e-6:
         raise ValueError("the photo is of a single colour; expected a scene with detail")
-    spectrum = Spectrum(grey[0, 0], level)
+    spectrum = Spectrum(grey[0, 0], level, progress.part(0, READ))
     flat = torch.ones(1, spectrum.side, spectrum.side // 2 + 1, dtype=torch.float64)
     none = float(spectrum.loss(flat))
     candidates: dict[str, tuple[dict[str, float], float]] = {}
     found: dict[str, Values] = {}
-    for family in families:
+    for k, family in enumerate(families):
         kind = FAMILIES[family]
-        best, least = _search(spectrum, family)
+        share = (1 - READ) / len(families)
+        part = progress.part(READ + k * share, READ + (k + 1) * share)
+        best, least = _search(spectrum, family, part)
         found[family] = best
         candidates[family] = dict(zip(kind.names, best, strict=True)), none - least
-    own = noise_level if noise_level is not None else overall_noise(x)
+    own = noise_level if noise_level is not None else overall_noise(x, progress.part(1, 1))
     order = sorted(candidates, key=lambda family: -candidates[family][1])
     parameters, score = candidates[order[0]]
     seen = spectrum.seen

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ..operators import Chain, Kernel, NearestDownsample, Recipe
+from .checks import check_photos
+from .progress import SILENT, Progress
 
 ROWS = 40_000
 """Largest number of pixels of the degraded picture that are used, evenly spread."""
@@ -16,6 +18,9 @@ CHUNK = 4096
 LARGEST = 41
 """Largest width of the kernel, in pixels: its square is the side of a dense matrix."""
 ROUNDS = 20
+RELATED = 0.45
+"""Least part of the degraded picture that the clean one explains where both show one scene. Pairs
+of different pictures reached 0.35 (both on white); one scene in noise of 0.3 had 0.76."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Example:
     ``kernel`` (size, size), float64, sum 1, acts before every ``scale``-th pixel is kept;
     ``noise_level`` is the standard deviation of the rest, for images in [-1, 1]; ``shift`` is the
     kernel's centre of mass, (down, right) in pixels of the clean picture, which is near 0 where the
-    pictures lie on each other; ``gain`` is how much contrast was kept, 1 for all.
+    pictures lie on each other; ``gain`` is how much contrast was kept, 1 for all;
+    ``explained`` is the part of the degraded picture's variance that the clean one explains.
     """
 
     recipe: Recipe
@@ -34,6 +40,7 @@ class Example:
     scale: int
     shift: tuple[float, float]
     gain: float
+    explained: float
 
     def __str__(self) -> str:
         down, right = self.shift
@@ -102,20 +109,23 @@ def _priors(size: int) -> list[Tensor]:
     return found
 
 
-def _solve(patches: Tensor, values: Tensor, size: int) -> tuple[Tensor, float]:
+def _solve(patches: Tensor, values: Tensor, size: int, progress: Progress) -> tuple[Tensor, float]:
     """Kernel (size, size) and noise variance. Of the Gaussian priors, their strengths and the noise
     those are taken that maximise the evidence (MacKay 1992).
     """
     normal = torch.zeros(size**2, size**2, dtype=torch.float64)
     right = torch.zeros(size**2, dtype=torch.float64)
     for rows, seen in zip(patches.split(CHUNK), values.split(CHUNK), strict=True):
+        progress()
         normal += (rows.mT @ rows).double()
         right += (rows.mT @ seen).double()
     energy, count = float(values.double().square().sum()), len(values)
     if not energy or not float(normal.diagonal().max()):
         raise ValueError("one of the pictures is of a single colour; expected a scene with detail")
     best = -math.inf, right, 0.0
-    for root in _priors(size):
+    priors = _priors(size)
+    for k, root in enumerate(priors):
+        progress(k / len(priors))
         spectrum, basis = torch.linalg.eigh(root.mT @ normal @ root)
         spectrum, along = spectrum.clamp(min=0), basis.mT @ (root.mT @ right)
         noise, width = 1e-3 * energy / count, 1.0
@@ -134,24 +144,36 @@ def _solve(patches: Tensor, values: Tensor, size: int) -> tuple[Tensor, float]:
 
 
 @torch.no_grad()
-def operator_from_example(clean: Tensor, degraded: Tensor, size: int = 25) -> Example:
+def operator_from_example(
+    clean: Tensor, degraded: Tensor, size: int = 25, progress: Progress = SILENT
+) -> Example:
     """Kernel of ``size`` x ``size`` taps (odd) and noise level that best explain ``degraded``.
 
     clean: (N, C, H, W), degraded: (N, C, H / s, W / s) for a whole s, both in [-1, 1] and of the
     same scene, pixel on pixel; ``size`` is odd and at most ``LARGEST``. Bayesian least squares
-    over what the border has not touched. ValueError for sizes that do not fit, another ``size``
-    and pictures without detail.
+    over what the border has not touched. ValueError for sizes that do not fit, another ``size``,
+    pictures without detail and pictures of different scenes. ``progress`` may stop it.
     """
-    if clean.ndim != 4 or clean.shape[:2] != degraded.shape[:2]:
+    check_photos(clean, 1)
+    check_photos(degraded, 1)
+    if clean.shape[:2] != degraded.shape[:2]:
         raise ValueError(
-            f"the pictures have shapes {tuple(clean.shape)} and {tuple(degraded.shape)}; expected"
-            " as many of either, with the same channels"
+            f"there are {len(clean)} clean pictures of {clean.shape[1]} channels and"
+            f" {len(degraded)} degraded ones of {degraded.shape[1]}; expected as many of either,"
+            " with the same channels"
         )
     if size % 2 == 0 or not 1 <= size <= LARGEST:
         raise ValueError(f"the kernel size is {size}; expected an odd number from 1 to {LARGEST}")
     scale = _scale(clean, degraded)
     patches, values = _rows(clean.float().cpu(), degraded.float().cpu(), size, scale)
-    kernel, noise = _solve(patches, values, size)
+    kernel, noise = _solve(patches, values, size, progress)
+    explained = 1 - noise / float(values.double().square().mean())
+    if explained < RELATED:
+        raise ValueError(
+            f"the clean picture explains {max(explained, 0.0):.0%} of the degraded one; expected at"
+            f" least {RELATED:.0%}: give two pictures of the same scene that lie on each other, or"
+            " a larger kernel for a wider blur"
+        )
     gain = float(kernel.sum())
     if not abs(gain) > 1e-3:
         raise ValueError("the pictures have nothing in common; expected two of the same scene")
@@ -163,4 +185,4 @@ def operator_from_example(clean: Tensor, degraded: Tensor, size: int = 25) -> Ex
     recipe: Recipe = Kernel.from_tensor(kernel)
     if scale > 1:
         recipe = Chain((recipe, NearestDownsample(scale)))
-    return Example(recipe, kernel, math.sqrt(noise), scale, shift, gain)
+    return Example(recipe, kernel, math.sqrt(noise), scale, shift, gain, explained)

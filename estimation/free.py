@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ..operators import Kernel, Recipe
 from ..operators.linear.transforms import fast_length
+from .checks import check_photo
 from .noise import estimate_noise, overall_noise
+from .progress import SILENT, Progress
 from .spectrum import Spectrum
 
 SMALLEST = 32
@@ -64,7 +66,9 @@ def _above_noise(y: Tensor, variance: float) -> Tensor:
     return trust
 
 
-def _sharpened(y: Tensor, kernel: Tensor, weight: float, trust: Tensor) -> Tensor:
+def _sharpened(
+    y: Tensor, kernel: Tensor, weight: float, trust: Tensor, progress: Progress
+) -> Tensor:
     """argmin ‖k ∗ x − y‖² + weight · (number of x's edges), by half-quadratic splitting (Xu, Lu, Xu
     and Jia 2011), periodic; each frequency of the first part weighs ``trust``."""
     size = (y.shape[0], y.shape[1])
@@ -75,12 +79,13 @@ def _sharpened(y: Tensor, kernel: Tensor, weight: float, trust: Tensor) -> Tenso
     right, power = trust * response.conj() * torch.fft.rfft2(y), trust * response.abs().square()
     x, strength = y, 2 * weight
     while strength < 1e3:
+        progress()
         across, down = x.roll(-1, 1) - x, x.roll(-1, 0) - x
         kept = across.square() + down.square() >= weight / strength
-        found = sum(
-            s.conj() * torch.fft.rfft2(g * kept)
-            for s, g in zip(slopes, (across, down), strict=True)
-        )
+        found = 0
+        for s, g in zip(slopes, (across, down), strict=True):
+            found = found + s.conj() * torch.fft.rfft2(g * kept)
+            progress()
         x = torch.fft.irfft2((right + strength * found) / (power + strength * steep), s=size)
         strength *= 2
     return x
@@ -119,11 +124,16 @@ def _centred(kernel: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> Tensor:
+def free_kernel(
+    x: Tensor,
+    size: int = 25,
+    noise_level: float | None = None,
+    progress: Progress = SILENT,
+) -> Tensor:
     """Kernel (size, size), float64, at least 0, of sum 1, centred, of the blur of one photo x.
 
     x is (1, C, H, W) in [-1, 1]; ``size`` is odd, from 3 to ``LARGEST``; ``noise_level`` is that of
-    a single channel, None: it is measured.
+    a single channel, None: it is measured. ``progress`` may stop it.
 
     From coarse to fine, a sharp image with few edges and the kernel are estimated alternately
     (after Pan, Hu, Su and Yang 2014), every frequency weighted by how much of it is not noise. This
@@ -134,22 +144,21 @@ def free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> 
     if size % 2 == 0 or not 3 <= size <= LARGEST:
         raise ValueError(f"the kernel size is {size}; expected an odd number from 3 to {LARGEST}")
     least = max(SMALLEST, 3 * size)
-    if x.ndim != 4 or len(x) != 1 or min(x.shape[2:]) < least:
-        raise ValueError(
-            f"the photo has shape {tuple(x.shape)}; expected (1, C, H, W), both sides at least"
-            f" {least} for a kernel of {size}: choose a smaller one, or a larger photo"
-        )
+    check_photo(x, least, f"a kernel of {size} needs that much; choose a smaller one")
     grey = (x.detach().double().cpu().mean(1, keepdim=True) + 1) / 2
     if float(grey.std()) < 1e-6:
         raise ValueError("the photo is of a single colour; expected a scene with detail")
-    level = float(estimate_noise(2 * grey - 1)) / 2
+    level = float(estimate_noise(2 * grey - 1, progress=progress)) / 2
     if noise_level is not None:
         level = noise_level / x.shape[1] ** 0.5 / 2
     scales = [1.0]
     while size * scales[-1] > 5:
         scales.append(scales[-1] / math.sqrt(2))
     kernel, weight = torch.full((1, 1), 1.0, dtype=torch.float64), EDGES
+    work, done = sum(scale**2 for scale in scales), 0.0
     for scale in reversed(scales):
+        part = progress.part(done / work, (done + scale**2) / work)
+        done += scale**2
         y = grey
         if scale < 1:
             shape = [round(n * scale) for n in grey.shape[2:]]
@@ -165,8 +174,10 @@ def free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> 
         # Shrinking averages noise away.
         variance = (level * scale) ** 2
         trust = _above_noise(y, variance)
-        for _ in range(ROUNDS):
-            sharp = _sharpened(y, kernel, weight, trust)
+        for k in range(ROUNDS):
+            part(k / ROUNDS)
+            sharp = _sharpened(y, kernel, weight, trust, part)
+            part()
             kernel = _kernel(sharp, y, side, inside, trust, variance)
             weight = max(LEAST, FALL * weight)
     return kernel
@@ -207,7 +218,12 @@ class FreeKernel:
 
 
 @torch.no_grad()
-def estimate_free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> FreeKernel:
+def estimate_free_kernel(
+    x: Tensor,
+    size: int = 25,
+    noise_level: float | None = None,
+    progress: Progress = SILENT,
+) -> FreeKernel:
     """``free_kernel`` of one photo x (1, C, H, W) in [-1, 1], and whether to trust it.
 
     As in ``estimate_blur``, the photo's spectrum is far more likely under the right kernel than
@@ -215,15 +231,16 @@ def estimate_free_kernel(x: Tensor, size: int = 25, noise_level: float | None = 
     ``noise_level`` is that of a single channel; None: it is measured. ValueError as
     ``free_kernel``.
     """
-    kernel = free_kernel(x, size, noise_level)
+    kernel = free_kernel(x, size, noise_level, progress.part(0, 0.95))
     grey = x.detach().double().cpu().mean(1, keepdim=True)
-    level = float(estimate_noise(grey))
+    last = progress.part(0.95, 1)
+    level = float(estimate_noise(grey, progress=last))
     own = noise_level
     if own is None:
-        own = overall_noise(x)
+        own = overall_noise(x, last)
     else:
         level = own / x.shape[1] ** 0.5
-    spectrum = Spectrum(grey[0, 0], level)
+    spectrum = Spectrum(grey[0, 0], level, last)
     found = spectrum.response(kernel)
     none, some = spectrum.loss(torch.stack([torch.ones_like(found), found])).tolist()
     return FreeKernel(Kernel.from_tensor(kernel), kernel, (none - some) / spectrum.seen, own)

@@ -12,6 +12,8 @@ from torch import Tensor
 from ..operators.hadamard import cosine
 from ..operators.jpeg import SUBSAMPLING, Jpeg
 from ..operators.jpeg_tables import CHROMA, LUMA, scaled
+from .checks import check_photo
+from .progress import SILENT, Progress
 
 MOST = 4000
 """Largest number of blocks that are looked at."""
@@ -74,7 +76,7 @@ def _gain(found: Tensor, table: tuple[int, ...], spread: float) -> tuple[float, 
 
 
 @torch.no_grad()
-def jpeg_from_pixels(x: Tensor) -> JpegPixels | None:
+def jpeg_from_pixels(x: Tensor, progress: Progress = SILENT) -> JpegPixels | None:
     """The compression of one photo x (1, 3, H, W) in [-1, 1]; None if none shows.
 
     The coefficients of a JPEG are multiples of its steps (after Fan and de Queiroz 2003); tried are
@@ -82,12 +84,11 @@ def jpeg_from_pixels(x: Tensor) -> JpegPixels | None:
     of 8 bits a colour, not resized, not cropped at the top or left, and not saved again at a higher
     quality. Found were qualities up to 95.
 
-    ValueError for another shape.
+    ``progress`` may stop it. ValueError for another shape.
     """
-    if x.ndim != 4 or x.shape[:2] != (1, 3) or min(x.shape[2:]) < 16:
-        raise ValueError(
-            f"the photo has shape {tuple(x.shape)}; expected (1, 3, H, W), both sides at least 16"
-        )
+    check_photo(x, 16)
+    if x.shape[1] != 3:
+        raise ValueError(f"the photo has {x.shape[1]} channels; expected red, green and blue")
     bytes_ = ((x[0].double().cpu() + 1) * 127.5).clamp(0, 255)
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
     luma = torch.einsum("c,chw->hw", weights, bytes_)
@@ -98,6 +99,7 @@ def jpeg_from_pixels(x: Tensor) -> JpegPixels | None:
     found = found[:: max(1, math.ceil(len(found) / MOST))]
     best, most, count = 0, 0.0, 0
     for quality in range(2, 99):
+        progress((quality - 2) / 97)
         gain, used = _gain(found, scaled(LUMA, quality), ROUNDING)
         if gain > most and used >= LEAST_COUNT:
             best, most, count = quality, gain, used

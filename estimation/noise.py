@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ..operators.hadamard import cosine
+from .checks import check_photos
+from .progress import SILENT, Progress
 
 SIDE = 8
 """Side of the blocks, in pixels."""
@@ -30,7 +32,7 @@ def _blocks(plane: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def estimate_noise(x: Tensor, part: float = 0.05) -> Tensor:
+def estimate_noise(x: Tensor, part: float = 0.05, progress: Progress = SILENT) -> Tensor:
     """Standard deviation of the noise of every image and channel, float32 (N, C), on the CPU.
 
     x is (N, C, H, W) in [-1, 1]. The fraction ``part`` of its 8 x 8 blocks with the least energy in
@@ -39,24 +41,22 @@ def estimate_noise(x: Tensor, part: float = 0.05) -> Tensor:
     JPEG compression makes it look weaker, and texture without any flat area counts as noise.
     ValueError for sides below 16 pixels or values that are not finite.
     """
-    if x.ndim != 4 or min(x.shape[2:]) < 16:
-        raise ValueError(
-            f"the image has shape {tuple(x.shape)}; expected (N, C, H, W), both sides at least 16"
-        )
+    check_photos(x, 16)
     if not math.isfinite(float(x.sum())):
         raise ValueError("the image holds NaN or infinite values; expected numbers from -1 to 1")
     transform = cosine(SIDE).double()
     order = torch.arange(SIDE)[:, None] + torch.arange(SIDE)
     low, high = (order > 0) & (order < SIDE - 1), order >= SIDE
     levels = []
-    for plane in x.detach().double().cpu().flatten(0, 1):
-        found = transform @ _blocks(plane) @ transform.T
+    for plane in x.detach().cpu().flatten(0, 1):
+        progress()
+        found = transform @ _blocks(plane.double()) @ transform.T
         count = min(len(found), max(30, int(part * len(found))))
         flattest = found[:, low].square().sum(1).topk(count, largest=False).indices
         levels.append(found[flattest][:, high].square().mean(0).median().sqrt())
     return torch.stack(levels).view(x.shape[:2]).float()
 
 
-def overall_noise(x: Tensor) -> float:
+def overall_noise(x: Tensor, progress: Progress = SILENT) -> float:
     """One noise level for all images and channels of x: the root mean square of theirs."""
-    return float(estimate_noise(x).square().mean().sqrt())
+    return float(estimate_noise(x, progress=progress).square().mean().sqrt())

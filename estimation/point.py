@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators import Kernel, Recipe
+from .checks import check_photo
 
 SATURATED = 1 - 2.5 / 127.5
 """Pixels from this value on may have been clipped at white."""
@@ -50,10 +51,12 @@ def kernel_from_point(x: Tensor, mask: Tensor, size: int = 31) -> PointLight:
     another size or too large for a kernel of ``size`` (odd), and for a light that is not brighter
     than what surrounds it.
     """
-    if x.ndim != 4 or len(x) != 1 or tuple(mask.shape) != tuple(x.shape[2:]):
+    check_photo(x, 1)
+    if mask.shape != x.shape[2:]:
+        extent = "x".join(map(str, reversed(mask.shape)))
         raise ValueError(
-            f"the photo has shape {tuple(x.shape)} and the mask {tuple(mask.shape)}; expected one"
-            " photo (1, C, H, W) and a mask (H, W) of its size"
+            f"the mask is {extent} pixels and the photo {x.shape[3]}x{x.shape[2]} (width x height);"
+            " expected the same size: paint the mask on this photo"
         )
     if size < 3 or size % 2 == 0:
         raise ValueError(f"the kernel size is {size}; expected an odd number of at least 3")

@@ -16,6 +16,7 @@ from .free import estimate_free_kernel
 from .jpeg import read_jpeg
 from .noise import estimate_noise, overall_noise
 from .point import kernel_from_point
+from .progress import SILENT, Progress
 from .rounding import rounded_away
 
 KERNEL_SIZE = 31
@@ -30,6 +31,7 @@ class Photo:
     file: its JPEG file. mask: (H, W), above 0.5 on the picture of one point of light.
     noise_level: standard deviation of the noise of a single channel; None: it is measured.
     kernel_size: width in pixels, odd, of a kernel that has no family.
+    progress: is told how far the estimate is, and may raise to stop it.
     """
 
     x: Tensor
@@ -37,13 +39,15 @@ class Photo:
     mask: Tensor | None = None
     noise_level: float | None = None
     kernel_size: int = KERNEL_SIZE
+    progress: Progress = SILENT
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What was found in a photo.
 
-    recipe: the degradation; ``Identity`` where none was found or looked for.
+    recipe: the degradation; ``Identity`` where none was found or looked for, and for a free kernel
+        that is not trusted.
     noise_level: standard deviation of what the operator does not explain, for images in [-1, 1].
     report: the same in one line, with what to do where it is doubtful.
     trusted: False where the degradation may be another one altogether.
@@ -71,8 +75,9 @@ class Estimator:
 
 
 def _noise(photo: Photo) -> Estimate:
-    level = overall_noise(photo.x)
-    channels = estimate_noise(photo.x).square().mean(0).sqrt().tolist()
+    levels = estimate_noise(photo.x, progress=photo.progress)
+    level = float(levels.square().mean().sqrt())
+    channels = levels.square().mean(0).sqrt().tolist()
     names = ("red", "green", "blue") if len(channels) == 3 else map(str, range(len(channels)))
     parts = ", ".join(f"{name} {value:.4f}" for name, value in zip(names, channels, strict=True))
     report = f"noise {level:.4f} ({level * 127.5:.1f} of 255; {parts})"
@@ -81,15 +86,19 @@ def _noise(photo: Photo) -> Estimate:
 
 def _blur(*families: str) -> Callable[[Photo], Estimate]:
     def estimate(photo: Photo) -> Estimate:
-        blur = estimate_blur(photo.x, photo.noise_level, families)
+        blur = estimate_blur(photo.x, photo.noise_level, families, photo.progress)
         return Estimate(blur.recipe, blur.noise_level, str(blur), kernel=blur.kernel)
 
     return estimate
 
 
 def _free(photo: Photo) -> Estimate:
-    free = estimate_free_kernel(photo.x, photo.kernel_size, photo.noise_level)
-    return Estimate(free.recipe, free.noise_level, str(free), free.trusted, free.kernel)
+    free = estimate_free_kernel(photo.x, photo.kernel_size, photo.noise_level, photo.progress)
+    if free.trusted:
+        return Estimate(free.recipe, free.noise_level, str(free), True, free.kernel)
+    # A picture that is sharpened by a wrong kernel rings.
+    report = f"{free}; no blur is undone"
+    return Estimate(Identity(), free.noise_level, report, False, free.kernel)
 
 
 def _point(photo: Photo) -> Estimate:

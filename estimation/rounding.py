@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..operators.jpeg import Jpeg
+from .checks import check_photos
 
 CLEAREST = 0.004
 """Half a step of 8 bits; no JPEG loses less."""
@@ -21,10 +22,7 @@ def rounded_away(recipe: Jpeg, y: Tensor) -> float:
     Compressed again with its blocks shifted by half their width, a JPEG loses about as much as the
     original did (after Nosratinia 2001). ValueError for sides below 16 pixels.
     """
-    if y.ndim != 4 or min(y.shape[2:]) < 16:
-        raise ValueError(
-            f"the image has shape {tuple(y.shape)}; expected (N, C, H, W), both sides at least 16"
-        )
+    check_photos(y, 16)
     # In the orientation of the file, whose first block starts in its top left corner.
     moved = recipe.stored(y.detach().float().cpu())[..., 4:, 4:]
     recipe = dataclasses.replace(recipe, orientation=1, inside=None)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..operators.blurs import line
 from ..operators.linear.transforms import fast_length
+from .checks import check_photo
+from .progress import SILENT, Progress
 
 LENGTH = 17
 """Length in pixels of the lines along which a scratch is summed."""
@@ -32,7 +34,7 @@ def _opened(x: Tensor, reach: int) -> Tensor:
     return F.max_pool2d(F.pad(least, [reach] * 4, value=-math.inf), side, 1)
 
 
-def _along(thin: Tensor) -> Tensor:
+def _along(thin: Tensor, progress: Progress) -> Tensor:
     """The mean of ``thin`` (1, 1, H, W) along lines of ``ANGLES`` directions, (1, ANGLES, H, W)."""
     kernels = [line(LENGTH, 180 * k / ANGLES).float() for k in range(ANGLES)]
     most = max(max(kernel.shape) for kernel in kernels) // 2
@@ -41,6 +43,7 @@ def _along(thin: Tensor) -> Tensor:
     spectrum = torch.fft.rfft2(padded[0, 0], s=size)
     found = []
     for kernel in kernels:
+        progress()
         canvas = torch.zeros(size)
         canvas[: kernel.shape[0], : kernel.shape[1]] = kernel
         canvas = canvas.roll([-(n // 2) for n in kernel.shape], (0, 1))
@@ -64,19 +67,22 @@ def _grown(seed: Tensor, within: Tensor) -> Tensor:
     return seed
 
 
-def _found(grey: Tensor, thickness: int, threshold: float) -> Tensor:
+def _found(grey: Tensor, thickness: int, threshold: float, progress: Progress) -> Tensor:
     """Scratches, (1, 1, H, W) of 0 and 1, in a grey photo (1, 1, H, W)."""
     reach = (thickness + 1) // 2
     noise = 1.4826 * (grey[..., 1:] - grey[..., :-1]).abs().median() / math.sqrt(2)
     result = torch.zeros_like(grey)
-    for sign in (1.0, -1.0):
+    for k, sign in enumerate((1.0, -1.0)):
+        progress(k / 2)
         g = sign * grey
         thin = g - _opened(g, reach)
-        along = _along(thin)
+        along = _along(thin, progress)
         strongest, at = along.max(1, keepdim=True)
         # Texture is thin in all directions, a scratch in one.
         across = along.gather(1, (at + ANGLES // 2) % ANGLES)
+        progress()
         texture = _blurred(thin, AROUND)
+        progress()
         score = (strongest - across) / (0.01 + 0.5 * noise + 1.5 * texture)
         seed = ((score > threshold) & (thin > strongest / 2)).float()
         within = ((score > LOW * threshold) & (thin > 0.3 * strongest)).float()
@@ -85,18 +91,18 @@ def _found(grey: Tensor, thickness: int, threshold: float) -> Tensor:
 
 
 @torch.no_grad()
-def find_scratches(x: Tensor, sensitivity: float = 0.5, thickness: int = 5) -> Tensor:
+def find_scratches(
+    x: Tensor, sensitivity: float = 0.5, thickness: int = 5, progress: Progress = SILENT
+) -> Tensor:
     """Where one photo x (1, C, H, W) in [-1, 1] is scratched: float32 (H, W), 1 there, else 0.
 
     A scratch is brighter or darker than both its sides, at most ``thickness`` pixels wide, and
     longer than it is wide; it must stand out of the texture around it. ``sensitivity``, 0 to 1: a
     higher one finds fainter scratches and takes more hairs, wires and edges for one. The mask is
-    one pixel wider than what was found. ValueError for values out of range, and for another shape.
+    one pixel wider than what was found. ``progress`` may stop it. ValueError for values out of
+    range, and for another shape.
     """
-    if x.ndim != 4 or len(x) != 1 or min(x.shape[2:]) < 32:
-        raise ValueError(
-            f"the photo has shape {tuple(x.shape)}; expected (1, C, H, W), both sides at least 32"
-        )
+    check_photo(x, 32)
     if not 0 <= sensitivity <= 1:
         raise ValueError(f"the sensitivity is {sensitivity}; expected a number from 0 to 1")
     if not 1 <= thickness <= 25:
@@ -105,13 +111,14 @@ def find_scratches(x: Tensor, sensitivity: float = 0.5, thickness: int = 5) -> T
     threshold = 8.0 * 0.125**sensitivity
     height, width = grey.shape[2:]
     if height * width <= LARGEST:
-        mask = _found(grey, thickness, threshold)
+        mask = _found(grey, thickness, threshold, progress)
     else:
         margin = AROUND + LENGTH + STEPS
         mask = torch.zeros_like(grey)
         for top in range(0, height, BAND):
             first, last = max(0, top - margin), min(height, top + BAND + margin)
-            part = _found(grey[:, :, first:last], thickness, threshold)
             end = min(height, top + BAND)
+            within = progress.part(top / height, end / height)
+            part = _found(grey[:, :, first:last], thickness, threshold, within)
             mask[:, :, top:end] = part[:, :, top - first : end - first]
     return F.max_pool2d(mask, 3, 1, 1)[0, 0]

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .progress import SILENT, Progress
+
 TILE = 256
 """Side in pixels of the tiles whose spectra are averaged."""
 MOST = 6000
@@ -43,13 +45,14 @@ class Spectrum:
     of the frequencies that stands out of the noise.
     """
 
-    def __init__(self, grey: Tensor, noise_level: float):
+    def __init__(self, grey: Tensor, noise_level: float, progress: Progress = SILENT):
         self.side = n = min(*grey.shape, TILE) // 2 * 2
         hann = torch.hann_window(n, periodic=True, dtype=torch.float64)
         window = hann[:, None] * hann
         power, count = torch.zeros(n, n // 2 + 1, dtype=torch.float64), 0
         tops, lefts = ({*range(0, m - n, n // 2), m - n} for m in grey.shape)
-        for top in tops:
+        for k, top in enumerate(tops):
+            progress(k / len(tops))
             for left in lefts:
                 y = grey[top : top + n, left : left + n].double()
                 y = (y - (y * window).sum() / window.sum()) * window
@@ -85,7 +88,7 @@ class Spectrum:
         canvas[: kernel.shape[0], : kernel.shape[1]] = kernel
         return torch.fft.rfft2(canvas).abs().square()
 
-    def loss(self, responses: Tensor) -> Tensor:
+    def loss(self, responses: Tensor, progress: Progress = SILENT) -> Tensor:
         """Negative log-likelihood per frequency (B,) of kernels with ``responses`` (B, n, n // 2 +
         1), at the best values of everything else, by Levenberg and Marquardt's steps.
         """
@@ -106,6 +109,7 @@ class Spectrum:
         best, share, ratio = at(values)
         damping = torch.full_like(best, 1e-2)
         for _ in range(STEPS):
+            progress()
             slope = share * (1 - (self._tails + 1) * ratio / (self._tails + ratio))
             gradient = slope @ self._basis + self._precision * (values - self._mean)
             weight = share.square() * TAILS / (TAILS + 2) + 1e-6

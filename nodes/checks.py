@@ -40,6 +40,28 @@ def check_conditioning(model: Any, conditioning: Any, name: str) -> None:
             continue
 
 
+def check_form(model: Any, shape: tuple[int, ...]) -> None:
+    """ValueError unless latents of ``shape`` are those of still pictures, at least one, as MODEL
+    takes them; a latent without the time axis of a video model gets it from the host."""
+    if not all(shape):
+        raise ValueError(
+            "the latent holds no picture: look at the node that made it, or use the latent of"
+            " Encode Measurement"
+        )
+    video = model.get_model_object("latent_format").latent_dimensions == 3
+    if len(shape) == 5 and shape[2] > 1:
+        raise ValueError(
+            f"the latent is a video of {shape[2]} frames; expected still pictures: restore a video"
+            " frame by frame, as a batch of images"
+        )
+    if len(shape) not in ((4, 5) if video else (4,)):
+        kind = {3: "of sound", 5: "of a video model"}.get(len(shape), "of another kind")
+        raise ValueError(
+            f"the latent is {kind}, and this MODEL makes pictures: use the latent of Encode"
+            " Measurement"
+        )
+
+
 def check_mask(mask: Tensor, observation: Observation, shape: tuple[int, ...]) -> Tensor:
     """The noise mask (N, 1, H, W) at the size of the padded image; ValueError for another size."""
     mask = mask.reshape(-1, 1, *mask.shape[-2:])
@@ -70,6 +92,7 @@ def start_of(
         )
     shape = latent_shape(model, vae, len(observation.y), height, width)
     latent = latent or {"samples": torch.zeros(shape)}
+    check_form(model, tuple(latent["samples"].shape))
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     if samples.shape[1] != shape[1]:
         raise ValueError(

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..operators import Recipe
 from ..operators.recipe import check_boundary
 from .inputs import before, kernel_output, kernel_picture, output
-from .kit import chained, complaint, schema
+from .kit import Folder, chained, complaint, schema
 
 
 def degradation(
@@ -22,7 +22,9 @@ def degradation(
     ``kernel`` is the tooltip of the second output of a ``BlurNode``: the kernel as a picture.
     """
     outputs = [output(), *([kernel_output(kernel)] if kernel else [])]
-    return schema(node_id, inputs=[*inputs, before()], outputs=outputs, **values)
+    return schema(
+        node_id, Folder.DEGRADATION, inputs=[*inputs, before()], outputs=outputs, **values
+    )
 
 
 class DegradationNode(io.ComfyNode):

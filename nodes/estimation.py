@@ -22,7 +22,8 @@ from ..operators import Recipe
 from ..restoration.images import read
 from .example import FOLDER
 from .inputs import before, kernel_picture, sensitivity
-from .kit import Operator, chained, from_images, schema, to_images
+from .kit import Folder, Operator, chained, from_images, schema, to_images
+from .waiting import waiting
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class EstimateNoise(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "EstimateNoise",
+            Folder.ESTIMATE,
             display_name="Estimate Noise",
             description="Measures how noisy a photo is, from its smoothest areas.",
             search_aliases=["noise level", "grain", "iso", "sigma", "denoise strength"],
@@ -76,7 +78,7 @@ class EstimateNoise(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor) -> io.NodeOutput:
-        found = estimate("noise", Photo(to_images(image)))
+        found = estimate("noise", Photo(to_images(image), progress=waiting()))
         return io.NodeOutput(found.noise_level, found.report)
 
 
@@ -85,6 +87,7 @@ class EstimateBlur(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "EstimateBlur",
+            Folder.ESTIMATE,
             display_name="Estimate Blur Kernel",
             description="Finds the blur of a photo from the photo alone: softly out of focus"
             " (Gaussian), a lens out of focus (a disk), moved in a straight line, or none. With a"
@@ -100,8 +103,8 @@ class EstimateBlur(io.ComfyNode):
                     default=AUTOMATIC,
                     tooltip="Kind of blur to look for. automatic: the kind that explains the photo"
                     " best. gaussian: soft. defocus: a disk, from a lens. motion: a straight line."
-                    " free: any shape, for crooked camera shake; the report states whether to"
-                    " trust it. Not used with a mask.",
+                    " free: any shape, for crooked camera shake; one that cannot be trusted is"
+                    " shown, but no blur is undone. Not used with a mask.",
                 ),
                 io.Float.Input(
                     "noise",
@@ -140,7 +143,7 @@ class EstimateBlur(io.ComfyNode):
     ) -> io.NodeOutput:
         light = None if mask is None else mask.reshape(-1, *mask.shape[-2:])[0]
         name = family if light is None else "point"
-        photo = Photo(to_images(image), None, light, noise or None, size)
+        photo = Photo(to_images(image), None, light, noise or None, size, waiting())
         found = estimate("blur" if name == AUTOMATIC else name, photo)
         if not found.trusted:
             log.warning("Estimate Blur Kernel: %s", found.report)
@@ -177,6 +180,7 @@ class ReadJpeg(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "ReadJpeg",
+            Folder.ESTIMATE,
             display_name="Read JPEG",
             description="Loads a JPEG file and reads in it how it was compressed, so that the"
             " restoration can undo the compression.",
@@ -211,10 +215,14 @@ class ReadJpeg(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, operator: Recipe | None = None) -> io.NodeOutput:
         path = _path(file)
-        # The compression belongs to the colours of the file.
-        picture = read(path, srgb=False)
-        image = picture.pixels
-        found = estimate("jpeg", Photo(image, path))
+        try:
+            # The compression belongs to the colours of the file.
+            picture = read(path, srgb=False)
+            image = picture.pixels
+            found = estimate("jpeg", Photo(image, path))
+        except ValueError as error:
+            # The user knows the file by its name, and its folder is nobody's business.
+            raise ValueError(str(error).replace(path, file)) from None
         report = "; ".join([found.report, *picture.notes])
         recipe = chained(found.recipe, operator)
         return io.NodeOutput(from_images(image), recipe, found.quality, report, found.noise_level)
@@ -236,6 +244,7 @@ class OperatorFromExample(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "OperatorFromExample",
+            Folder.ESTIMATE,
             display_name="Operator From Example",
             description="Learns a degradation from two pictures of one scene, one clean and one"
             " degraded. It can then restore other pictures from the same source.",
@@ -265,7 +274,7 @@ class OperatorFromExample(io.ComfyNode):
     @classmethod
     def execute(cls, clean: Tensor, degraded: Tensor, size: int) -> io.NodeOutput:
         pair = to_images(clean, "clean picture"), to_images(degraded, "degraded picture")
-        found = operator_from_example(*pair, size)
+        found = operator_from_example(*pair, size, waiting())
         return io.NodeOutput(
             found.recipe, kernel_picture(found.kernel), found.noise_level, str(found)
         )
@@ -276,6 +285,7 @@ class FindScratches(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "FindScratches",
+            Folder.TOP,
             display_name="Find Scratches",
             description="Marks thin scratches, creases and dust in a photo, for Scratches"
             " and Holes (Mask) or Restore Photo.",
@@ -305,8 +315,11 @@ class FindScratches(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, sensitivity: float, thickness: int) -> io.NodeOutput:
-        x = to_images(image)
-        masks = torch.stack([find_scratches(one, sensitivity, thickness) for one in x.split(1)])
+        x, progress, masks = to_images(image), waiting(), []
+        for k, one in enumerate(x.split(1)):
+            part = progress.part(k / len(x), (k + 1) / len(x))
+            masks.append(find_scratches(one, sensitivity, thickness, part))
+        masks = torch.stack(masks)
         return io.NodeOutput(masks, f"scratches on {float(masks.mean()):.1%} of the picture")
 
 

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..restoration.images import read_image
-from .kit import from_images, schema
+from .kit import Folder, from_images, schema
 
 # Not "examples": the host would serve a folder of that name instead of the workflows.
 FOLDER = Path(__file__).resolve().parents[1] / "pictures"
@@ -38,6 +38,7 @@ class ExamplePicture(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "ExamplePicture",
+            Folder.LOAD,
             display_name="Example Picture",
             description="A picture that comes with this pack: a damaged photograph, or a clean"
             " emoji of 128 x 128 pixels. The built-in models were not trained on any of them.",

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..operators.recipe import BOUNDARIES
-from .kit import Operator
+from .kit import ADVANCED, Operator
 
 SEED = {"min": 0, "max": 0xFFFFFFFF, "control_after_generate": False}
 
@@ -50,7 +50,14 @@ def sampling_seed(tooltip: str) -> io.Input:
 def sensitivity(tooltip: str, *, optional: bool = False) -> io.Input:
     """Of the search for scratches."""
     return io.Float.Input(
-        "sensitivity", default=0.5, min=0.0, max=1.0, step=0.05, optional=optional, tooltip=tooltip
+        "sensitivity",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=optional,
+        tooltip=tooltip,
+        **(ADVANCED if optional else {}),
     )
 
 
@@ -61,6 +68,7 @@ def boundary() -> io.Input:
         default="symmetric",
         tooltip="What the blur sees beyond the border. symmetric: the picture mirrored, right for"
         " photos. periodic: the picture repeated, right for textures that tile.",
+        **ADVANCED,
     )
 
 

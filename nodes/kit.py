@@ -4,33 +4,53 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
+import inspect
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..operators import Chain, Recipe
 
-CATEGORY = "FlowDPS"
+
+class Folder(enum.Enum):
+    """Where a node stands in the host's menu."""
+
+    TOP = "FlowDPS"
+    LOAD = "FlowDPS/Load"
+    DEGRADATION = "FlowDPS/Degradation"
+    ESTIMATE = "FlowDPS/Estimate"
+    SAMPLE = "FlowDPS/Sample"
+    CHECK = "FlowDPS/Check"
+    ADVANCED = "FlowDPS/Advanced"
+
+
 Operator = io.Custom("FLOWDPS_OPERATOR")
 """A ``Recipe``."""
 MeasurementSocket = io.Custom("FLOWDPS_MEASUREMENT")
 """An ``Observation``."""
 
 _KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
+ADVANCED: dict[str, Any] = (
+    {"advanced": True} if "advanced" in inspect.signature(io.Int.Input).parameters else {}
+)
+"""What declares a widget that is folded away at first, on hosts that know such widgets."""
 
 
-def schema(node_id: str, **values: Any) -> io.Schema:
-    """A schema in our category, without the fields that an older host does not know."""
-    values.setdefault("category", CATEGORY)
-    return io.Schema(
-        node_id=f"FlowDPS_{node_id}", **{k: v for k, v in values.items() if k in _KNOWN}
-    )
+def schema(node_id: str, folder: Folder, **values: Any) -> io.Schema:
+    """A schema in a folder of the menu, without the fields that an older host does not know."""
+    known = {key: value for key, value in values.items() if key in _KNOWN}
+    return io.Schema(node_id=f"FlowDPS_{node_id}", category=folder.value, **known)
 
 
-def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
+def complaint(check: Callable[[Any], object], value: Any) -> bool | str:
     """The result of a node's validation: True, or the message with which ``check`` fails.
 
     None stands for a value that another node will give, and is not checked here.
@@ -43,14 +63,44 @@ def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
     return True
 
 
+def check_own(value: Any, kind: type, what: str) -> None:
+    """ValueError, by name and version, for what was made by another copy of this pack."""
+    if isinstance(value, kind):
+        return
+    ours, theirs = (module.split(".")[0] for module in (__name__, type(value).__module__))
+    if ours == theirs or kind.__name__ not in (base.__name__ for base in type(value).__mro__):
+        raise ValueError(
+            f"the {what} is of type {type(value).__name__}; connect the output {what} of a node of"
+            " this pack"
+        )
+    raise ValueError(
+        f"the {what} comes from another copy of this pack ({_copy(theirs)}; this is"
+        f" {_copy(ours)}): keep only one of them in custom_nodes, and restart ComfyUI"
+    )
+
+
+def _copy(package: str) -> str:
+    """Folder and version of the copy of this pack that was imported as ``package``."""
+    module = sys.modules.get(package)
+    folder = Path(getattr(module, "__file__", None) or package).resolve().parent.name
+    return f"{folder} {getattr(module, '__version__', 'of unknown version')}"
+
+
 def to_images(image: Tensor, what: str = "image") -> Tensor:
     """The host's IMAGE (N, H, W, C) in [0, 1] as float32 (N, 3, H, W) in [-1, 1].
 
-    Grey becomes RGB and alpha is dropped. ValueError for NaN or infinite values.
+    Grey becomes RGB and alpha is dropped. ValueError for another layout, an empty batch, and NaN
+    or infinite values.
     """
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ValueError(
-            f"the {what} has shape {tuple(image.shape)}; expected (N, height, width, 3)"
+            f"the {what} is no picture of 1, 3 or 4 channels (its numbers are"
+            f" {' x '.join(map(str, image.shape))}): connect an IMAGE, such as that of Load Image"
+        )
+    if not image.numel():
+        raise ValueError(
+            f"the {what} holds no picture: look at the node that made it, which passes on an empty"
+            " batch"
         )
     if not math.isfinite(float(image.float().sum())):
         raise ValueError(
@@ -77,4 +127,15 @@ def from_images(x: Tensor) -> Tensor:
 
 def chained(recipe: Recipe, before: Recipe | None) -> Recipe:
     """The degradation ``before``, where there is one, followed by ``recipe``."""
+    if before is not None:
+        check_own(before, Recipe, "operator")
     return recipe if before is None else Chain((before, recipe))
+
+
+def side_by_side(before: Tensor, after: Tensor) -> Tensor:
+    """IMAGE of the photos, enlarged to the results' size, left of the results (N, H, W, C).
+
+    The results are as many as the photos, or all of them several times over.
+    """
+    seen = F.interpolate(before.movedim(-1, 1), after.shape[1:3], mode="nearest-exact")
+    return torch.cat([seen.movedim(1, -1).repeat(len(after) // len(seen), 1, 1, 1), after], 2)

@@ -10,7 +10,7 @@ from ..operators import Mask, Outpainting, Recipe
 from ..operators.scratches import scratches
 from .degradation import DegradationNode, degradation
 from .inputs import SEED
-from .kit import only, schema
+from .kit import Folder, only, schema
 
 
 def _margin(side: str) -> io.Input:
@@ -81,6 +81,7 @@ class ScratchesNode(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "Scratches",
+            Folder.DEGRADATION,
             display_name="Random Scratches",
             description="A mask of random scratches, to try out Scratches and Holes (Mask) before"
             " you paint a mask of your own.",

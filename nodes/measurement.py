@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,9 +14,19 @@ from ..operators import Recipe
 from ..operators.measurement import rms
 from ..operators.observation import Observation, pad_to
 from ..operators.randomness import generators
-from .kit import MeasurementSocket, Operator, from_images, schema, to_images
+from ..priors.tiling import LARGEST
+from .kit import (
+    ADVANCED,
+    Folder,
+    MeasurementSocket,
+    Operator,
+    check_own,
+    from_images,
+    schema,
+    to_images,
+)
 
-SIMULATE, OBSERVED = "simulate", "observed"
+OBSERVED, SIMULATE = "observed", "simulate"
 MULTIPLE = 16
 """Both sides of a restoration become multiples of this number where no VAE is connected."""
 
@@ -25,9 +36,10 @@ class EncodeMeasurement(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "EncodeMeasurement",
+            Folder.SAMPLE,
             display_name="Encode Measurement",
-            description="Turns a picture into a measurement. The picture is either your damaged"
-            " photo, or a clean picture that is damaged here, to try things out.",
+            description="Makes a measurement of your damaged photo, for a sampler. To try things"
+            " out, it can also damage a clean picture first.",
             search_aliases=["degrade", "simulate", "restore photo", "flowdps"],
             inputs=[
                 io.Image.Input("image", tooltip="One picture, or a batch of one size."),
@@ -38,12 +50,12 @@ class EncodeMeasurement(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mode",
-                    options=[SIMULATE, OBSERVED],
-                    default=SIMULATE,
-                    tooltip="simulate: the picture is clean and is damaged here, so that you can"
-                    " compare the result with it. observed: the picture is your damaged photo."
+                    options=[OBSERVED, SIMULATE],
+                    default=OBSERVED,
+                    tooltip="observed: the picture is your damaged photo, which is left as it is."
                     " With a downscale operator, the result is that many times larger; with"
-                    " outpainting, it is larger by the margins.",
+                    " outpainting, it is larger by the margins. simulate: for experiments; the"
+                    " picture is a clean one and is damaged here.",
                 ),
                 io.Float.Input(
                     "noise",
@@ -65,6 +77,7 @@ class EncodeMeasurement(io.ComfyNode):
                     control_after_generate=False,
                     tooltip="Chooses the added noise (simulate only). The sampler has a seed of"
                     " its own.",
+                    **ADVANCED,
                 ),
                 io.Vae.Input(
                     "vae",
@@ -78,8 +91,8 @@ class EncodeMeasurement(io.ComfyNode):
                     min=1,
                     max=64,
                     optional=True,
-                    tooltip="Number of latents, for several different restorations of one photo."
-                    " More than 1 needs a single picture.",
+                    tooltip="Number of different restorations of one photo, for whatever sampler"
+                    " comes next. More than 1 needs a single picture.",
                 ),
             ],
             outputs=[
@@ -91,7 +104,8 @@ class EncodeMeasurement(io.ComfyNode):
                 ),
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip="An empty latent of the restoration's size, to start from.",
+                    tooltip="An empty latent of the restoration's size, to start from: for the"
+                    " host's own samplers. The samplers of this pack need none.",
                 ),
             ],
         )
@@ -107,6 +121,7 @@ class EncodeMeasurement(io.ComfyNode):
         vae: Any = None,
         batch_size: int = 1,
     ) -> io.NodeOutput:
+        check_own(operator, Recipe, "operator")
         x = to_images(image)
         if batch_size > 1 and len(x) > 1:
             raise ValueError(
@@ -114,18 +129,40 @@ class EncodeMeasurement(io.ComfyNode):
                 " batch_size 1"
             )
         if mode not in (SIMULATE, OBSERVED):
-            raise ValueError(f"unknown mode {mode!r}; expected {SIMULATE} or {OBSERVED}")
+            raise ValueError(f"unknown mode {mode!r}; expected {OBSERVED} or {SIMULATE}")
         stride = MULTIPLE if vae is None else int(vae.spacial_compression_decode())
         if mode == OBSERVED:
             observation = Observation.from_photo(x, operator, noise, stride)
         else:
             draws = generators(seed, "noise", range(len(x)))
             observation = Observation.from_clean(x, operator, noise, stride, draws)
+        check_extent(observation.image_size, tuple(x.shape[2:]), observation.padded_size)
+        observation = replace(observation, copies=batch_size)
         channels = 16 if vae is None else vae.latent_channels
         cells = (n // (8 if vae is None else stride) for n in observation.padded_size)
         latent = {"samples": torch.zeros(max(len(x), batch_size), channels, *cells)}
         picture = from_images(observation.measurement_picture)
         return io.NodeOutput(observation, picture, latent)
+
+
+def check_extent(
+    size: tuple[int, ...], given: tuple[int, ...], padded: tuple[int, ...] = ()
+) -> None:
+    """ValueError for a restoration of ``size`` (height, width), of a picture of the size ``given``,
+    that no sampler can make; ``padded`` is its size while it is made."""
+    height, width = size
+    if max(padded or size) <= LARGEST:
+        return
+    grown = size != given
+    raise ValueError(
+        f"the restoration would be {width}x{height} pixels (width x height); expected at most"
+        f" {LARGEST} a side: "
+        + (
+            f"your picture is {given[1]}x{given[0]}, so choose a smaller scale or a smaller picture"
+            if grown
+            else "shrink the picture first"
+        )
+    )
 
 
 def check_size(x: Tensor, measurement: Observation) -> None:
@@ -144,6 +181,7 @@ class MeasurementCheck(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "MeasurementCheck",
+            Folder.CHECK,
             display_name="Measurement Check",
             description="Damages the restoration again and compares it with the measurement. A"
             " faithful restoration differs from it only by the noise.",
@@ -183,6 +221,7 @@ class MeasurementCheck(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, measurement: Observation, tolerance: float) -> io.NodeOutput:
+        check_own(measurement, Observation, "measurement")
         x = to_images(image, "restoration")
         check_size(x, measurement)
         there = measurement.bind(count=len(x))

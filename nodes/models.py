@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..priors.built_in import BUILT_IN
-from ..priors.comfy import ERRORS, SPECTRUM, USUAL, stride_of
+from ..priors.comfy import ERRORS, SPECTRUM, USUAL, check_flow, stride_of
 from ..priors.error_spectrum import ErrorSpectrum
 from ..priors.prune import prune
 from .example import PICTURES, picture_image
-from .kit import schema, to_images
+from .kit import Folder, schema, to_images
 
 OURS = {row.title: row for row in BUILT_IN.values()}
 """The priors that come along, by the option that loads them."""
@@ -116,6 +116,7 @@ class LoadFlowPrior(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "LoadFlowPrior",
+            Folder.LOAD,
             display_name="Load SD3 Flow Prior",
             description="Loads SD3 or SD3.5, or one of two small models that come with this pack"
             " and need no download.",
@@ -204,8 +205,8 @@ class LoadFlowPrior(io.ComfyNode):
         sampling = model.get_model_object("model_sampling")
         if not isinstance(sampling, comfy.model_sampling.CONST):
             raise ValueError(
-                f"{diffusion_model if diffusion_model != SAME else checkpoint} is not a flow model"
-                f" ({type(model.model).__name__}); expected SD3, SD3.5 or another rectified flow"
+                f"{diffusion_model if diffusion_model != SAME else checkpoint} is not a flow model;"
+                " expected SD3, SD3.5 or another rectified flow"
             )
         return io.NodeOutput(fit_patches(with_shift(model, shift)), clip, autoencoder)
 
@@ -215,6 +216,7 @@ class EmptyFlowConditioning(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "EmptyConditioning",
+            Folder.LOAD,
             display_name="Empty Flow Conditioning",
             description="A conditioning of zeros, for models without text encoders, such as the"
             " built-in priors. It is not the same as an empty prompt: for SD3, encode an empty"
@@ -240,6 +242,7 @@ class EmptyFlowConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, tokens: int) -> io.NodeOutput:
+        check_flow(model)
         network = model.model.diffusion_model
         width = None
         for name in _TEXT_INPUTS:
@@ -250,8 +253,8 @@ class EmptyFlowConditioning(io.ComfyNode):
                 continue
         if width is None:
             raise ValueError(
-                f"{type(model.model).__name__} takes its text in a way that is not known here;"
-                " encode an empty prompt with its CLIP instead"
+                "this MODEL takes its text in a way that is not known here: encode an empty prompt"
+                " with its CLIP instead"
             )
         values: dict[str, Any] = {}
         pooled = getattr(model.model, "adm_channels", 0)

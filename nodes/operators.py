@@ -10,7 +10,10 @@ from ..operators.registry import meanings
 from . import blurs, camera, compression, masks, resampling, sensing
 from .degradation import DegradationNode, degradation
 from .inputs import SEED, output
-from .kit import chained, schema
+from .kit import Folder, chained, complaint, schema
+
+MOST = 255
+"""Largest number of a task."""
 
 
 def _tasks() -> str:
@@ -35,14 +38,22 @@ class DegradationOperator(io.ComfyNode):
             "DegradationOperator",
             display_name="Degradation Operator",
             description="How the picture was damaged, chosen by name: the tasks of the FlowDPS"
-            " paper and others.",
+            " paper and others. Each of them also has a node of its own, whose settings are named"
+            " for it.",
             search_aliases=["super resolution", "deblur", "upscale", "flowdps task"],
             inputs=[
                 io.Combo.Input("task", options=list(TASKS), default="sr_bicubic", tooltip=_tasks()),
-                io.Int.Input("deg_scale", default=4, min=1, max=255, tooltip=_numbers()),
+                io.Int.Input("deg_scale", default=4, min=1, max=MOST, tooltip=_numbers()),
                 io.Int.Input("seed", default=0, tooltip=_seeds(), **SEED),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, task: str | None = None, deg_scale: int | None = None) -> bool | str:
+        # The host leaves the bounds of what is validated here to us.
+        if deg_scale is not None and not 1 <= deg_scale <= MOST:
+            return f"deg_scale is {deg_scale}; expected a whole number from 1 to {MOST}"
+        return complaint(lambda task: recipe_for_task(task, deg_scale), task)
 
     @classmethod
     def execute(
@@ -58,6 +69,7 @@ class NoDegradation(DegradationNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "Identity",
+            Folder.DEGRADATION,
             display_name="Noise Only (Degradation)",
             description="The picture is complete and sharp, but noisy: the sampler removes the"
             " noise.",

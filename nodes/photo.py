@@ -12,16 +12,28 @@ from torch import Tensor
 
 from ..operators.observation import Observation
 from ..priors.comfy import SPECTRUM, stride_of
-from ..restoration.decision import done, strangeness, verdict
+from ..restoration.decision import done, strangeness
 from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish, diagnose
 from ..restoration.pipeline import with_known
 from ..restoration.several import WHITE, Several
+from ..restoration.verdict import verdict
 from ..samplers import METHODS, Sample
 from .details import fitting
 from .inputs import sampling_seed, sensitivity
-from .kit import MeasurementSocket, Operator, from_images, schema, to_images
+from .kit import (
+    ADVANCED,
+    Folder,
+    MeasurementSocket,
+    Operator,
+    from_images,
+    schema,
+    side_by_side,
+    to_images,
+)
+from .measurement import check_extent
 from .models import EmptyFlowConditioning
 from .sampling import Chosen, Prompt, Walk, restore
+from .waiting import waiting
 
 METHOD = METHODS["refine"]
 
@@ -31,6 +43,7 @@ class RestorePhoto(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "RestorePhoto",
+            Folder.TOP,
             display_name="Restore Photo",
             description="Finds out what is wrong with a photo, and repairs it.",
             search_aliases=[
@@ -95,6 +108,7 @@ class RestorePhoto(io.ComfyNode):
                     optional=True,
                     tooltip="How many different restorations; the map then shows where they"
                     " differ. 1 is enough for most photos; more take as many times longer.",
+                    **ADVANCED,
                 ),
                 io.Mask.Input(
                     "mask",
@@ -156,7 +170,9 @@ class RestorePhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
-        found = diagnose(x[:1], wish, _painted(mask, x))
+        given = tuple(x.shape[2:])
+        check_extent(tuple(wish.scale * n for n in given), given)
+        found = diagnose(x[:1], wish, _painted(mask, x), waiting())
         spectrum = model.get_attachment(SPECTRUM)
         settings, levels = wish.plan(spectrum.refine if spectrum else None)
         observation = Observation.from_photo(x, found.recipe, found.noise_level, stride_of(vae))
@@ -184,7 +200,7 @@ class RestorePhoto(io.ComfyNode):
         report = "\n".join(found.sentences)
         return io.NodeOutput(
             kept,
-            _side_by_side(from_images(x), kept[..., :3]),
+            side_by_side(from_images(x), kept[..., :3]),
             lost,
             report,
             observation,
@@ -221,7 +237,7 @@ def _restored(
     """IMAGE of all versions, and the map (N, H, W) of what was invented."""
     kept: list[Sample] = []
     _, image, ratio = restore(how, model, vae, Prompt(prompt), observation, walk, keep=kept.append)
-    found.found.append(verdict(ratio))
+    found.found.append(verdict(ratio, "grain"))
     x, photos = to_images(image), len(observation.y)
     if walk.samples > 1:
         every = [Several(x[k::photos], [ratio] * walk.samples) for k in range(photos)]
@@ -239,13 +255,6 @@ def _with_alpha(kept: Tensor, image: Tensor) -> Tensor:
     alpha = image[..., 3:].movedim(-1, 1).float().cpu()
     alpha = F.interpolate(alpha, kept.shape[1:3], mode="bilinear", antialias=True).movedim(1, -1)
     return torch.cat([kept, alpha.repeat(len(kept) // len(alpha), 1, 1, 1)], -1)
-
-
-def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
-    """IMAGE of the photos, enlarged to the results' size, left of the results."""
-    seen = before.movedim(-1, 1)
-    seen = F.interpolate(seen, after.shape[1:3], mode="nearest-exact").movedim(1, -1)
-    return torch.cat([seen.repeat(len(after) // len(seen), 1, 1, 1), after], 2)
 
 
 NODES: list[type[io.ComfyNode]] = [RestorePhoto]

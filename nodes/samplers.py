@@ -5,19 +5,30 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
+from ..restoration.verdict import verdict
 from ..samplers import METHODS, Method, flat, override, published_sigmas
 from .inputs import sampling_seed
-from .kit import MeasurementSocket, complaint, schema
+from .kit import (
+    ADVANCED,
+    Folder,
+    MeasurementSocket,
+    complaint,
+    from_images,
+    schema,
+    side_by_side,
+)
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
 PAPER = METHODS["flowdps"]
 OWN_LEVELS = {row.title: row for row in METHODS.values() if row.levels is not PAPER.levels}
 """The methods that do not follow the paper's noise levels, by title."""
+MOST_INNER = 64
+"""Largest number of steps towards the photo per noise level."""
 SHIFT = 4.0
 """Shift of the published schedule."""
 
@@ -40,6 +51,7 @@ def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
             tooltip="Multiplies the preset's step towards the photo. 0 ignores your photo and"
             " invents a picture; 1 is the preset; far above 1 copies the photo's noise or breaks"
             " the picture.",
+            **ADVANCED,
         ),
     ]
     if levels and method.has("denoise"):
@@ -50,10 +62,11 @@ def _pull_inputs(method: Method, *, levels: bool) -> list[io.Input]:
                 "inner_steps",
                 default=0,
                 min=0,
-                max=64,
+                max=MOST_INNER,
                 tooltip=f"Steps towards the photo per noise level{_of_presets(method)}. 0: the"
                 " preset's own number; 1: fast, but less close to the photo; 16 and more: slow, and"
                 " close to the photo.",
+                **ADVANCED,
             )
         )
     return inputs
@@ -94,6 +107,7 @@ def _tile_size() -> io.Input:
         " VAE work. 0: automatic, the whole picture up to 1.5 megapixels, else tiles of 1024 (192"
         " for the demo prior). Small tiles take less memory; in large ones the model sees more at"
         " once.",
+        **ADVANCED,
     )
 
 
@@ -120,6 +134,7 @@ def _memory(method: Method) -> list[io.Input]:
             " into memory. full: fastest, most memory. checkpointed: slower, less memory. strips:"
             " slowest, least memory, and still the same picture. tiny: a small VAE computes the"
             " step, with hardly any memory, a little less exactly.",
+            **ADVANCED,
         ),
         io.Vae.Input(
             "tiny_vae",
@@ -143,6 +158,7 @@ def _stop() -> io.Input:
         " times the noise. 1: as close to the photo as its noise allows; 3 and more: much is left"
         " to the model; 0: never stops; -1: the preset's own value. The noise in Encode"
         " Measurement must be right.",
+        **ADVANCED,
     )
 
 
@@ -176,8 +192,19 @@ class _Sampler(io.ComfyNode):
     method: ClassVar[Method]
 
     @classmethod
-    def validate_inputs(cls, memory: str | None = None) -> bool | str:
-        return complaint(check_mode, memory)
+    def validate_inputs(
+        cls, memory: str | None = None, preset: str | None = None, inner_steps: int | None = None
+    ) -> bool | str:
+        # The host leaves the bounds of what is validated here to us.
+        if inner_steps is not None and not 0 <= inner_steps <= MOST_INNER:
+            bound = (
+                "smaller than min of 0" if inner_steps < 0 else f"bigger than max of {MOST_INNER}"
+            )
+            return f"inner_steps is {inner_steps}, {bound}"
+        said = complaint(check_mode, memory)
+        if said is not True:
+            return said
+        return complaint(lambda name: chosen(cls.method, name, 1.0, inner_steps or 0), preset)
 
 
 class _Restore(_Sampler):
@@ -187,6 +214,7 @@ class _Restore(_Sampler):
     def define_schema(cls) -> io.Schema:
         return schema(
             f"{cls.method.title}Sampler",
+            Folder.SAMPLE,
             display_name=f"{cls.method.title} Sampler",
             description=f"Restores a photo. {cls.method.about}",
             search_aliases=["restore", "posterior sampling", "inverse problem", "flowdps"],
@@ -249,6 +277,14 @@ class _Restore(_Sampler):
                     " measurement, in units of its noise. About 1 is right; far above, the photo"
                     " was missed; far below, noise was fitted as if it were detail.",
                 ),
+                io.String.Output(
+                    display_name="verdict",
+                    tooltip="Whether the restoration agrees with the photo, in one sentence.",
+                ),
+                io.Image.Output(
+                    display_name="before_after",
+                    tooltip="The photo, as it was measured, and the restoration side by side.",
+                ),
             ],
         )
 
@@ -277,17 +313,18 @@ class _Restore(_Sampler):
     ) -> io.NodeOutput:
         how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         levels = cls.method.levels(how.settings, steps).float() if sigmas is None else sigmas
-        return io.NodeOutput(
-            *restore(
-                how,
-                model,
-                vae,
-                Prompt(positive, negative, cfg),
-                measurement,
-                Walk(seed, levels, latent, samples),
-                Limits(tile_size, memory, tiny_vae),
-            )
+        made, image, ratio = restore(
+            how,
+            model,
+            vae,
+            Prompt(positive, negative, cfg),
+            measurement,
+            Walk(seed, levels, latent, samples),
+            Limits(tile_size, memory, tiny_vae),
         )
+        said = verdict(ratio)
+        both = side_by_side(from_images(measurement.measurement_picture), image)
+        return io.NodeOutput(made, image, ratio, said, both, ui=ui.PreviewText(said))
 
 
 class _Object(_Sampler):
@@ -297,6 +334,7 @@ class _Object(_Sampler):
     def define_schema(cls) -> io.Schema:
         return schema(
             f"{cls.method.title}SamplerObject",
+            Folder.ADVANCED,
             display_name=f"{cls.method.title} (SAMPLER)",
             description=f"{cls.method.title} for SamplerCustom and SamplerCustomAdvanced, with any"
             " guider, sigmas and noise.",
@@ -340,6 +378,7 @@ class FlowDPSSigmas(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "Sigmas",
+            Folder.ADVANCED,
             display_name="FlowDPS Sigmas",
             description="The noise levels of the FlowDPS paper, from 1 (noise) to 0 (the picture),"
             " or those of another method.",

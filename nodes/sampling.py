@@ -34,8 +34,8 @@ from ..samplers import (
     data_consistency,
     override,
 )
-from .checks import check_conditioning, check_latent, start_of
-from .kit import from_images, to_images
+from .checks import check_conditioning, check_form, check_latent, start_of
+from .kit import check_own, from_images, to_images
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +172,7 @@ def sampler_object(
     positions of the samples in their batch, which choose their noise. ``keep`` receives the result,
     of which the host passes on the latents only.
     """
+    check_own(observation, Observation, "measurement")
     check_memory(limits.memory, vae, limits.tiny_vae)
 
     def run(
@@ -185,6 +186,7 @@ def sampler_object(
         extra = extra_args or {}
         patcher = model.inner_model.model_patcher
         check_pair(patcher, vae)
+        check_form(patcher, tuple(x.shape))
         check_latent(observation, vae, tuple(x.shape))
         tile = tile_of(patcher, vae, x.shape, limits.tile_size)
         if len(sigmas) < 2:
@@ -271,7 +273,10 @@ def restore(
 
     All inputs are checked before the first pass.
     """
+    check_own(observation, Observation, "measurement")
     check_pair(model, vae)
+    if walk.latent is None:
+        walk = dataclasses.replace(walk, samples=walk.samples * observation.copies)
     if walk.samples > 1:
         observation, walk = repeated(observation, walk)
     samples, mask = start_of(model, vae, observation, walk.latent)

@@ -13,7 +13,7 @@ from ..operators.observation import Observation, pad_to
 from ..restoration.images import sheet
 from ..restoration.several import GREY_LEVEL, PER_ROW, WHITE, Several
 from ..samplers import METHODS
-from .kit import MeasurementSocket, from_images, schema, to_images
+from .kit import Folder, MeasurementSocket, check_own, from_images, schema, to_images
 from .measurement import check_size
 
 FACTORS = [f"{row.calibration:g} for {row.title}" for row in METHODS.values() if row.calibration]
@@ -25,6 +25,7 @@ class CompareSamples(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "Samples",
+            Folder.CHECK,
             display_name="Compare Samples",
             description="Several restorations of one photo: their mean, a map of where they differ,"
             " and the one that fits the photo best. Where the map is bright, the model guessed.",
@@ -73,6 +74,7 @@ class CompareSamples(io.ComfyNode):
     def execute(
         cls, image: Tensor, measurement: Observation, calibration: float = 1.0
     ) -> io.NodeOutput:
+        check_own(measurement, Observation, "measurement")
         x = to_images(image, "batch of samples")
         check_size(x, measurement)
         photos = len(measurement.y)

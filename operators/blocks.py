@@ -84,6 +84,9 @@ class BlockSensing(Recipe):
     def image_size(self, height: int, width: int) -> tuple[int, int]:
         return height, width
 
+    def channels(self, given: int) -> int:
+        return 0
+
     def from_photo(self, photo: Tensor) -> Tensor:
         raise no_picture(self.name)
 

@@ -13,13 +13,33 @@ from .operator import Operator, Shape
 from .recipe import Recipe
 
 
+def _check_order(before: list[Recipe], recipe: Recipe) -> None:
+    """ValueError unless ``recipe`` can damage what ``before`` makes of a picture in colour."""
+    channels = 3
+    for each in before:
+        channels = each.channels(channels)
+    if not channels:
+        raise ValueError(
+            f"{before[-1].name} measures numbers and no picture, so that {recipe.name} cannot"
+            f" follow it: put {before[-1].name} last"
+        )
+    if channels != 3:
+        try:
+            recipe.channels(channels)
+        except ValueError as error:
+            raise ValueError(
+                f"{recipe.name} needs a picture in colour, and what comes before it leaves"
+                f" {channels} channel: leave one of the two out"
+            ) from error
+
+
 @dataclasses.dataclass(frozen=True)
 class Chain(Recipe):
     """``recipes`` applied in order, such as a blur and then downsampling; nested chains are
     flattened.
 
     Linear if all of them are, with iterative pseudo-inverse and prox. ValueError for an empty
-    chain.
+    chain, and for one in which an operator cannot follow those before it.
     """
 
     recipes: tuple[Recipe, ...]
@@ -31,6 +51,8 @@ class Chain(Recipe):
             flat += recipe.recipes if isinstance(recipe, Chain) else [recipe]
         if not flat:
             raise ValueError("the chain has no operators; expected at least one")
+        for k in range(1, len(flat)):
+            _check_order(flat[:k], flat[k])
         object.__setattr__(self, "recipes", tuple(flat))
 
     @property
@@ -42,6 +64,11 @@ class Chain(Recipe):
         for recipe in self.recipes[1:]:
             operator = recipe.bind(operator.out_shape, device, dtype) @ operator
         return operator
+
+    def channels(self, given: int) -> int:
+        for recipe in self.recipes:
+            given = recipe.channels(given)
+        return given
 
     def measured_size(self, height: int, width: int) -> tuple[int, int]:
         for recipe in self.recipes:

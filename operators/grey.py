@@ -59,7 +59,11 @@ class Colorization(Recipe):
         weights = torch.tensor(self.weights, dtype=torch.float64).to(photo)
         return (weights.view(3, 1, 1) * photo).sum(1, keepdim=True)
 
+    def channels(self, given: int) -> int:
+        if given != 3:
+            raise ValueError(f"colorization takes images of 3 channels; this one has {given}")
+        return 1
+
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        if shape[0] != 3:
-            raise ValueError(f"colorization takes images of 3 channels; this one has {shape[0]}")
+        self.channels(shape[0])
         return _Grey(shape, torch.tensor(self.weights, dtype=torch.float64).to(device, dtype))

@@ -30,7 +30,7 @@ def check_ratio(ratio: float) -> None:
 def no_picture(name: str) -> ValueError:
     """The error for a photo given as a measurement of ``name``, which no picture can represent."""
     return ValueError(
-        f"no photo shows a measurement of {name}: give the clean image and simulate it"
+        f"no photo shows a measurement of {name}: give a clean picture and choose simulate"
     )
 
 
@@ -112,6 +112,9 @@ class WalshHadamard(Recipe):
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
+
+    def channels(self, given: int) -> int:
+        return 0
 
     def from_photo(self, photo: Tensor) -> Tensor:
         raise no_picture(self.name)

@@ -92,8 +92,8 @@ class Jpeg(Recipe):
         height, width = self.inside or shape[1:]
         if height > shape[1] or width > shape[2]:
             raise ValueError(
-                f"the JPEG is {height}x{width} and the image {shape[1]}x{shape[2]}; expected one"
-                " that it fits into"
+                f"the JPEG is {width}x{height} and the image {shape[2]}x{shape[1]} (width x"
+                " height); expected one that it fits into"
             )
         if TURNS[self.orientation].transposed:
             height, width = width, height

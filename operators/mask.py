@@ -57,8 +57,8 @@ def resized(mask: Tensor, height: int, width: int) -> Tensor:
     result = F.interpolate(source, (height, width), mode="nearest-exact")[0, 0]
     if not bool((result > 0).any()):
         raise ValueError(
-            f"nothing is left of what the mask of {mask.shape[0]}x{mask.shape[1]} knows, at"
-            f" {height}x{width}; give a mask of that size"
+            f"nothing is left of what the mask of {mask.shape[1]}x{mask.shape[0]} knows, at"
+            f" {width}x{height} (width x height); give a mask of that size"
         )
     return result
 

@@ -45,7 +45,8 @@ class Observation:
 
     ``image_size`` is (height, width) of the restoration, which lies at the top left of the padded
     image of ``padded_size``; ``noise_level`` is the standard deviation of the noise for images in
-    [-1, 1]. ``simulated``: from a clean picture, or the photo itself.
+    [-1, 1]. ``simulated``: from a clean picture, or the photo itself. ``copies``: how many
+    restorations of each photo are asked for.
     """
 
     recipe: Recipe
@@ -54,6 +55,7 @@ class Observation:
     image_size: tuple[int, int]
     padded_size: tuple[int, int]
     simulated: bool
+    copies: int = 1
 
     def __post_init__(self) -> None:
         check_noise_level(self.noise_level)

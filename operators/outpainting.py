@@ -73,7 +73,7 @@ class Outpainting(Recipe):
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
         if min(self.measured_size(*shape[1:])) < 1:
             raise ValueError(
-                f"the image is {shape[1]}x{shape[2]} (height x width), and the margins leave"
+                f"the image is {shape[2]}x{shape[1]} (width x height), and the margins leave"
                 " nothing of it; choose smaller margins or a larger image"
             )
         return _Crop(shape, (self.left, self.top, self.right, self.bottom))

@@ -44,6 +44,13 @@ class Recipe(ABC):
         """(height, width) of the image for a measurement's picture of ``height`` x ``width``."""
         return height * self.stride, width * self.stride
 
+    def channels(self, given: int) -> int:
+        """Channels of the measurement of an image of ``given`` channels; 0 if it is not a picture.
+
+        ValueError for an image that has too few.
+        """
+        return given
+
     def for_padding(
         self, size: tuple[int, int], padded: tuple[int, int], multiple: int = 1
     ) -> Recipe:
@@ -75,9 +82,9 @@ class Recipe(ABC):
             raise ValueError(f"shape is {tuple(shape)}; expected (channels, height, width)")
         channels, height, width = shape
         if height % self.stride or width % self.stride:
-            up = [-(-n // self.stride) * self.stride for n in (height, width)]
+            up = [-(-n // self.stride) * self.stride for n in (width, height)]
             raise ValueError(
-                f"the image is {height}x{width} (height x width), which {self.stride} does not"
+                f"the image is {width}x{height} (width x height), which {self.stride} does not"
                 f" divide; pad it to {up[0]}x{up[1]} or choose another scale"
             )
         key = (self, (channels, height, width), torch.device(device), dtype)

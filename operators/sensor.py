@@ -104,7 +104,11 @@ class Bayer(Recipe):
         filter_ = self.filter(*photo.shape[2:]).to(photo)
         return (filter_ * photo).sum(1, keepdim=True)
 
+    def channels(self, given: int) -> int:
+        if given != 3:
+            raise ValueError(f"bayer takes images of 3 channels; this one has {given}")
+        return 1
+
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        if shape[0] != 3:
-            raise ValueError(f"bayer takes images of 3 channels; this one has {shape[0]}")
+        self.channels(shape[0])
         return _Mosaic(shape, self.filter(*shape[1:]).to(device, dtype))

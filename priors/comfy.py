@@ -70,19 +70,24 @@ def latent_shape(model: Any, vae: Any, count: int, height: int, width: int) -> t
     return (count, form.latent_channels, *time, *cells)
 
 
+def check_flow(model: Any) -> None:
+    """ValueError unless MODEL is a rectified flow."""
+    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
+        raise ValueError(
+            "the MODEL is not a flow model: it predicts noise or another target, as Stable"
+            " Diffusion 1.5 and SDXL do; expected a rectified flow such as SD3, SD3.5, Flux,"
+            " AuraFlow, Lumina 2, Qwen-Image or Wan"
+        )
+
+
 def check_pair(model: Any, vae: Any) -> None:
     """ValueError unless MODEL is a rectified flow and VAE an image autoencoder for its latents."""
     if getattr(vae, "first_stage_model", None) is None:
         raise ValueError(
             "the VAE input holds no autoencoder; connect the VAE of the same model family"
         )
+    check_flow(model)
     sampling = model.get_model_object("model_sampling")
-    if not isinstance(sampling, comfy.model_sampling.CONST):
-        kind = type(model.model).__name__
-        raise ValueError(
-            f"the MODEL ({kind}) is not a flow model: it predicts noise or another target; expected"
-            " a rectified flow such as SD3, SD3.5, Flux, AuraFlow, Lumina 2, Qwen-Image or Wan"
-        )
     if getattr(sampling, "noise_scale", 1.0) != 1.0:
         raise ValueError(
             f"the MODEL scales its noise by {sampling.noise_scale}; expected a flow that starts"

@@ -113,8 +113,9 @@ class DiffusersPrior(BasePrior):
         height, width = z.shape[-2:]
         if max(height, width) * self.stride > self.largest:
             raise ValueError(
-                f"the image is {height * self.stride}x{width * self.stride} pixels; this model"
-                f" takes at most {self.largest:.0f}x{self.largest:.0f}: choose a smaller size"
+                f"the image is {width * self.stride}x{height * self.stride} pixels (width x"
+                f" height); this model takes at most {self.largest:.0f}x{self.largest:.0f}: choose"
+                " a smaller size"
             )
         # An incomplete last patch is padded circularly, as in ComfyUI.
         fill = (0, -width % self._patch, 0, -height % self._patch)

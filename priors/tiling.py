@@ -241,8 +241,8 @@ class TiledPrior:
         height, width = x.shape[-2:]
         if height % self.stride or width % self.stride:
             raise ValueError(
-                f"the image is {height}x{width}; expected both sides to be multiples of"
-                f" {self.stride}: pad it first"
+                f"the image is {width}x{height} (width x height); expected both sides to be"
+                f" multiples of {self.stride}: pad it first"
             )
 
     def within(self, tile: Tile) -> contextlib.AbstractContextManager[None]:
@@ -278,8 +278,8 @@ def side_of(
     """
     if max(height, width) > LARGEST:
         raise ValueError(
-            f"the image is {height}x{width} pixels; expected at most {LARGEST} a side:"
-            " choose a smaller size"
+            f"the image is {width}x{height} pixels (width x height); expected at most {LARGEST} a"
+            " side: choose a smaller size"
         )
     if tile and not SMALLEST <= tile <= largest:
         most = f"from {SMALLEST} to {largest:.0f}" if largest < LARGEST else f"at least {SMALLEST}"

@@ -19,21 +19,10 @@ from .degradation import Damage
 from .diagnosis import Diagnosis, Wish, diagnose
 from .pipeline import Request
 
-AGREES = 1.3
-"""Largest ratio of residual to noise of a result that agrees with the photo."""
 ROUND_TRIP = 256
 """Side in pixels of the part on which the model's autoencoder is tried."""
 KEEPS = 27.0
 """Least PSNR in dB of that part after encoding and decoding, for a model made for such photos."""
-
-
-def verdict(ratio: float) -> str:
-    """A sentence on a result whose residual is ``ratio`` times the noise."""
-    agrees = "agrees" if ratio <= AGREES else "does not agree"
-    return (
-        f"The result {agrees} with the photo: damaged again, it differs by {ratio:.2f} times the"
-        " grain."
-    )
 
 
 def done(title: str, settings: MethodSettings, steps: int) -> str:

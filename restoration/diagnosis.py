@@ -14,6 +14,7 @@ from ..estimation.families import FAMILIES
 from ..estimation.free import estimate_free_kernel
 from ..estimation.jpeg_pixels import jpeg_from_pixels
 from ..estimation.noise import overall_noise
+from ..estimation.progress import SILENT, Progress
 from ..estimation.registry import KERNEL_SIZE
 from ..estimation.rounding import rounded_away
 from ..estimation.scratches import find_scratches
@@ -159,7 +160,7 @@ PLAINLY = {
 }
 
 
-def _blur(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> Recipe | None:
+def _blur(x: Tensor, wish: Wish, diagnosis: Diagnosis, progress: Progress) -> Recipe | None:
     """The blur of x, with sentences on it."""
     shaken = "shake" in WRONGS[wish.wrong]
     if min(x.shape[2:]) < SMALLEST:
@@ -170,9 +171,11 @@ def _blur(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> Recipe | None:
         return None
     try:
         families = ("motion",) if shaken else tuple(FAMILIES)
-        blur = estimate_blur(_middle(x, LOOKED_AT), families=families)
+        first = progress.part(0, 0.3 if shaken else 1)
+        blur = estimate_blur(_middle(x, LOOKED_AT), families=families, progress=first)
         if blur.family == "none":
-            return _crooked(x, diagnosis) if shaken else _sharp(diagnosis)
+            rest = progress.part(0.3, 1)
+            return _crooked(x, diagnosis, rest) if shaken else _sharp(diagnosis)
     except ValueError:
         diagnosis.warnings.append("The photo has too little detail to find its blur.")
         return None
@@ -189,9 +192,9 @@ def _sharp(diagnosis: Diagnosis) -> None:
     diagnosis.found.append("It is sharp, or its blur cannot be told.")
 
 
-def _crooked(x: Tensor, diagnosis: Diagnosis) -> Recipe | None:
+def _crooked(x: Tensor, diagnosis: Diagnosis, progress: Progress) -> Recipe | None:
     """A blur of any shape, if it can be trusted."""
-    free = estimate_free_kernel(_middle(x, ANY_SHAPE), KERNEL_SIZE)
+    free = estimate_free_kernel(_middle(x, ANY_SHAPE), KERNEL_SIZE, progress=progress)
     if free.trusted:
         diagnosis.found.append("It is blurred by a crooked shake.")
         return free.recipe
@@ -202,9 +205,11 @@ def _crooked(x: Tensor, diagnosis: Diagnosis) -> Recipe | None:
     return None
 
 
-def _jpeg(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> tuple[Recipe | None, float]:
+def _jpeg(
+    x: Tensor, wish: Wish, diagnosis: Diagnosis, progress: Progress
+) -> tuple[Recipe | None, float]:
     """How x was compressed, and how much was lost, with sentences on it."""
-    told = jpeg_from_pixels(x)
+    told = jpeg_from_pixels(x, progress)
     if told is None:
         if wish.wrong == "bad JPEG":
             diagnosis.warnings.append(
@@ -219,14 +224,16 @@ def _jpeg(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> tuple[Recipe | None, f
     return told.recipe, rounded_away(told.recipe, x)
 
 
-def _lost(x: Tensor, wish: Wish, painted: Tensor | None, diagnosis: Diagnosis) -> Tensor | None:
+def _lost(
+    x: Tensor, wish: Wish, painted: Tensor | None, diagnosis: Diagnosis, progress: Progress
+) -> Tensor | None:
     """Where x is lost: painted, or scratched."""
     lost = None
     if painted is not None and bool((painted > 0.1).any()):
         lost = (painted > 0.1).float()
         diagnosis.found.append(f"{float(lost.mean()):.1%} of it is painted over as lost.")
     elif "scratches" in WRONGS[wish.wrong]:
-        lost = find_scratches(x, wish.sensitivity)
+        lost = find_scratches(x, wish.sensitivity, progress=progress)
         part = float(lost.mean())
         if not part:
             diagnosis.found.append("No scratches were found.")
@@ -242,36 +249,42 @@ def _lost(x: Tensor, wish: Wish, painted: Tensor | None, diagnosis: Diagnosis) -
 
 
 @torch.no_grad()
-def diagnose(x: Tensor, wish: Wish, painted: Tensor | None = None) -> Diagnosis:
+def diagnose(
+    x: Tensor, wish: Wish, painted: Tensor | None = None, progress: Progress = SILENT
+) -> Diagnosis:
     """What is wrong with one photo x (1, 3, H, W) in [-1, 1], at its own size.
 
-    painted: where the photo is lost, (H, W) from 0 to 1. ValueError for a photo below 16 pixels a
-    side.
+    painted: where the photo is lost, (H, W) from 0 to 1. ``progress`` may stop it. ValueError for
+    a photo below 16 pixels a side.
     """
     if min(x.shape[2:]) < 16:
         raise ValueError(
-            f"the photo is {x.shape[3]}x{x.shape[2]} pixels; expected at least 16 a side"
+            f"the photo is {x.shape[3]}x{x.shape[2]} pixels (width x height); expected at least 16"
+            " a side: give a larger photo"
         )
     looks = WRONGS[wish.wrong]
     diagnosis = Diagnosis()
-    level = overall_noise(x)
+    progress(0)
+    level = overall_noise(x, progress)
     diagnosis.found.append(f"Its grain is {level * 127.5:.1f} of 255 grey levels.")
     level *= STRENGTHS[wish.strength]
-    jpeg, removed = _jpeg(x, wish, diagnosis) if "jpeg" in looks else (None, 0.0)
+    jpeg, removed = (None, 0.0)
+    if "jpeg" in looks:
+        jpeg, removed = _jpeg(x, wish, diagnosis, progress.part(0.1, 0.3))
     blur = task = None
     if {"blur", "shake"} & set(looks):
         # Blocks look like edges: no blur can be told from a bad JPEG.
         if jpeg is not None and wish.wrong == BY_ITSELF:
             diagnosis.found.append("A blur was not looked for, as the blocks of JPEG hide it.")
         else:
-            blur = _blur(x, wish, diagnosis)
+            blur = _blur(x, wish, diagnosis, progress.part(0.3, 0.8))
     if wish.scale > 1:
         task = AveragePool(wish.scale)
         diagnosis.found.append(f"It is enlarged {wish.scale} times.")
     if "lines" in looks:
         task = Interlace("top")
         diagnosis.found.append("Every second line, which is from another instant, is made new.")
-    diagnosis.lost = _lost(x, wish, painted, diagnosis)
+    diagnosis.lost = _lost(x, wish, painted, diagnosis, progress.part(0.8, 1))
     mask = None if diagnosis.lost is None else Mask.from_painted(diagnosis.lost)
     diagnosis.recipe = Damage(blur, task, mask).recipe(jpeg=jpeg)
     enough = CLEAN if wish.wrong == "grainy" else GOOD

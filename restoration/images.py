@@ -148,7 +148,8 @@ def read(path: str | Path, smallest: int = SMALLEST, *, srgb: bool = True) -> Pi
         raise ValueError(f"{path} is truncated or corrupt ({error})") from error
     if min(x.shape[2:]) < smallest:
         raise ValueError(
-            f"{path} is {x.shape[2]}x{x.shape[3]} pixels; expected at least {smallest}x{smallest}"
+            f"{path} is {x.shape[3]}x{x.shape[2]} pixels (width x height); expected at least"
+            f" {smallest}x{smallest}"
         )
     return Picture(x, notes, content, alpha, conversion)
 

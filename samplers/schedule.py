@@ -45,6 +45,17 @@ def posterior_deviation(sigma: float) -> float:
 
 def check_sigmas(sigmas: Tensor) -> None:
     """ValueError unless ``sigmas`` (n,), n ≥ 2, decrease strictly from at most 1 to at least 0."""
-    falling = bool((sigmas[1:] < sigmas[:-1]).all())
-    if len(sigmas) < 2 or not falling or sigmas[0] > 1 or sigmas[-1] < 0:
-        raise ValueError(f"sigmas are {sigmas.tolist()}; expected numbers falling from 1 to 0")
+    count = len(sigmas)
+    wrong = ""
+    if count < 2:
+        wrong = f"there are {count} sigmas"
+    elif not bool((falling := sigmas[1:] < sigmas[:-1]).all()):
+        k = int((~falling).nonzero()[0])
+        first, second = sigmas[k : k + 2].tolist()
+        wrong = f"of {count} sigmas, {first:g} is followed by {second:g} (at place {k + 1})"
+    elif sigmas[0] > 1 or sigmas[-1] < 0:
+        wrong = f"the sigmas fall from {float(sigmas[0]):g} to {float(sigmas[-1]):g}"
+    if wrong:
+        raise ValueError(
+            f"{wrong}; expected numbers falling from 1 to 0, such as those of FlowDPS Sigmas"
+        )

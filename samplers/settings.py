@@ -95,16 +95,15 @@ def override(
     if inner_steps:
         if "inner_steps" not in flat(settings):
             raise ValueError(
-                f"inner_steps is {inner_steps} and these settings ({type(settings).__name__} with"
-                f" {type(settings.data_step).__name__}) have none: leave it out, or choose a preset"
-                " with several steps per noise level, such as thorough of flowdps"
+                f"inner_steps is {inner_steps} and these settings have none: leave it at 0, or"
+                " choose a preset with several steps per noise level, such as thorough of flowdps"
             )
         settings = with_values(settings, inner_steps=inner_steps)
     if denoise is not None:
         if "denoise" not in flat(settings):
             raise ValueError(
-                f"denoise is {denoise} and {type(settings).__name__} has none, as it starts from"
-                " noise: leave it out, or choose refine"
+                f"denoise is {denoise} and this method has none, as it starts from noise: leave it"
+                " out, or choose refine"
             )
         settings = with_values(settings, denoise=denoise)
     if stop is not None and stop != -1:

@@ -24,8 +24,8 @@ def start(
     _, height, width = measurement.operator.in_shape
     if height % prior.stride or width % prior.stride:
         raise ValueError(
-            f"the image is {height}x{width}; expected both sides to be multiples of {prior.stride}:"
-            " pad it first"
+            f"the image is {width}x{height} (width x height); expected both sides to be multiples"
+            f" of {prior.stride}: pad it first"
         )
     shape = (
         len(measurement.y),

@@ -360,7 +360,10 @@ def test_names_that_repeat_do_not_overwrite(tmp_path, photo):
         (["--task", "deblur_motion", "--deg-scale", "4.5"], "4.5"),
         (["--size", "big"], "'big' is not a size"),
         (["--size", "30x32"], "30x32"),
-        (["--size", "4100x64"], "photo.png: the image is 4104x64 pixels; expected at most 4096"),
+        (
+            ["--size", "4100x64"],
+            "photo.png: the image is 64x4104 pixels (width x height); expected at most",
+        ),
         (["--tile", "8"], "the tile is 8 pixels a side; expected 0 (automatic) or from 64 to 768"),
         (["--batch", "0"], "--batch is 0"),
         (["--method", "dps"], "dps"),

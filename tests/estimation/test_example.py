@@ -92,3 +92,8 @@ def test_what_does_not_fit_is_refused():
         operator_from_example(torch.zeros_like(clean), clean, 9)
     with pytest.raises(ValueError, match="too small for a kernel of 25"):
         operator_from_example(clean[:, :, :24, :24], clean[:, :, :24, :24], 25)
+
+
+def test_pictures_of_different_scenes_are_refused():
+    with pytest.raises(ValueError, match=r"explains .*% of the degraded one; .* the same scene"):
+        operator_from_example(dead_leaves(96, 7), dead_leaves(96, 8), 9)

@@ -53,7 +53,7 @@ def test_what_cannot_be_a_light_is_refused():
         kernel_from_point(y, mask, 15)
     with pytest.raises(ValueError, match="no brighter"):
         kernel_from_point(torch.full((1, 3, 96, 96), -0.5), mask)
-    with pytest.raises(ValueError, match=r"mask \(96, 90\)"):
+    with pytest.raises(ValueError, match="the mask is 90x96 pixels and the photo 96x96"):
         kernel_from_point(y, mask[:, :90])
     with pytest.raises(ValueError, match="kernel size is 8"):
         kernel_from_point(y, mask, 8)

@@ -30,5 +30,5 @@ def test_a_flat_picture_lost_no_less_than_eight_bits_take():
 
 
 def test_too_small_a_picture_is_refused():
-    with pytest.raises(ValueError, match="both sides at least 16"):
+    with pytest.raises(ValueError, match="at least 16 a side"):
         rounded_away(Jpeg(50), torch.zeros(1, 3, 15, 47))

@@ -75,7 +75,8 @@ def test_a_sharp_picture_has_no_blur_and_a_light_has_a_kernel(server, scene):
 
 
 def test_a_free_kernel_comes_with_a_verdict(server, scene):
-    """A clear blur is trusted; for a sharp picture the report and the log say not to."""
+    """A clear blur is trusted; for a sharp picture the report and the log say not to, and no blur
+    is undone."""
     blurred = noisy(DefocusBlur(4.0).bind((3, 128, 128)).A(scene), 0.01, 1)
     sharp = noisy(scene, 0.01, 2)
     p = Prompt()
@@ -84,8 +85,10 @@ def test_a_free_kernel_comes_with_a_verdict(server, scene):
         image = p.add("LoadImage", image=write(server, name, x))
         found = p.ours("EstimateBlur", image=image[0], family="free", noise=0.0, size=19)
         reports.append(p.record(found[2], name.removesuffix(".png")))
+        reports.append(p.record(found[0], f"operator_of_{name.removesuffix('.png')}"))
     outputs = server.run(p)
-    clear, wrong = (told(outputs, report) for report in reports)
+    clear, kernel, wrong, nothing = (told(outputs, report) for report in reports)
+    assert (kernel["operator"], nothing) == ("kernel", Identity().to_dict())
     assert clear.startswith("a free kernel of 19x19, which explains the photo well")
     assert "not to be trusted" in wrong
     log = read_log(server)

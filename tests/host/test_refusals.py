@@ -73,6 +73,20 @@ def sigmas(method):
     return problem, problem.sampler(method, sigmas=rising[0])[0]
 
 
+def long_sigmas(method):
+    problem = demo()
+    p = problem.prompt
+    rising = p.add("FlipSigmas", sigmas=p.ours("Sigmas", steps=1000, shift=4.0)[0])
+    return problem, problem.sampler(method, sigmas=rising[0])[0]
+
+
+def video(method):
+    problem = demo()
+    size = {"width": 64, "height": 64, "length": 1, "batch_size": 1}
+    latent = problem.prompt.add("EmptyHunyuanLatentVideo", **size)
+    return problem, problem.sampler(method, latent=latent[0])[0]
+
+
 SAMPLER_CASES = {
     size_of_latent: "the latent is 128x96 pixels and the measurement belongs to an image of 64x64:"
     " use the latent of Encode Measurement",
@@ -82,7 +96,9 @@ SAMPLER_CASES = {
     pooled: "the positive conditioning has no pooled output, which this MODEL needs: encode",
     pooled_negative: "the negative conditioning has no pooled output, which this MODEL needs",
     counts: "the measurement holds 2 images and 3 samples are asked for; expected as many, or one",
-    sigmas: "; expected numbers falling from 1 to 0",
+    sigmas: "of 4 sigmas, 0.0001 is followed by 0.0118694 (at place 1)",
+    long_sigmas: "of 1001 sigmas, 0.0001 is followed by 0.0118694 (at place 1)",
+    video: "the latent is of a video model, and this MODEL makes pictures: use the latent",
 }
 
 
@@ -95,6 +111,7 @@ def test_samplers_refuse(server, case, method):
     with pytest.raises(Failed) as refused:
         server.run(problem.prompt)
     assert SAMPLER_CASES[case] in str(refused.value)
+    assert len(str(refused.value)) < 400, "a thousand numbers are no sentence"
     assert "it/s" not in read_log(server)[len(before) :], "sampling had begun"
 
 
@@ -150,20 +167,26 @@ def other_size(problem):
 
 
 def even_kernel(problem):
-    node = problem.prompt.ours("DegradationOperator", task="deblur_gauss", deg_scale=12, seed=0)
-    return node[0]
+    return problem.prompt.ours("GaussianBlur", sigma=2.0, size=12, boundary="symmetric")[0]
+
+
+def no_flow(problem):
+    model = {"model": problem.model, "sampling": "eps", "zsnr": False}
+    other = problem.prompt.add("ModelSamplingDiscrete", **model)
+    return problem.prompt.ours("EmptyConditioning", model=other[0], tokens=1)[0]
 
 
 OTHER_CASES = {
     object_size: "the latent is 128x96 pixels and the measurement belongs to an image of 64x64",
     object_autoencoder: "the VAE has 4 latent channels and the MODEL 16",
-    object_model: "is not a flow model: it predicts noise or another target; expected a rectified",
+    object_model: "the MODEL is not a flow model: it predicts noise or another target, as Stable",
     not_finite: "the restoration is not finite: choose a smaller step_scale, or run the model in",
     broken_picture: "the image holds NaN or infinite values; expected numbers from 0 to 1: look",
     broken_restoration: "the restoration holds NaN or infinite values; expected numbers from 0",
     several_of_several: "batch_size is 3 and there are 2 images; expected one image, or batch_size",
     other_size: "the image is 96x64 and the measurement belongs to an image of 64x64: connect the",
     even_kernel: "odd number, such as 13",
+    no_flow: "the MODEL is not a flow model: it predicts noise or another target, as Stable",
 }
 
 
@@ -205,7 +228,9 @@ def test_values_out_of_range_are_refused_at_validation(server, name, value, word
 @pytest.mark.parametrize(
     ("kind", "changes", "words"),
     [
-        ("DegradationOperator", {"deg_scale": 0}, "smaller than min of 1"),
+        ("DegradationOperator", {"deg_scale": 0}, "deg_scale is 0; expected a whole number from 1"),
+        ("FlowDPSSampler", {"preset": "tuned", "inner_steps": 2}, "these settings have none"),
+        ("DegradationOperator", {"task": "deblur_gauss", "deg_scale": 12}, "odd number, such as"),
         ("EncodeMeasurement", {"noise": 1.5}, "bigger than max of 1"),
         ("EncodeMeasurement", {"batch_size": 0}, "smaller than min of 1"),
         ("LoadFlowPrior", {"shift": 0.0}, "smaller than min of 0.1"),

@@ -19,10 +19,11 @@ FOLDER = tempfile.TemporaryDirectory()
 """What takes the place of the host's folders for files, until the process ends."""
 
 
-def keep(*args: Any, **values: Any) -> dict[str, Any]:
-    """What an input or output is declared with."""
+def keep(*args: Any, advanced: bool = False, **values: Any) -> dict[str, Any]:
+    """What an input or output is declared with; ``advanced`` as a newer host has it."""
     names = ("id",) if args else ()
-    return dict(zip(names, args, strict=False)) | values
+    given = dict(zip(names, args, strict=False)) | values
+    return given | ({"advanced": True} if advanced else {})
 
 
 class Kind:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,14 +25,28 @@ PRIOR = SimpleNamespace(stride=8, largest=2048, usual=1024)
 """All that a photo is fitted to."""
 
 
-def execute(folder: Path, cases: list) -> list[tuple]:
-    """The outputs of nodes, given as (module, class, inputs), in a process with a stand-in host."""
+def attempt(folder: Path, cases: list) -> list[Any]:
+    """The outputs of nodes, given as (module, class, inputs), in a process with a stand-in host; or
+    the words with which they refuse.
+
+    Packages in ``folder`` can be imported there.
+    """
     torch.save(cases, folder / "cases.pt")
     module = "comfyui_flowdps.tests.nodes.execute"
     command = [sys.executable, "-m", module, str(folder / "cases.pt"), str(folder / "found.pt")]
-    run = subprocess.run(command, capture_output=True, text=True)
+    places = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": places}
+    )
     assert run.returncode == 0, run.stderr
     return torch.load(folder / "found.pt", weights_only=False)
+
+
+def execute(folder: Path, cases: list) -> list[tuple]:
+    """``attempt`` of what is not refused."""
+    found = attempt(folder, cases)
+    assert not [each for each in found if isinstance(each, str)]
+    return found
 
 
 def as_image(x: torch.Tensor) -> torch.Tensor:

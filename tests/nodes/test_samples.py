@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from comfyui_flowdps.benchmarks import pictures
@@ -13,7 +9,7 @@ from comfyui_flowdps.operators import BicubicDownsample
 from comfyui_flowdps.operators.observation import Observation
 from comfyui_flowdps.restoration.several import Several
 
-from .test_agreement import execute
+from .test_agreement import attempt, execute
 
 
 def batch(photos: int, samples: int) -> tuple[Observation, torch.Tensor, torch.Tensor]:
@@ -59,15 +55,5 @@ def test_a_batch_of_one_and_one_that_cannot_be_sorted_are_refused(tmp_path):
     for count in (1, 3):
         observation, _, x = batch(1 if count == 1 else 2, 2)
         inputs = {"image": as_host(x[:count]), "measurement": observation}
-        torch.save([("several", "CompareSamples", inputs)], tmp_path / "cases.pt")
-        told = refused(tmp_path)
+        (told,) = attempt(tmp_path, [("several", "CompareSamples", inputs)])
         assert "expected at least 2 restorations of every photo: raise samples" in told
-
-
-def refused(folder: Path) -> str:
-    """The last line of the error of a node's execution."""
-    module = "comfyui_flowdps.tests.nodes.execute"
-    command = [sys.executable, "-m", module, str(folder / "cases.pt"), str(folder / "found.pt")]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode
-    return run.stderr.strip().splitlines()[-1]

@@ -214,7 +214,7 @@ def test_bad_recipes_are_named(task, scale, words):
 
 
 def test_bad_sizes_are_named():
-    with pytest.raises(ValueError, match="pad it to 12x16"):
+    with pytest.raises(ValueError, match="pad it to 16x12"):
         AveragePool(4).bind((3, 10, 15))
     with pytest.raises(ValueError, match="expects"):
         AveragePool(4).bind((3, 8, 8)).A(torch.zeros(1, 3, 9, 8))

@@ -266,7 +266,7 @@ def test_a_batch_equals_single_runs(prior):
 
 def test_sizes_up_to_the_positions_of_the_model(prior, full):
     assert prior.denoise(_randn(1, 16, 8, 1), 0.5).shape == (1, 16, 8, 1)
-    with pytest.raises(ValueError, match=r"72x16 pixels.*at most 64x64"):
+    with pytest.raises(ValueError, match=r"16x72 pixels.*at most 64x64"):
         prior.denoise(_randn(1, 16, 9, 2), 0.5)
     # Two latent cells to a patch: an odd side is completed from the other end.
     z = _randn(1, 16, 3, 5)

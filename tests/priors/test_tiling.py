@@ -394,7 +394,7 @@ def test_when_there_are_tiles(size, largest, tile, side):
 @pytest.mark.parametrize(
     ("size", "tile", "words"),
     [
-        ((4104, 64), 0, "4104x64 pixels; expected at most 4096 a side"),
+        ((4104, 64), 0, "64x4104 pixels (width x height); expected at most 4096 a side"),
         ((512, 512), 63, "the tile is 63 pixels a side; expected 0"),
         ((512, 512), -8, "the tile is -8 pixels a side"),
         (
@@ -413,7 +413,7 @@ def test_tiles_are_even_in_cells():
     assert [cells_of(side, 8) for side in (1024, 1000, 64, 72)] == [128, 124, 8, 8]
     with pytest.raises(ValueError, match="the overlap is 8 and the tile 8"):
         TiledPrior(Convolutions(), 8, 8)
-    with pytest.raises(ValueError, match="the image is 41x40"):
+    with pytest.raises(ValueError, match="the image is 40x41"):
         TiledPrior(Convolutions(), 8).encode(normal(1, 1, 3, 41, 40))
 
 

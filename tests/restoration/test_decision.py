@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from comfyui_flowdps.operators import Identity, Mask
-from comfyui_flowdps.restoration.decision import AGREES, Decision, strangeness, verdict
+from comfyui_flowdps.restoration.decision import Decision, strangeness
 from comfyui_flowdps.restoration.degradation import Damage
 from comfyui_flowdps.restoration.diagnosis import HEALTHY, Wish
 from comfyui_flowdps.restoration.pipeline import Request, with_known
+from comfyui_flowdps.restoration.verdict import AGREES, verdict
 from comfyui_flowdps.samplers import preset
 
 from ..estimation.scenes import detailed

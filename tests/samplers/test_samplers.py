@@ -412,11 +412,11 @@ SENSELESS = {
     ),
     "step_scale is -1": lambda: override(preset("flowdps"), step_scale=-1),
     "stop is -0.5; expected -1": lambda: override(preset("flowdps"), stop=-0.5),
-    "inner_steps is 2 and these settings (FlowChefSettings with GradientStep)": lambda: override(
+    "inner_steps is 2 and these settings have none": lambda: override(
         preset("flowchef"), inner_steps=2
     ),
-    "inner_steps is 2 and these settings (FlowDPSSettings with PixelStep)": lambda: override(
-        preset("flowdps"), inner_steps=2
+    "inner_steps is 3 and these settings have none": lambda: override(
+        preset("flowdps"), inner_steps=3
     ),
 }
 

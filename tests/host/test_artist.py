@@ -1,0 +1,93 @@
+"""What an artist asks of the nodes: as many versions as were wanted, a verdict, and a Cancel that
+works."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from comfyui_flowdps.benchmarks.scenes import dead_leaves
+
+from .comfyui import Failed
+from .graphs import Prompt, demo, told, value
+from .test_estimation import write
+from .test_sampling import NAMES
+
+every = pytest.mark.parametrize("method", NAMES)
+
+
+@every
+def test_batch_size_holds_whether_the_latent_is_connected_or_not(server, method):
+    problem = demo(batch_size=2)
+    p = problem.prompt
+    p.record(problem.sampler(method, steps=2)[1], "alone")
+    p.record(problem.sampler(method, steps=2, latent=problem.measurement[2])[1], "wired")
+    server.run(p)
+    alone, wired = value(server, "alone"), value(server, "wired")
+    assert alone.shape == (2, 64, 64, 3)
+    assert float((alone[0] - alone[1]).abs().max()) > 0
+    torch.testing.assert_close(alone, wired, atol=1e-5, rtol=0)
+
+
+def test_samples_come_of_every_version(server):
+    problem = demo(batch_size=2)
+    problem.prompt.record(problem.sampler(steps=1, samples=2)[1], "four")
+    server.run(problem.prompt)
+    assert len(value(server, "four")) == 4
+
+
+@every
+def test_a_sampler_gives_its_verdict_and_a_before_and_after(server, method):
+    """The verdict has the ratio of the output residual; the picture, photo and result in it."""
+    problem = demo(picture="odd.png")
+    p = problem.prompt
+    sampler = problem.sampler(method, steps=2)
+    ratio, said = p.record(sampler[2], "ratio"), p.record(sampler[3], "said")
+    p.record(sampler[1], "image")
+    p.record(sampler[4], "both")
+    outputs = server.run(p)
+    assert f"it differs by {told(outputs, ratio):.2f} times the noise." in told(outputs, said)
+    agrees = told(outputs, ratio) <= 1.3
+    assert told(outputs, said).startswith("The result agrees") == agrees
+    image, both = value(server, "image"), value(server, "both")
+    assert both.shape == (1, 53, 150, 3)
+    assert torch.equal(both[:, :, 75:], image)
+    assert float((both[:, :, :75] - image).abs().mean()) < 0.2, "the same scene"
+
+
+@pytest.mark.parametrize(("family", "size"), [("free", 61), ("automatic", 31)])
+def test_cancel_stops_an_estimate_within_a_second(server, family, size):
+    """A photo of 1200 x 800 takes the free kernel some twenty seconds; the bar moves meanwhile."""
+    p = Prompt()
+    wide = torch.nn.functional.interpolate(dead_leaves(256, 5), (800, 1200))
+    photo = p.add("LoadImage", image=write(server, "wide_scene.png", wide))
+    blur = p.ours("EstimateBlur", image=photo[0], family=family, noise=0.0, size=size)
+    p.record(blur[2], "never")
+    server.wait_until_idle()
+    with server.listen(f"cancel-{family}") as socket:
+        prompt_id = server.queue(p, f"cancel-{family}")
+        heard = []
+        asked = 0.0
+        for message in socket.until_done(prompt_id):
+            if not isinstance(message, dict) or message["type"] != "progress":
+                continue
+            heard.append(message["data"]["value"])
+            if heard[-1] > 5 and not asked:
+                asked = time.monotonic()
+                server.post("/interrupt", {})
+        took = time.monotonic() - asked
+    assert asked, "no progress was heard"
+    assert heard == sorted(heard)
+    assert took < 1
+    status = server.wait(prompt_id)["status"]
+    assert "execution_interrupted" in [kind for kind, _ in status["messages"]]
+
+
+def test_a_file_is_named_without_its_folder(server):
+    (server.base / "input" / "broken.jpg").write_bytes(b"no picture")
+    p = Prompt()
+    p.record(p.ours("ReadJpeg", file="broken.jpg")[3], "never")
+    with pytest.raises(Failed, match=r"broken\.jpg") as refused:
+        server.run(p)
+    assert str(server.base) not in str(refused.value)
