@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators import Recipe
-from ..operators.observation import Observation
+from ..operators.observation import LARGEST, Observation
 from ..operators.randomness import generator, generators, key_of_draw
 from ..priors.base import FlowPrior
 from ..priors.tiling import tile_side, tiled
@@ -66,11 +66,12 @@ class Request:
             raise ValueError(
                 f"the noise level is {self.noise}; expected a number of at least 0, such as 0.03"
             )
-        if self.size and (min(self.size) < 16 or any(n % self.recipe.stride for n in self.size)):
-            height, width = self.size
+        sides = self.size or (LARGEST, LARGEST)
+        uneven = any(n % self.recipe.stride for n in self.size or ())
+        if min(sides) < 16 or max(sides) > LARGEST or uneven:
             raise ValueError(
-                f"the size is {height}x{width}; expected at least 16x16, both sides divisible by"
-                f" {self.recipe.stride}"
+                f"the size is {sides[0]}x{sides[1]}; expected 16x16 to {LARGEST}x{LARGEST}, both"
+                f" sides divisible by {self.recipe.stride}"
             )
 
 
