@@ -72,7 +72,7 @@ class Campaign:
         problem = demo()
         if method == "RestorePhoto":
             picture = problem.prompt.add("LoadImage", image="odd.png")
-            given = {"wrong": "soft", "strength": "as found", "invent": 0.5, "enlarge": 1}
+            given = {"wrong": "grainy", "strength": "as found", "invent": 0.5, "enlarge": 1}
             given |= {"effort": "normal", "seed": self.seed}
             given |= {"model": problem.model, "vae": problem.vae, "image": picture[0]}
             node = problem.prompt.ours("RestorePhoto", **given)
