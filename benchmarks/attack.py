@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -726,24 +726,33 @@ def cheap() -> Iterator[None]:
         diffusers.load_prior = real
 
 
-def case(seed: int, number: int, here: Path, kind: str = "") -> tuple[str, Attack]:
-    """Case ``number`` of ``seed``, with its files in ``here``."""
+def case(
+    seed: int, number: int, here: Path, kinds: Sequence[str] = tuple(ATTACKS)
+) -> tuple[str, Attack]:
+    """Case ``number`` of ``seed``, one of ``kinds``, with its files in ``here``."""
     r = Random(f"{seed} {number}")
-    drawn = r.choices(list(ATTACKS), [share for _, share in ATTACKS.values()])[0]
-    return kind or drawn, ATTACKS[kind or drawn][0](r, here)
+    (kind,) = r.choices(kinds, [ATTACKS[kind][1] for kind in kinds])
+    return kind, ATTACKS[kind][0](r, here)
 
 
 def attacks(
-    count: int, seed: int, *, first: int = 0, apart: int = 0, kind: str = "", keep: bool = False
+    count: int,
+    seed: int,
+    *,
+    first: int = 0,
+    apart: int = 0,
+    kinds: Sequence[str] = tuple(ATTACKS),
+    keep: bool = False,
+    watch: Watch | None = None,
 ) -> Iterator[tuple[int, str, Verdict]]:
     """Number, kind and verdict of ``count`` cases from ``first`` on."""
-    watch = Watch()
+    watch = watch or Watch()
     os.environ["HF_HUB_OFFLINE"] = "1"
     command()
     for number in range(first, first + count):
         here = Path(tempfile.mkdtemp(prefix=f"attack-{number}-"))
         try:
-            name, attack = case(seed, number, here, kind)
+            name, attack = case(seed, number, here, kinds)
             if apart and number % apart == apart - 1 and attack.words:
                 verdict = carry_out_apart(attack, here)
             else:
@@ -761,7 +770,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", type=int, help="this case alone, with all that it says")
-    parser.add_argument("--kind", default="", choices=["", *ATTACKS], help="this kind alone")
+    parser.add_argument("--kind", nargs="*", choices=ATTACKS, help="these kinds alone")
     parser.add_argument(
         "--apart", type=int, default=50, help="every so many-th in a process; 0: none"
     )
@@ -782,7 +791,12 @@ def main() -> int:
     bad = 0
     print(f"seed {args.seed}, cases {first} to {first + count - 1}")
     for number, kind, verdict in attacks(
-        count, args.seed, first=first, apart=args.apart, kind=args.kind, keep=args.keep
+        count,
+        args.seed,
+        first=first,
+        apart=args.apart,
+        kinds=args.kind or tuple(ATTACKS),
+        keep=args.keep,
     ):
         counted[f"{kind}: {'success' if verdict.code == 0 else 'refused'}"] += 1
         slowest, largest = max(slowest, verdict.seconds), max(largest, verdict.mebibytes)

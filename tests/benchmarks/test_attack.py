@@ -1,4 +1,4 @@
-"""The attack on the command: a small part of it, and that it sees what it looks for."""
+"""The attack on the command: that it sees what it looks for, and a small, fast part of it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,7 @@ import textwrap
 
 import pytest
 
-COUNT = 60
-
-
-def test_hostile_inputs_end_in_success_or_one_sentence():
-    """python -m comfyui_flowdps.benchmarks.attack --count 1000 has more of them."""
-    command = [sys.executable, "-m", "comfyui_flowdps.benchmarks.attack"]
-    run = subprocess.run(
-        [*command, "--count", str(COUNT), "--seed", "16", "--apart", "0"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert f"0 of {COUNT} broke the law" in run.stdout
-    for kind in ("picture", "painted", "numbers", "recipe"):
-        assert f"{kind}: refused" in run.stdout
-
+COUNT = 30
 
 CULPRITS = {
     "pass": "",
@@ -42,13 +26,16 @@ CULPRITS = {
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is told by Linux alone")
-def test_the_law_sees_what_breaks_it(tmp_path):
-    """In a process of its own: what watches it cannot be taken off again."""
+def test_hostile_inputs_and_what_would_break_the_law(tmp_path):
+    """In a process of its own: what watches it cannot be taken off again.
+
+    python -m comfyui_flowdps.benchmarks.attack --count 1000 has more, also with models.
+    """
     code = textwrap.dedent(
         """
         import os, sys, tempfile
         from pathlib import Path
-        from comfyui_flowdps.benchmarks.attack import Attack, Watch, carry_out
+        from comfyui_flowdps.benchmarks.attack import ATTACKS, Attack, Watch, attacks, carry_out
 
         watch, kept = Watch(), []
         for k, body in enumerate(sys.argv[2:]):
@@ -59,11 +46,22 @@ def test_the_law_sees_what_breaks_it(tmp_path):
             known = {**globals()}
             verdict = carry_out(Attack(call=lambda: exec(body, known)), here, watch)
             print("; ".join(verdict.faults).replace("\\n", " "))
+        kinds = [kind for kind in ATTACKS if kind != "model"]
+        for number, kind, verdict in attacks(COUNT, 16, kinds=kinds, watch=watch):
+            print(number, kind, verdict.code, verdict.faults)
         """
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), *CULPRITS], capture_output=True, text=True
+        [sys.executable, "-c", code.replace("COUNT", str(COUNT)), str(tmp_path), *CULPRITS],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert run.returncode == 0, run.stderr
-    for (body, words), said in zip(CULPRITS.items(), run.stdout.split("\n"), strict=False):
+    lines = run.stdout.split("\n")[:-1]
+    seen, cases = lines[: len(CULPRITS)], lines[len(CULPRITS) :]
+    for (body, words), said in zip(CULPRITS.items(), seen, strict=True):
         assert (words in said) if words else (said == ""), (body, said)
+    assert [line for line in cases if not line.endswith(" []")] == []
+    assert len(cases) == COUNT
+    assert {line.split()[2] for line in cases} == {"0", "2"}, "some succeed and some are refused"

@@ -31,8 +31,8 @@ from comfyui_flowdps.samplers import published_sigmas
 from PIL import Image
 from torch import Tensor
 
-from ..conftest import HELD_OUT
 from .test_agreement import execute, scene
+from .test_samples import refused
 
 SNAPSHOT = Path(__file__).parents[1] / "host" / "schemas.json"
 KEPT = ("default", "min", "max", "step", "round", "control_after_generate", "forceInput")
@@ -389,5 +389,10 @@ def test_inputs_explain_themselves_and_defaults_are_allowed(schemas):
                 assert value in each["options"], where
 
 
-def test_the_held_out_pictures_are_there():
-    assert HELD_OUT.is_dir()
+def test_read_jpeg_reads_nothing_outside_the_hosts_folders(tmp_path):
+    """A picture of the pack, by a way up out of the input folder."""
+    file = Path(__file__).parents[2] / "pictures" / "house.jpg"
+    assert file.is_file()
+    given = "../" * 30 + str(file.resolve()).lstrip("/")
+    torch.save([("", "FlowDPS_ReadJpeg", {"file": given})], tmp_path / "cases.pt")
+    assert "is in none of ComfyUI's folders; choose one" in refused(tmp_path)
