@@ -460,7 +460,18 @@ def numbers(r: Random, here: Path) -> Attack:
             "thorough",
             "free",
         ]
-        some += ["meta", "cuda:99", "vulkan", "float64", "int8", "strips", "tiny", "jpeg", "blur"]
+        some += [
+            "meta",
+            "cuda:99",
+            "vulkan",
+            "mkldnn",
+            "float64",
+            "int8",
+            "strips",
+            "tiny",
+            "jpeg",
+            "blur",
+        ]
         words += [what, r.choice(some)]
     return Attack(words)
 
@@ -641,6 +652,8 @@ def faults_of(code: int, said: str, errors: str) -> list[str]:
 def carry_out(attack: Attack, here: Path, watch: Watch) -> Verdict:
     """Run a case in this process."""
     out = here / "o"
+    if "--out" in attack.words:
+        out = Path(os.path.normpath(attack.words[attack.words.index("--out") + 1]))
     before, floor = listing(here, out), forget()
     said, errors, began = io.StringIO(), io.StringIO(), time.process_time()
     code, faults = 0, list[str]()

@@ -108,7 +108,7 @@ def estimate_blur(
     for family in families:
         if family not in FAMILIES:
             raise ValueError(f"unknown family {family!r}; expected one of {', '.join(FAMILIES)}")
-    grey = x.detach().double().cpu().mean(1, keepdim=True)
+    grey = x.detach().cpu().double().mean(1, keepdim=True)
     level = float(estimate_noise(grey))
     if noise_level is not None:
         level = noise_level / x.shape[1] ** 0.5

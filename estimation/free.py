@@ -139,7 +139,7 @@ def free_kernel(x: Tensor, size: int = 25, noise_level: float | None = None) -> 
             f"the photo has shape {tuple(x.shape)}; expected (1, C, H, W), both sides at least"
             f" {least} for a kernel of {size}: choose a smaller one, or a larger photo"
         )
-    grey = (x.detach().double().cpu().mean(1, keepdim=True) + 1) / 2
+    grey = (x.detach().cpu().double().mean(1, keepdim=True) + 1) / 2
     if float(grey.std()) < 1e-6:
         raise ValueError("the photo is of a single colour; expected a scene with detail")
     level = float(estimate_noise(2 * grey - 1)) / 2
@@ -216,7 +216,7 @@ def estimate_free_kernel(x: Tensor, size: int = 25, noise_level: float | None = 
     ``free_kernel``.
     """
     kernel = free_kernel(x, size, noise_level)
-    grey = x.detach().double().cpu().mean(1, keepdim=True)
+    grey = x.detach().cpu().double().mean(1, keepdim=True)
     level = float(estimate_noise(grey))
     own = noise_level
     if own is None:

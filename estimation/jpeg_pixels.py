@@ -88,7 +88,7 @@ def jpeg_from_pixels(x: Tensor) -> JpegPixels | None:
         raise ValueError(
             f"the photo has shape {tuple(x.shape)}; expected (1, 3, H, W), both sides at least 16"
         )
-    bytes_ = ((x[0].double().cpu() + 1) * 127.5).clamp(0, 255)
+    bytes_ = ((x[0].cpu().double() + 1) * 127.5).clamp(0, 255)
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
     luma = torch.einsum("c,chw->hw", weights, bytes_)
     blocks = _blocks(bytes_)

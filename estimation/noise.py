@@ -49,7 +49,7 @@ def estimate_noise(x: Tensor, part: float = 0.05) -> Tensor:
     order = torch.arange(SIDE)[:, None] + torch.arange(SIDE)
     low, high = (order > 0) & (order < SIDE - 1), order >= SIDE
     levels = []
-    for plane in x.detach().double().cpu().flatten(0, 1):
+    for plane in x.detach().cpu().double().flatten(0, 1):
         found = transform @ _blocks(plane) @ transform.T
         count = min(len(found), max(30, int(part * len(found))))
         flattest = found[:, low].square().sum(1).topk(count, largest=False).indices
