@@ -653,7 +653,8 @@ def carry_out(attack: Attack, here: Path, watch: Watch) -> Verdict:
     """Run a case in this process."""
     out = here / "o"
     if "--out" in attack.words:
-        out = Path(os.path.normpath(attack.words[attack.words.index("--out") + 1]))
+        given = attack.words[attack.words.index("--out") + 1]
+        out = out if "\0" in given else Path(os.path.normpath(given))
     before, floor = listing(here, out), forget()
     said, errors, began = io.StringIO(), io.StringIO(), time.process_time()
     code, faults = 0, list[str]()
