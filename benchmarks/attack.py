@@ -49,6 +49,7 @@ SECONDS = 60.0
 """Longest time of a case in seconds of the processor; most take less than one."""
 MEBIBYTES = 1500
 """Most memory that a case may take beside what the process has."""
+PACKAGE = (__package__ or "").partition(".")[0]
 QUICK = ("--method", "refine", "--preset", "fast", "--steps", "1")
 UNPLANNED = re.compile(r"Traceback|\b[A-Z][A-Za-z]*(?:Error|Exception|Warning)\b")
 
@@ -707,7 +708,7 @@ def carry_out_apart(attack: Attack, here: Path) -> Verdict:
     began = time.monotonic()
     before = listing(here, here / "o")
     run = subprocess.run(
-        [sys.executable, "-m", __package__.split(".")[0] + ".cli", "restore", *words],
+        [sys.executable, "-m", f"{PACKAGE}.cli", "restore", *words],
         capture_output=True,
         timeout=10 * SECONDS,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"},

@@ -93,15 +93,17 @@ class Campaign:
         return "success"
 
     def cancels(self, count: int) -> None:
-        """Cancel at random instants, from the start of a run to a little after its end."""
+        """Cancel ``count`` runs at random instants; those that ended before are counted apart."""
         methods = [*NAMES, "RestorePhoto"]
         times: dict[str, float] = {}
-        for k in range(count):
+        k = -1
+        while self.counted["cancel: interrupted"] < count and k < 4 * count:
+            k += 1
             method = methods[k % len(methods)]
             problem, began = self._problem(method), time.monotonic()
             prompt_id = self.server.queue(problem.prompt)
             if method in times:
-                time.sleep(self.random.random() * 1.1 * times[method])
+                time.sleep(self.random.random() * times[method])
                 self.server.post("/interrupt", {})
             how = self._ended(prompt_id)
             if method not in times:
