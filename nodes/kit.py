@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..operators import Chain, Recipe
+from ..operators.observation import Observation
 
 CATEGORY = "FlowDPS"
 Operator = io.Custom("FLOWDPS_OPERATOR")
@@ -43,11 +44,38 @@ def complaint(check: Callable[[Any], None], value: Any) -> bool | str:
     return True
 
 
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "model": lambda value: hasattr(value, "model"),
+    "vae": lambda value: hasattr(value, "spacial_compression_decode"),
+    "conditioning": lambda value: isinstance(value, list),
+    "measurement": lambda value: isinstance(value, Observation),
+    "operator": lambda value: isinstance(value, Recipe),
+}
+
+
+def connected(**sockets: Any) -> None:
+    """ValueError for an input, named after its kind, that holds something else: programs write
+    workflows in which a number stands where a connection belongs, and the host passes it on.
+    """
+    for name, value in sockets.items():
+        kind = name.rpartition("_")[2]
+        if value is not None and not _KINDS[kind](value):
+            raise ValueError(
+                f"the {name.replace('_', ' ')} is {str(value)[:40]!r}; expected a connection to an"
+                f" output of a node that gives a {kind}"
+            )
+
+
 def to_images(image: Tensor, what: str = "image") -> Tensor:
     """The host's IMAGE (N, H, W, C) in [0, 1] as float32 (N, 3, H, W) in [-1, 1].
 
     Grey becomes RGB and alpha is dropped. ValueError for NaN or infinite values.
     """
+    if not isinstance(image, Tensor):
+        raise ValueError(
+            f"the {what} is {str(image)[:40]!r}; expected a connection to an output of a node that"
+            " gives an image"
+        )
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"the {what} has shape {tuple(image.shape)}; expected (N, height, width, 3)"
@@ -77,4 +105,5 @@ def from_images(x: Tensor) -> Tensor:
 
 def chained(recipe: Recipe, before: Recipe | None) -> Recipe:
     """The degradation ``before``, where there is one, followed by ``recipe``."""
+    connected(operator=before)
     return recipe if before is None else Chain((before, recipe))

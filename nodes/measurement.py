@@ -13,7 +13,7 @@ from ..operators import Recipe
 from ..operators.measurement import rms
 from ..operators.observation import Observation, pad_to
 from ..operators.randomness import generators
-from .kit import MeasurementSocket, Operator, from_images, schema, to_images
+from .kit import MeasurementSocket, Operator, connected, from_images, schema, to_images
 
 SIMULATE, OBSERVED = "simulate", "observed"
 MULTIPLE = 16
@@ -108,6 +108,7 @@ class EncodeMeasurement(io.ComfyNode):
         batch_size: int = 1,
     ) -> io.NodeOutput:
         x = to_images(image)
+        connected(operator=operator, vae=vae)
         if batch_size > 1 and len(x) > 1:
             raise ValueError(
                 f"batch_size is {batch_size} and there are {len(x)} images; expected one image, or"
@@ -130,6 +131,7 @@ class EncodeMeasurement(io.ComfyNode):
 
 def check_size(x: Tensor, measurement: Observation) -> None:
     """ValueError unless the images (N, 3, H, W) have the size of the measurement's restoration."""
+    connected(measurement=measurement)
     size = tuple(x.shape[2:])
     height, width = measurement.image_size
     if size not in (measurement.image_size, measurement.padded_size):

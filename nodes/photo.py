@@ -17,7 +17,7 @@ from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish,
 from ..restoration.several import WHITE, Several
 from ..samplers import METHODS, Sample
 from .inputs import sampling_seed, sensitivity
-from .kit import MeasurementSocket, Operator, from_images, schema, to_images
+from .kit import MeasurementSocket, Operator, connected, from_images, schema, to_images
 from .models import EmptyFlowConditioning
 from .sampling import Chosen, Prompt, Walk, restore
 
@@ -160,6 +160,7 @@ class RestorePhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
+        connected(model=model, vae=vae, conditioning=prompt)
         found = diagnose(x[:1], wish, _painted(mask, x))
         spectrum = model.get_attachment(SPECTRUM)
         settings, levels = wish.plan(spectrum.refine if spectrum else None)

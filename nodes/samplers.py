@@ -12,7 +12,7 @@ from ..operators.observation import Observation
 from ..priors.gradients.modes import MODES, check_mode
 from ..samplers import METHODS, Method, flat, override, published_sigmas
 from .inputs import sampling_seed
-from .kit import MeasurementSocket, complaint, schema
+from .kit import MeasurementSocket, complaint, connected, schema
 from .sampling import Limits, Prompt, Walk, chosen, restore, sampler_object
 
 PAPER = METHODS["flowdps"]
@@ -275,6 +275,8 @@ class _Restore(_Sampler):
         denoise: float | None = None,
         samples: int = 1,
     ) -> io.NodeOutput:
+        connected(model=model, vae=vae, tiny_vae=tiny_vae, measurement=measurement)
+        connected(positive_conditioning=positive, negative_conditioning=negative)
         how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         levels = cls.method.levels(how.settings, steps).float() if sigmas is None else sigmas
         return io.NodeOutput(
@@ -330,6 +332,7 @@ class _Object(_Sampler):
         stop_at: float = -1.0,
         denoise: float | None = None,
     ) -> io.NodeOutput:
+        connected(vae=vae, tiny_vae=tiny_vae, measurement=measurement)
         how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         limits = Limits(tile_size, memory, tiny_vae)
         return io.NodeOutput(sampler_object(how, measurement, vae, limits))

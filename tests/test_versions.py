@@ -30,7 +30,7 @@ def ask(folder, code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("name", "found", "least"),
-    [("torch", "2.2.2+cpu", "2.3"), ("Pillow", "9.0.1", "9.1"), ("numpy", "1.21.6", "1.24")],
+    [("torch", "2.2.2+cpu", "2.3"), ("Pillow", "9.0.1", "9.1"), ("numpy", "1.25.2", "1.26")],
 )
 def test_what_is_too_old_is_refused_by_name(tmp_path, name, found, least):
     """By the command in one line and with exit code 2, before PyTorch is imported; and by the

@@ -199,6 +199,7 @@ def test_heic_is_read_where_its_package_is(tmp_path, monkeypatch):
     ("words", "told"),
     [
         (["--batch=--"], "--batch=-- gives no value"),
+        (["--noise", "1e300"], "and at most 100"),
         (["--size", "99999x16"], "expected 16x16 to 4096x4096"),
         (["--task", "sr_bicubic", "--deg-scale", "1e12"], "expected at most 256"),
         (["--task", "deblur_uni", "--deg-scale", "inf"], "expected at most 1023"),

@@ -396,3 +396,17 @@ def test_read_jpeg_reads_nothing_outside_the_hosts_folders(tmp_path):
     given = "../" * 30 + str(file.resolve()).lstrip("/")
     torch.save([("", "FlowDPS_ReadJpeg", {"file": given})], tmp_path / "cases.pt")
     assert "is in none of ComfyUI's folders; choose one" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "words"),
+    [
+        ("EncodeMeasurement", {"image": 5}, "the image is '5'; expected a connection"),
+        ("MeasurementCheck", {"measurement": "x"}, "that gives a measurement"),
+    ],
+)
+def test_a_value_where_a_connection_belongs_costs_one_sentence(tmp_path, name, changed, words):
+    """The host passes on what a program writes into a workflow."""
+    inputs = CASES[name][0] | changed
+    torch.save([("", f"FlowDPS_{name}", inputs)], tmp_path / "cases.pt")
+    assert words in refused(tmp_path)
