@@ -4,7 +4,8 @@ python3 standalone.py restore photo.png --out restored
 python3 standalone.py bench
 python3 standalone.py test [ARGUMENTS OF PYTEST]
 
-``test`` is ``lint`` (ruff and pyright) and then ``pytest``; each of the two can be run alone.
+``test`` is ``lint`` (ruff and pyright) and then ``pytest``; each of the two can be run alone. After
+them, ``test`` brings the versions of ComfyUI that count into a cache and tests inside them.
 
 A set-up that was interrupted is begun again. It uses uv where that is installed, else pip: that of
 ensurepip, of the Python that runs this, or a downloaded one.
@@ -50,6 +51,26 @@ RUN = (
     " from comfyui_flowdps.cli.command import main; sys.exit(main())"
 )
 """The command ``flowdps``; nothing in the current folder is taken for one of its modules."""
+
+
+def aim(folder: Path) -> None:
+    """Let what follows be about the environment ``.venv`` in ``folder``."""
+    global ENVIRONMENT, SCRIPTS, PYTHON, STAMP, UNFINISHED, LOCK, LOG
+    ENVIRONMENT = folder / ".venv"
+    SCRIPTS = ENVIRONMENT / SCRIPTS.name
+    PYTHON = SCRIPTS / PYTHON.name
+    STAMP, UNFINISHED = ENVIRONMENT / STAMP.name, ENVIRONMENT / UNFINISHED.name
+    LOCK, LOG = folder / LOCK.name, folder / LOG.name
+
+
+def hosts(arguments: Sequence[str]) -> int:
+    """The tests inside the versions of ComfyUI that count, unless there is one of the user's, in
+    which they ran with all others; see tools/hosts.py.
+    """
+    there = os.environ.get("COMFYUI_PATH") or (Path.home() / "ComfyUI" / "main.py").is_file()
+    if there or arguments:
+        return 0
+    return subprocess.run([str(PYTHON), str(ROOT / "tools" / "hosts.py")], cwd=ROOT).returncode
 
 
 class Failed(Exception):
@@ -282,7 +303,7 @@ def main() -> int:
             code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}).returncode
             if code:
                 return code
-        return 0
+        return hosts(sys.argv[2:]) if verb == "test" else 0
     try:
         return subprocess.run([str(PYTHON), "-c", RUN, *sys.argv[1:]]).returncode
     except KeyboardInterrupt:

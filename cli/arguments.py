@@ -295,4 +295,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         verb = verbs.add_parser(name, help=summary, formatter_class=Formatter)
         if name in words[:1]:
             add_arguments(verb)
+    for word in words:
+        if word.startswith("--") and word.endswith("=--"):  # argparse makes an empty list of it.
+            top.error(f"{word} gives no value; expected one after the =")
     return top.parse_args(words)

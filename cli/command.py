@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -67,6 +68,8 @@ def run_bench(args: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns 0 on success, 2 for bad input, 130 when interrupted."""
     unlimited(sys.stdout, sys.stderr)
+    # Of a damaged file, Pillow's decoders tell the log what its exception says again.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     args = parse(arguments)
     try:
         return run_restore(args) if args.verb == "restore" else run_bench(args)

@@ -29,6 +29,7 @@ KEY = "flowdps"
 """Name of the text in a PNG file: JSON with what made the picture."""
 PARTS = ("measurement", "restored", "sheet")
 LOCK = ".flowdps.lock"
+LOG = "results.jsonl"
 PATIENCE = 60.0
 """Seconds to wait for another run that is writing."""
 
@@ -102,7 +103,7 @@ class Log:
     """``results.jsonl``: one line per finished photo; existing lines are never changed."""
 
     def __init__(self, folder: Path):
-        self.path = folder / "results.jsonl"
+        self.path = folder / LOG
         self.finished: set[str] = set()
         if self.path.exists():
             # Not splitlines: a line separator of Unicode inside a name ends no record.
@@ -137,6 +138,9 @@ class Results:
     def __init__(self, folder: Path, samples: int = 1):
         self.folder, self.parts = folder, parts_of(samples)
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE)
+        for name in (LOCK, LOG):
+            if (folder / name).is_symlink():
+                raise OSError(f"{name} in it is a link to another file; remove it")
         self._marks: dict[tuple[str, int, int, int], dict[str, Any] | None] = {}
         with self._locked():
             # Nobody writes: what is half written was left by a run that was killed.

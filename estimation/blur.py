@@ -114,7 +114,7 @@ def estimate_blur(
     for family in families:
         if family not in FAMILIES:
             raise ValueError(f"unknown family {family!r}; expected one of {', '.join(FAMILIES)}")
-    grey = x.detach().double().cpu().mean(1, keepdim=True)
+    grey = x.detach().cpu().double().mean(1, keepdim=True)
     progress(0)
     level = float(estimate_noise(grey, progress=progress))
     if noise_level is not None:

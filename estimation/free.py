@@ -145,7 +145,7 @@ def free_kernel(
         raise ValueError(f"the kernel size is {size}; expected an odd number from 3 to {LARGEST}")
     least = max(SMALLEST, 3 * size)
     check_photo(x, least, f"a kernel of {size} needs that much; choose a smaller one")
-    grey = (x.detach().double().cpu().mean(1, keepdim=True) + 1) / 2
+    grey = (x.detach().cpu().double().mean(1, keepdim=True) + 1) / 2
     if float(grey.std()) < 1e-6:
         raise ValueError("the photo is of a single colour; expected a scene with detail")
     level = float(estimate_noise(2 * grey - 1, progress=progress)) / 2
@@ -232,7 +232,7 @@ def estimate_free_kernel(
     ``free_kernel``.
     """
     kernel = free_kernel(x, size, noise_level, progress.part(0, 0.95))
-    grey = x.detach().double().cpu().mean(1, keepdim=True)
+    grey = x.detach().cpu().double().mean(1, keepdim=True)
     last = progress.part(0.95, 1)
     level = float(estimate_noise(grey, progress=last))
     own = noise_level

@@ -89,7 +89,7 @@ def jpeg_from_pixels(x: Tensor, progress: Progress = SILENT) -> JpegPixels | Non
     check_photo(x, 16)
     if x.shape[1] != 3:
         raise ValueError(f"the photo has {x.shape[1]} channels; expected red, green and blue")
-    bytes_ = ((x[0].double().cpu() + 1) * 127.5).clamp(0, 255)
+    bytes_ = ((x[0].cpu().double() + 1) * 127.5).clamp(0, 255)
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
     luma = torch.einsum("c,chw->hw", weights, bytes_)
     blocks = _blocks(bytes_)

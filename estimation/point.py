@@ -70,7 +70,7 @@ def kernel_from_point(x: Tensor, mask: Tensor, size: int = 31) -> PointLight:
             f"the mask is {right - left + 1}x{bottom - top + 1} pixels; expected it to fit into a"
             f" kernel of {size}x{size}: choose a larger one, or mark the light alone"
         )
-    photo = x.detach().double().cpu()[0]
+    photo = x.detach().cpu().double()[0]
     around = F.max_pool2d(here[None, None].double(), 9, 1, 4)[0, 0].bool() & ~here
     if int(around.sum()) < 8:
         raise ValueError("the mask leaves nothing around the light; expected background there")

@@ -170,9 +170,21 @@ def _lend_example() -> None:
 
 
 def _path(file: str) -> str:
+    """Where a file of the host's folders lies; ValueError for a name that leads out of them."""
     if file == EXAMPLE:
         return str(FOLDER / "house.jpg")
-    return folder_paths.get_annotated_filepath(file)
+    path = os.path.abspath(folder_paths.get_annotated_filepath(file))
+    given = (
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+    )
+    folders = [os.path.join(os.path.abspath(each), "") for each in given]
+    if "\0" in file or not path.startswith(tuple(folders)):
+        raise ValueError(
+            f"the file {file!r} is in none of ComfyUI's folders; choose one of the input folder"
+        )
+    return path
 
 
 class ReadJpeg(io.ComfyNode):
@@ -234,7 +246,11 @@ class ReadJpeg(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        if file != EXAMPLE and not folder_paths.exists_annotated_filepath(file):
+        try:
+            there = os.path.isfile(_path(file))
+        except ValueError as error:
+            return str(error)
+        if not there:
             return f"there is no file {file!r} in the input folder: choose one, or upload it"
         return True
 

@@ -18,6 +18,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..operators import Chain, Recipe
+from ..operators.observation import Observation
 
 
 class Folder(enum.Enum):
@@ -69,10 +70,7 @@ def check_own(value: Any, kind: type, what: str) -> None:
         return
     ours, theirs = (module.split(".")[0] for module in (__name__, type(value).__module__))
     if ours == theirs or kind.__name__ not in (base.__name__ for base in type(value).__mro__):
-        raise ValueError(
-            f"the {what} is of type {type(value).__name__}; connect the output {what} of a node of"
-            " this pack"
-        )
+        raise ValueError(_unconnected(what, value))
     raise ValueError(
         f"the {what} comes from another copy of this pack ({_copy(theirs)}; this is"
         f" {_copy(ours)}): keep only one of them in custom_nodes, and restart ComfyUI"
@@ -86,12 +84,47 @@ def _copy(package: str) -> str:
     return f"{folder} {getattr(module, '__version__', 'of unknown version')}"
 
 
+_OWN = {"measurement": Observation, "operator": Recipe}
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "model": lambda value: hasattr(value, "model"),
+    "vae": lambda value: hasattr(value, "spacial_compression_decode"),
+    "conditioning": lambda value: isinstance(value, list),
+}
+
+
+def _unconnected(what: str, value: Any) -> str:
+    return (
+        f"the {what} is {str(value)[:40]!r}; expected a connection to an output of a node that"
+        f" gives a {what.split()[-1]}"
+    )
+
+
+def connected(**sockets: Any) -> None:
+    """ValueError for an input, named after its kind, that holds something else: programs write
+    workflows in which a number stands where a connection belongs, and the host passes it on; or
+    what another copy of this pack made.
+    """
+    for name, value in sockets.items():
+        what, kind = name.replace("_", " "), name.rpartition("_")[2]
+        if value is None:
+            continue
+        if kind in _OWN:
+            check_own(value, _OWN[kind], what)
+        elif not _KINDS[kind](value):
+            raise ValueError(_unconnected(what, value))
+
+
 def to_images(image: Tensor, what: str = "image") -> Tensor:
     """The host's IMAGE (N, H, W, C) in [0, 1] as float32 (N, 3, H, W) in [-1, 1].
 
     Grey becomes RGB and alpha is dropped. ValueError for another layout, an empty batch, and NaN
     or infinite values.
     """
+    if not isinstance(image, Tensor):
+        raise ValueError(
+            f"the {what} is {str(image)[:40]!r}; expected a connection to an output of a node that"
+            " gives an image"
+        )
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"the {what} is no picture of 1, 3 or 4 channels (its numbers are"
@@ -127,8 +160,7 @@ def from_images(x: Tensor) -> Tensor:
 
 def chained(recipe: Recipe, before: Recipe | None) -> Recipe:
     """The degradation ``before``, where there is one, followed by ``recipe``."""
-    if before is not None:
-        check_own(before, Recipe, "operator")
+    connected(operator=before)
     return recipe if before is None else Chain((before, recipe))
 
 

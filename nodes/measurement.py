@@ -20,7 +20,7 @@ from .kit import (
     Folder,
     MeasurementSocket,
     Operator,
-    check_own,
+    connected,
     from_images,
     schema,
     to_images,
@@ -121,8 +121,8 @@ class EncodeMeasurement(io.ComfyNode):
         vae: Any = None,
         batch_size: int = 1,
     ) -> io.NodeOutput:
-        check_own(operator, Recipe, "operator")
         x = to_images(image)
+        connected(operator=operator, vae=vae)
         if batch_size > 1 and len(x) > 1:
             raise ValueError(
                 f"batch_size is {batch_size} and there are {len(x)} images; expected one image, or"
@@ -167,6 +167,7 @@ def check_extent(
 
 def check_size(x: Tensor, measurement: Observation) -> None:
     """ValueError unless the images (N, 3, H, W) have the size of the measurement's restoration."""
+    connected(measurement=measurement)
     size = tuple(x.shape[2:])
     height, width = measurement.image_size
     if size not in (measurement.image_size, measurement.padded_size):
@@ -221,7 +222,6 @@ class MeasurementCheck(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, measurement: Observation, tolerance: float) -> io.NodeOutput:
-        check_own(measurement, Observation, "measurement")
         x = to_images(image, "restoration")
         check_size(x, measurement)
         there = measurement.bind(count=len(x))

@@ -25,6 +25,7 @@ from .kit import (
     Folder,
     MeasurementSocket,
     Operator,
+    connected,
     from_images,
     schema,
     side_by_side,
@@ -170,6 +171,7 @@ class RestorePhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
+        connected(model=model, vae=vae, conditioning=prompt)
         given = tuple(x.shape[2:])
         check_extent(tuple(wish.scale * n for n in given), given)
         found = diagnose(x[:1], wish, _painted(mask, x), waiting())

@@ -13,7 +13,7 @@ from .hadamard import check_ratio, no_picture
 from .linear.coisometry import CoIsometry
 from .linear.linear_operator import LinearOperator
 from .operator import Shape
-from .recipe import Recipe, positive_integer
+from .recipe import Recipe, check_seed, positive_integer
 
 __all__ = ["BlockSensing"]
 
@@ -69,6 +69,7 @@ class BlockSensing(Recipe):
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
+        check_seed(self.seed)
         block = positive_integer(self.block, "the block of cs_blockbased")
         if block > 64:
             raise ValueError(f"the block of cs_blockbased is {block}; expected at most 64")

@@ -14,7 +14,7 @@ from .linear.convolution import EvenConvolution, convolution
 from .linear.linear_operator import LinearOperator
 from .linear.separable import Separable, banded
 from .operator import Shape
-from .recipe import Recipe, check_boundary, positive_integer
+from .recipe import WIDEST, Recipe, check_boundary, positive_integer
 
 __all__ = ["AnisotropicBlur", "BoxBlur", "DefocusBlur", "GaussianBlur"]
 
@@ -35,7 +35,7 @@ class BoxBlur(Recipe):
     name: ClassVar[str] = "deblur_uni"
 
     def __post_init__(self) -> None:
-        size = positive_integer(self.size, "the kernel size of deblur_uni")
+        size = positive_integer(self.size, "the kernel size of deblur_uni", WIDEST)
         check_boundary(self.boundary)
         object.__setattr__(self, "size", size)
 
@@ -63,7 +63,7 @@ class GaussianBlur(Recipe):
     name: ClassVar[str] = "deblur_gauss"
 
     def __post_init__(self) -> None:
-        size = positive_integer(self.size, "the kernel size of deblur_gauss")
+        size = positive_integer(self.size, "the kernel size of deblur_gauss", WIDEST)
         if size % 2 == 0:
             raise ValueError(
                 f"the kernel size of deblur_gauss is {size}; expected an odd number, such as"
@@ -77,7 +77,7 @@ class GaussianBlur(Recipe):
     def taps(self) -> Tensor:
         """The 1-D kernel, float64 (size,), sum 1."""
         t = torch.arange(self.size, dtype=torch.float64) - self.size // 2
-        weights = torch.exp(-(t**2) / (2 * self.sigma**2))
+        weights = torch.exp(-((t / self.sigma) ** 2) / 2)
         return weights / weights.sum()
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
@@ -102,7 +102,7 @@ class AnisotropicBlur(Recipe):
     name: ClassVar[str] = "deblur_aniso"
 
     def __post_init__(self) -> None:
-        size = positive_integer(self.size, "the kernel size of deblur_aniso")
+        size = positive_integer(self.size, "the kernel size of deblur_aniso", WIDEST)
         if size % 2 == 0:
             raise ValueError(
                 f"the kernel size of deblur_aniso is {size}; expected an odd number, such as"
@@ -171,8 +171,8 @@ class DefocusBlur(Recipe):
     name: ClassVar[str] = "deblur_defocus"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.radius) and self.radius >= 0):
-            raise ValueError(f"the radius is {self.radius}; expected a number of at least 0")
+        if not 0 <= self.radius <= WIDEST / 2:
+            raise ValueError(f"the radius is {self.radius}; expected 0 to {WIDEST // 2} pixels")
         check_boundary(self.boundary)
 
     def kernel(self) -> Tensor:

@@ -67,7 +67,7 @@ class _Downsample(Recipe):
     scale: int = 4
 
     def __post_init__(self) -> None:
-        scale = positive_integer(self.scale, f"the scale of {self.name}")
+        scale = positive_integer(self.scale, f"the scale of {self.name}", 256)
         object.__setattr__(self, "scale", scale)
 
     @property

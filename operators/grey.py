@@ -22,9 +22,10 @@ REC601 = (0.299, 0.587, 0.114)
 
 
 class _Grey(CoIsometry):
-    def __init__(self, shape: Shape, weights: Tensor):
+    def __init__(self, shape: Shape, weights: Tensor, device: torch.device):
         super().__init__(shape, (1, *shape[1:]))
-        self._weights = weights.view(-1, 1, 1)
+        self._weights = weights.view(-1, 1, 1).to(device)
+        # On the CPU, as not every device has float64.
         self.gain = float(weights.double().square().sum())
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -66,4 +67,4 @@ class Colorization(Recipe):
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
         self.channels(shape[0])
-        return _Grey(shape, torch.tensor(self.weights, dtype=torch.float64).to(device, dtype))
+        return _Grey(shape, torch.tensor(self.weights, dtype=torch.float64).to(dtype), device)

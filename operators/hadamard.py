@@ -13,7 +13,7 @@ from torch import Tensor
 from .linear.coisometry import CoIsometry
 from .linear.linear_operator import LinearOperator
 from .operator import Shape
-from .recipe import Recipe
+from .recipe import Recipe, check_seed
 
 __all__ = ["WalshHadamard"]
 
@@ -112,6 +112,7 @@ class WalshHadamard(Recipe):
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
+        check_seed(self.seed)
 
     def channels(self, given: int) -> int:
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,8 @@ from .operator import Operator
 from .randomness import standard_normal
 
 ROUNDED = 1 / 6
+LARGEST_NOISE = 100.0
+"""Noise in which nothing of a photo is left, for images in [-1, 1]."""
 SMALLEST_NOISE = 0.005
 """Lower limit of noise levels used as divisors; rounding to 8 bits alone has 0.002."""
 
@@ -102,10 +103,11 @@ class Measurement:
 
 
 def check_noise_level(noise_level: float) -> None:
-    """ValueError unless the noise level is a finite number of at least 0."""
-    if not (math.isfinite(noise_level) and noise_level >= 0):
+    """ValueError unless the noise level is a number from 0 to ``LARGEST_NOISE``."""
+    if not 0 <= noise_level <= LARGEST_NOISE:
         raise ValueError(
-            f"the noise level is {noise_level}; expected a number of at least 0, such as 0.03"
+            f"the noise level is {noise_level}; expected a number of at least 0, such as 0.03, and"
+            f" at most {LARGEST_NOISE:g}"
         )
 
 

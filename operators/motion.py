@@ -14,7 +14,7 @@ from torch import Tensor
 from .linear.convolution import convolution
 from .linear.linear_operator import LinearOperator
 from .operator import Shape
-from .recipe import Recipe, check_boundary, positive_integer
+from .recipe import WIDEST, Recipe, check_boundary, check_seed, positive_integer
 
 __all__ = ["MotionBlur"]
 
@@ -118,10 +118,11 @@ class MotionBlur(Recipe):
     name: ClassVar[str] = "deblur_motion"
 
     def __post_init__(self) -> None:
-        size = positive_integer(self.size, "the kernel size of deblur_motion")
+        size = positive_integer(self.size, "the kernel size of deblur_motion", WIDEST)
         if not 0 <= self.intensity <= 1:
             raise ValueError(f"intensity is {self.intensity}; expected 0 (straight) to 1 (shaky)")
         check_boundary(self.boundary)
+        check_seed(self.seed)
         object.__setattr__(self, "size", size)
 
     def kernel(self) -> Tensor:

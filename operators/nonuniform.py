@@ -16,7 +16,7 @@ from .linear.preconditioner import Spectrum, spectrum_of_kernels
 from .linear.solvers import Map
 from .motion import motion_kernel
 from .operator import Shape
-from .recipe import Recipe, check_boundary, positive_integer
+from .recipe import WIDEST, Recipe, check_boundary, check_seed, positive_integer
 
 __all__ = ["NonuniformBlur"]
 
@@ -139,9 +139,10 @@ class NonuniformBlur(Recipe):
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"the kind is {self.kind!r}; expected 'defocus' or 'motion'")
-        size = positive_integer(self.size, "the kernel size of deblur_nonuniform")
-        count = positive_integer(self.count, "the count of deblur_nonuniform")
+        size = positive_integer(self.size, "the kernel size of deblur_nonuniform", WIDEST)
+        count = positive_integer(self.count, "the count of deblur_nonuniform", 16)
         check_boundary(self.boundary)
+        check_seed(self.seed)
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "count", count)
 

@@ -15,11 +15,24 @@ from .operator import Operator
 from .recipe import Recipe
 
 CHANNELS = 3
+LARGEST = 4096
+"""Longest side in pixels of a padded image, the longest that any prior restores."""
 
 
 def up_to(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     """The least (height, width) of at least ``size`` that ``multiple`` divides."""
     height, width = (-(-n // multiple) * multiple for n in size)
+    return height, width
+
+
+def _padded(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """``up_to``, before anything of that size is made; ValueError above ``LARGEST``."""
+    height, width = up_to(size, multiple)
+    if max(height, width) > LARGEST:
+        raise ValueError(
+            f"the restoration is {height}x{width} pixels (height x width); expected at most"
+            f" {LARGEST} a side: choose a smaller picture, scale or margin"
+        )
     return height, width
 
 
@@ -70,7 +83,7 @@ class Observation:
         ValueError for a recipe whose measurements are not pictures.
         """
         image_size = recipe.image_size(photo.shape[2], photo.shape[3])
-        padded_size = up_to(image_size, math.lcm(multiple, recipe.stride))
+        padded_size = _padded(image_size, math.lcm(multiple, recipe.stride))
         fitted = recipe.for_padding(image_size, padded_size)
         y = fitted.from_photo(pad_to(photo, *fitted.measured_size(*padded_size)))
         return cls(recipe, y, noise_level, image_size, padded_size, simulated=False)
@@ -89,7 +102,7 @@ class Observation:
         ``multiple`` must divide both sides of the padded image, as must the recipe's stride.
         """
         image_size = (clean.shape[2], clean.shape[3])
-        padded_size = up_to(image_size, math.lcm(multiple, recipe.stride))
+        padded_size = _padded(image_size, math.lcm(multiple, recipe.stride))
         operator = recipe.for_padding(image_size, padded_size).bind((CHANNELS, *padded_size))
         y = simulate(pad_to(clean, *padded_size), operator, noise_level, generators).y
         return cls(recipe, y, noise_level, image_size, padded_size, simulated=True)

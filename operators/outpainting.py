@@ -16,6 +16,9 @@ from .recipe import Recipe
 
 __all__ = ["Outpainting"]
 
+WIDEST = 4096
+"""Widest margin in pixels."""
+
 
 class _Crop(CoIsometry):
     def __init__(self, shape: Shape, margins: tuple[int, int, int, int]):
@@ -49,9 +52,9 @@ class Outpainting(Recipe):
     def __post_init__(self) -> None:
         for side in ("left", "top", "right", "bottom"):
             value = getattr(self, side)
-            if isinstance(value, bool) or not 0 <= value < float("inf") or value != int(value):
+            if isinstance(value, bool) or not 0 <= value <= WIDEST or value != int(value):
                 raise ValueError(
-                    f"the {side} margin is {value}; expected a whole number of at least 0"
+                    f"the {side} margin is {value}; expected a whole number from 0 to {WIDEST}"
                 )
             object.__setattr__(self, side, int(value))
 

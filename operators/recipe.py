@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -14,6 +16,8 @@ from .operator import Operator, Shape
 
 BOUNDARIES = ("symmetric", "periodic")
 """Extension of the image beyond its border: mirrored (half-sample symmetric), or periodic."""
+WIDEST = 1023
+"""Largest width of a parametric kernel in pixels; that of a photo of 4096 pixels is far smaller."""
 _BOUND: WeakValueDictionary[tuple[Any, ...], Operator] = WeakValueDictionary()
 """Cache of the operators in use, which are immutable and may be slow to make."""
 
@@ -103,11 +107,22 @@ class Recipe(ABC):
         return {"operator": self.name, **dataclasses.asdict(self)}
 
 
-def positive_integer(value: float, what: str) -> int:
-    """``value`` as an int; ValueError, naming ``what``, unless it is a positive whole number."""
-    if isinstance(value, bool) or value != value or value < 1 or value != int(value):
+def positive_integer(value: float, what: str, most: int = 2**16) -> int:
+    """``value`` as an int; ValueError, naming ``what``, unless it is a whole number from 1 to
+    ``most``.
+    """
+    known = isinstance(value, Real) and not isinstance(value, bool)
+    if not known or not value >= 1 or (value < math.inf and value != int(value)):
         raise ValueError(f"{what} is {value}; expected a whole number of at least 1")
+    if value > most:
+        raise ValueError(f"{what} is {value}; expected at most {most}")
     return int(value)
+
+
+def check_seed(seed: int) -> None:
+    """ValueError unless ``seed`` is a whole number that PyTorch's generators take."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
+        raise ValueError(f"the seed is {seed}; expected a whole number of 64 bits, such as 0")
 
 
 def check_boundary(boundary: str) -> None:

@@ -6,7 +6,7 @@ gallery, and the tables of the documents are derived from these rows.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -282,14 +282,45 @@ FROM_FILES = {row.name: row.file for row in DEGRADATIONS if row.file}
 
 def recipe_from_dict(values: dict[str, Any]) -> Recipe:
     """Inverse of ``Recipe.to_dict``; ValueError for an unknown operator or parameter."""
+    if not isinstance(values, dict):
+        raise ValueError(f"cannot read the operator {values!r}; expected names with values")
     rest = {key: value for key, value in values.items() if key != "operator"}
     name = str(values.get("operator"))
     if name == Chain.name:
-        return Chain(tuple(recipe_from_dict(each) for each in rest.get("recipes", ())))
+        parts = rest.get("recipes")
+        if not isinstance(parts, list | tuple):
+            raise ValueError(f"the recipes of a chain are {parts!r}; expected a list")
+        return Chain(tuple(recipe_from_dict(each) for each in parts))
+    kind = _row(name, tuple(REGISTRY)).recipe
+    hints = get_type_hints(kind)
+    for key, value in rest.items():
+        if key in hints and not _fits(value, hints[key]):
+            raise ValueError(f"the {key} of {name} is {value!r}; expected {kind_of(hints[key])}")
     try:
-        return _row(name, tuple(REGISTRY)).recipe(**rest)
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in rest.items()})
     except TypeError as error:
-        raise ValueError(f"cannot read the operator {values}: {error}") from error
+        raise ValueError(f"cannot read the operator {name}: {error}") from error
+
+
+def kind_of(hint: Any) -> str:
+    """A type in words, as far as the fields of recipes have them."""
+    if get_args(hint) and get_origin(hint) is not tuple:
+        return " or ".join(kind_of(each) for each in get_args(hint))
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return words.get(hint, "nothing" if hint is type(None) else "numbers")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON is of the type ``hint``, and finite."""
+    if get_origin(hint) is tuple:
+        given = isinstance(value, list | tuple)
+        return given and all(_fits(each, get_args(hint)[0]) for each in value)
+    if get_args(hint):
+        return any(_fits(value, each) for each in get_args(hint))
+    if hint in (int, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and -1e300 < value < 1e300
+    return isinstance(value, hint)
 
 
 def recipe_for_task(task: str, deg_scale: float | None = None, *, seed: int = 0) -> Recipe:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 DTYPES = {
@@ -10,6 +12,15 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
+
+
+WITHOUT_DOUBLE = {"mps"}
+"""Kinds of devices that have no float64."""
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """The number format for long sums on ``device``: float64, or float32 where there is none."""
+    return torch.float32 if device.type in WITHOUT_DOUBLE else torch.float64
 
 
 def _available() -> dict[str, bool]:
@@ -32,7 +43,9 @@ def device_named(name: str | torch.device) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind in found if found[kind]))
     try:
-        device = torch.device(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of devices that are refused below.
+            device = torch.device(name)
         if device.type not in found:
             raise RuntimeError
     except RuntimeError as error:
@@ -65,6 +78,8 @@ def dtype_named(name: str | torch.dtype, device: torch.device) -> torch.dtype:
         raise ValueError(
             f"unknown dtype {str(name)!r}; expected auto or one of {', '.join(DTYPES)}"
         )
-    if dtype == torch.float64 and device.type == "mps":
-        raise ValueError("dtype float64 does not exist on mps; choose float32 or the cpu")
+    if dtype == torch.float64 and device.type in WITHOUT_DOUBLE:
+        raise ValueError(
+            f"dtype float64 does not exist on {device.type}; choose float32 or the cpu"
+        )
     return dtype

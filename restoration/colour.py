@@ -127,11 +127,19 @@ def _gamma(image: Image.Image) -> float | None:
     return gamma if 0.1 < gamma < 10 and abs(gamma - USUAL_GAMMA) > 0.02 else None
 
 
+def _interoperability(exif: Image.Exif) -> dict[int, object]:
+    """EXIF's tags of that name; of a picture without them, Pillow up to 11.3 raises KeyError."""
+    try:
+        return exif.get_ifd(0xA005)
+    except KeyError:
+        return {}
+
+
 def _is_adobe(image: Image.Image) -> bool:
     """Whether the EXIF data say Adobe RGB, as cameras do that embed no profile (DCF 2.0)."""
     exif = image.getexif()
     space = exif.get_ifd(0x8769).get(0xA001)
-    index = str(exif.get_ifd(0xA005).get(1, "")).strip("\0 ")
+    index = str(_interoperability(exif).get(1, "")).strip("\0 ")
     return space == 2 or (index == "R03" and space != 1)
 
 

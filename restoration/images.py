@@ -365,7 +365,7 @@ def square(x: Tensor, side: int) -> Tensor:
 def to_pil(x: Tensor) -> Image.Image:
     """8-bit RGB image of ``x`` (1, 3, H, W) or (3, H, W) in [-1, 1], clamped."""
     x = x.detach().reshape(x.shape[-3:]).float().cpu().clamp(-1, 1)
-    return Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy(), "RGB")
+    return Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
 
 
 def save_png(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 def _eight_bit(x: Tensor) -> np.ndarray:
     """``x`` in [-1, 1] rounded to 8 bits, as float64 (3, H, W) in [0, 1]."""
-    x = x.detach().reshape(x.shape[-3:]).double().cpu().clamp(-1, 1)
+    x = x.detach().reshape(x.shape[-3:]).cpu().double().clamp(-1, 1)
     return ((x + 1) * 127.5).round().div(255).numpy()
 
 

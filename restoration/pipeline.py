@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators import Recipe
-from ..operators.observation import Observation
+from ..operators.measurement import check_noise_level
+from ..operators.observation import LARGEST, Observation
 from ..operators.randomness import generator, generators, key_of_draw
 from ..priors.base import FlowPrior
 from ..priors.tiling import tile_side, tiled
@@ -62,15 +62,13 @@ class Request:
             raise ValueError(f"steps is {self.steps}; expected at least 1")
         if self.samples < 1:
             raise ValueError(f"samples is {self.samples}; expected at least 1")
-        if not (math.isfinite(self.noise) and self.noise >= 0):
+        check_noise_level(self.noise)
+        sides = self.size or (LARGEST, LARGEST)
+        uneven = any(n % self.recipe.stride for n in self.size or ())
+        if min(sides) < 16 or max(sides) > LARGEST or uneven:
             raise ValueError(
-                f"the noise level is {self.noise}; expected a number of at least 0, such as 0.03"
-            )
-        if self.size and (min(self.size) < 16 or any(n % self.recipe.stride for n in self.size)):
-            height, width = self.size
-            raise ValueError(
-                f"the size is {height}x{width}; expected at least 16x16, both sides divisible by"
-                f" {self.recipe.stride}"
+                f"the size is {sides[0]}x{sides[1]}; expected 16x16 to {LARGEST}x{LARGEST}, both"
+                f" sides divisible by {self.recipe.stride}"
             )
 
 

@@ -22,16 +22,20 @@ def readable(content: bytes) -> tuple[bytes, bytes | None]:
         return content, None
     view, at, total = memoryview(content), len(SIGNATURE), 0
     kept: list[memoryview] = [view[:at]]
-    profile = None
+    profile, profiles = None, 0
     while at + 8 <= len(content):
         length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
         data, end = view[at + 8 : at + 8 + length], at + 12 + length
         keep = True
         if kind in TEXTS:
-            size = _size(kind, bytes(data))
+            # Nothing more is decompressed once there is too much.
+            size = _size(kind, bytes(data)) if total < TOGETHER else LONGEST
             total += size
             keep = size < LONGEST and total < TOGETHER
+        elif kind == b"iCCP" and profiles:
+            keep = False  # A file has one profile.
         elif kind == b"iCCP":
+            profiles += 1
             inflated = _inflated(bytes(data).partition(b"\0")[2][1:], PROFILE)
             if len(inflated) >= LONGEST:
                 keep, profile = False, inflated if len(inflated) < PROFILE else None

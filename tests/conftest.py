@@ -20,26 +20,34 @@ def picture() -> Path:
     return min((HELD_OUT / "test").glob("*.png"))
 
 
+LAYERS = {"Core": "", "Nodes, in a stand-in for ComfyUI": "/nodes/", "Inside ComfyUI": "/host/"}
+"""The layers of the tests, and the folder of each; the first has all others."""
+
+
+def layer_of(nodeid: str) -> str:
+    """The layer of a test."""
+    return next((name for name, part in LAYERS.items() if part and part in nodeid), "Core")
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
-    """One line: which ComfyUI was tested, or that none was, and how many tests passed in it."""
-    inside = {
-        outcome: sum(
-            "/host/" in report.nodeid and report.when in ("call", "setup")
-            for report in terminalreporter.stats.get(outcome, [])
-            if hasattr(report, "when")
-        )
-        for outcome in ("passed", "failed", "error", "skipped")
-    }
-    if not sum(inside.values()):
-        return
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in inside.items() if count)
-    try:
-        folder = comfyui.find()
-    except FileNotFoundError as problem:
-        terminalreporter.write_line(f"Inside ComfyUI: {counts}; {problem}")
-        return
-    if folder is not None:
-        where = f"ComfyUI {comfyui.version(folder)} at {folder}"
-        terminalreporter.write_line(f"Inside {where}: {counts}")
-    elif not terminalreporter.hasopt("s"):  # else the list of skipped tests says it
-        terminalreporter.write_line(f"Inside ComfyUI: there is none; {counts}")
+    """A line for every layer: how many tests passed; and which ComfyUI was tested, if any."""
+    counted: dict[str, dict[str, int]] = {name: {} for name in LAYERS}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if hasattr(report, "when") and report.when in ("call", "setup"):
+                counts = counted[layer_of(report.nodeid)]
+                counts[outcome] = counts.get(outcome, 0) + 1
+    for name, counts in counted.items():
+        if not counts:
+            continue
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        if name == "Inside ComfyUI":
+            try:
+                folder = comfyui.find()
+                where = "there is none" if folder is None else ""
+            except FileNotFoundError as problem:
+                folder, where = None, str(problem)
+            if folder is not None:
+                where = f"version {comfyui.version(folder)} at {folder}"
+            told = f"{told}; {where}"
+        terminalreporter.write_line(f"{name}: {told}")

@@ -140,6 +140,7 @@ def test_workflows_of_the_forge_run_what_there_is(forge):
 
 def test_workflows_of_the_forge_test_the_hosts_that_the_readme_names(forge):
     hosts = forge[".github/workflows/checks.yml"]["jobs"]["host"]["strategy"]["matrix"]["version"]
+    assert hosts == list(module("tools/hosts.py").HOSTS)
     said = re.search(r"the tests ran on ([\d.]+)\s+and ([\d.]+)\.", read("README.md"))
     assert said
     assert hosts == list(said.groups())

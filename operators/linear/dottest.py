@@ -36,9 +36,10 @@ def dottest(
         seen = operator.A(x)
         y = seen / seen.norm().clamp(min=torch.finfo(dtype).tiny) + noise / noise.norm()
         # In double precision, so that the sums themselves add no error.
-        left = float((seen.double() * y.double()).sum())
-        right = float((x.double() * operator.adjoint(y).double()).sum())
-        scale = float(seen.double().norm() * y.double().norm())
+        back = operator.adjoint(y)
+        x, y, seen, back = (each.cpu().double() for each in (x, y, seen, back))
+        left, right = float((seen * y).sum()), float((x * back).sum())
+        scale = float(seen.norm() * y.norm())
     allowed = DOT_TOLERANCE.get(dtype, 1e-2) if tolerance is None else tolerance
     if not abs(left - right) <= allowed * scale:
         raise ValueError(

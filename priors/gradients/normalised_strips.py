@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..device import accumulator
 from .stages import Head, Plain, Residual, Stage, Upsample, double
 
 STRIP_BYTES = 8 << 20
@@ -45,7 +46,8 @@ def _grouped(x: Tensor, groups: int) -> Tensor:
 
 
 class _Sums:
-    """Sums of two quantities per group over the image, accumulated by strips in float64."""
+    """Sums of two quantities per group over the image, accumulated by strips in float64, or in
+    float32 on devices without it."""
 
     def __init__(self) -> None:
         self.first: Tensor | float = 0.0
@@ -54,8 +56,9 @@ class _Sums:
 
     def add(self, a: Tensor, b: Tensor) -> None:
         """Add the elements of a and b, both (N, groups, elements)."""
-        self.first = self.first + a.sum(-1, keepdim=True, dtype=torch.float64)
-        self.second = self.second + b.sum(-1, keepdim=True, dtype=torch.float64)
+        precise = accumulator(a.device)
+        self.first = self.first + a.sum(-1, keepdim=True, dtype=precise)
+        self.second = self.second + b.sum(-1, keepdim=True, dtype=precise)
         self.count += a.shape[-1]
 
 

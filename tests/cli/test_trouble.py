@@ -193,3 +193,35 @@ def test_heic_is_read_where_its_package_is(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", Package)
     monkeypatch.setattr(images.Image, "open", reads)
     assert images.read_image(tmp_path / "a.heic")[0].shape == (1, 3, 30, 20)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--batch=--"], "--batch=-- gives no value"),
+        (["--noise", "1e300"], "and at most 100"),
+        (["--size", "99999x16"], "expected 16x16 to 4096x4096"),
+        (["--task", "sr_bicubic", "--deg-scale", "1e12"], "expected at most 256"),
+        (["--task", "deblur_uni", "--deg-scale", "inf"], "expected at most 1023"),
+        (["--task", "outpainting", "--deg-scale", "3000", "--observed"], "at most 4096 a side"),
+        (["--task", "deblur_motion", "--seed", str(2**64)], "expected a whole number of 64 bits"),
+    ],
+)
+def test_numbers_beyond_everything_cost_one_sentence(tmp_path, photo, capsys, words, told):
+    assert restore(photo(), *QUICK, *words, "--out", tmp_path / "o") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("flowdps")
+    assert told in line
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["results.jsonl", ".flowdps.lock"])
+def test_a_link_among_the_results_leads_nowhere(tmp_path, photo, capsys, name):
+    """What it leads to is neither emptied nor written to."""
+    out, precious = tmp_path / "o", tmp_path / "precious"
+    out.mkdir()
+    precious.write_text("precious")
+    (out / name).symlink_to(precious)
+    assert restore(photo(), *QUICK, "--out", out) == 2
+    assert f"{name} in it is a link to another file; remove it" in said(capsys)[0]
+    assert precious.read_text() == "precious"

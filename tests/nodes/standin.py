@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.abc
 import importlib.machinery
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,8 +30,15 @@ def keep(*args: Any, advanced: bool = False, **values: Any) -> dict[str, Any]:
 class Kind:
     """A type of socket or widget."""
 
-    Input = Output = staticmethod(keep)
     image = "image_upload"
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def Input(self, *args: Any, **values: Any) -> dict[str, Any]:
+        return {"type": self.name} | keep(*args, **values)
+
+    Output = Input
 
 
 @dataclasses.dataclass
@@ -53,10 +61,11 @@ class NodeOutput:
 
 class Io(MagicMock):
     ComfyNode, Schema, NodeOutput = type("ComfyNode", (), {}), Schema, NodeOutput
-    Custom = staticmethod(lambda _: Kind)
+    Custom = Kind
+    UploadType = Kind("")
 
     def __getattr__(self, name: str) -> Any:
-        return Kind if name[0].isupper() else super().__getattr__(name)
+        return Kind(name.upper()) if name[0].isupper() else super().__getattr__(name)
 
 
 class Stand(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -70,8 +79,9 @@ class Stand(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec: Any) -> Any:
         module = MagicMock(io=Io(), ComfyExtension=type("ComfyExtension", (), {}))
         module.__path__ = []
-        module.get_annotated_filepath = str
+        module.get_annotated_filepath = lambda name: os.path.join(FOLDER.name, name)
         module.get_temp_directory = module.get_input_directory = lambda: FOLDER.name
+        module.get_output_directory = tempfile.gettempdir
         return module
 
     def exec_module(self, module: Any) -> None:

@@ -18,8 +18,10 @@ from comfyui_flowdps.operators import (
     Mask,
     Outpainting,
     WalshHadamard,
+    observation,
 )
 from comfyui_flowdps.operators.observation import Observation, pad, pad_to
+from comfyui_flowdps.priors.tiling import LARGEST
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -204,3 +206,18 @@ def test_holes_do_not_count_in_the_residual():
     clean = draw(1, 64, 64)
     made = Observation.from_clean(clean, HALF, 0.1, 8, generators(1))
     assert made.bind().residual_ratio(clean).tolist() == pytest.approx([1], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size"),
+    [(BicubicDownsample(255), (32, 40)), (Outpainting(4000, 4000, 4000, 4000), (64, 64))],
+)
+def test_what_would_be_too_large_is_refused_before_it_is_made(monkeypatch, recipe, size):
+    """Of either kind: nothing of that size is padded or bound."""
+    for name in ("pad_to", "simulate"):
+        monkeypatch.setattr(observation, name, lambda *_: pytest.fail("made"))
+    assert observation.LARGEST == LARGEST, "what a prior can restore"
+    with pytest.raises(ValueError, match=r"expected at most 4096 a side: choose a smaller"):
+        Observation.from_photo(torch.zeros(1, 3, *size), recipe, 0.1, 16)
+    with pytest.raises(ValueError, match=r"expected at most 4096 a side: choose a smaller"):
+        Observation.from_clean(torch.zeros(1, 3, 5000, 16), recipe, 0.1, 16, [])

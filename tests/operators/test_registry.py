@@ -81,3 +81,59 @@ def test_every_number_is_explained():
     for name in TASKS:
         number = REGISTRY[name].number
         assert (REGISTRY[name].default(large=True) is None) == (number is None)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([], "expected names with values"),
+        ({"operator": "chain", "recipes": {"a": 1}}, "the recipes of a chain are"),
+        ({"operator": "chain", "recipes": [1]}, "expected names with values"),
+        ({"operator": "chain"}, "the recipes of a chain are None"),
+        ({"operator": "sr_bicubic", "scale": "x"}, "expected a whole number"),
+        ({"operator": "sr_bicubic", "scale": [4]}, "expected a whole number"),
+        ({"operator": "sr_bicubic", "scale": True}, "expected a whole number"),
+        ({"operator": "sr_bicubic", "scale": None}, "expected a whole number"),
+        ({"operator": "sr_lanczos", "antialias": {"a": 1}}, "expected true or false"),
+        ({"operator": "deblur_gauss", "boundary": []}, "expected a text"),
+        ({"operator": "deblur_gauss", "sigma": float("nan")}, "expected a number"),
+        ({"operator": "deblur_gauss", "sigma": 10**400}, "expected a number"),
+        ({"operator": "deblur_gauss", "wide": 3}, "cannot read the operator deblur_gauss"),
+        ({"operator": "colorization", "weights": [1, {}, 0]}, "expected numbers"),
+        ({"operator": "jpeg", "luma": [[1] * 64]}, "expected numbers or nothing"),
+    ],
+)
+def test_saved_values_of_another_kind_are_refused(values, words):
+    """By a sentence, before anything is made of them."""
+    with pytest.raises(ValueError, match=words) as told:
+        recipe_from_dict(values)
+    assert "\n" not in str(told.value)
+
+
+HUGE = (1e12, 10**30, float("inf"), float("nan"), -1)
+
+
+@pytest.mark.parametrize("number", HUGE)
+@pytest.mark.parametrize("task", [row.name for row in DEGRADATIONS if row.number])
+def test_numbers_beyond_all_pictures_are_refused_at_once(task, number):
+    """Before a kernel or a picture of that size is made."""
+    ratios = task.startswith("cs_") and number in (1e12, 10**30)
+    if ratios:  # One value is measured.
+        assert recipe_for_task(task, number).to_dict()["ratio"] == 1 / number
+        return
+    with pytest.raises(ValueError, match="expected"):
+        recipe_for_task(task, number)
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 0.5, "1", True])
+@pytest.mark.parametrize("task", [row.name for row in DEGRADATIONS if row.seeded])
+def test_a_seed_is_a_whole_number_of_64_bits(task, seed):
+    with pytest.raises(ValueError, match=r"the seed is .*; expected a whole number of 64 bits"):
+        recipe_for_task(task, seed=seed)
+    assert recipe_for_task(task, seed=2**63 - 1).to_dict()["seed"] == 2**63 - 1
+
+
+def test_the_narrowest_blur_is_none():
+    recipe = recipe_from_dict({"operator": "deblur_gauss", "size": 5, "sigma": 1e-300})
+    x = draw((3, 16, 16), 0).float()
+    torch.testing.assert_close(recipe.bind((3, 16, 16)).A(x), x)

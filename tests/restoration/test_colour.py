@@ -423,3 +423,19 @@ def test_a_flat_kernel_is_no_box(tmp_path, image):
     image.save(tmp_path / "k.png")
     with pytest.raises(ValueError, match=r"k\.png: the kernel is one flat area"):
         kernel_in(tmp_path / "k.png")
+
+
+def test_pillow_that_knows_no_interoperability_of_a_picture_reads_it(tmp_path, monkeypatch):
+    """Up to 11.3 it raises KeyError for a picture that has none, as most have."""
+    real = Image.Exif.get_ifd
+
+    def get_ifd(exif, tag):
+        if tag == 0xA005 and not exif:
+            raise KeyError(tag)
+        return real(exif, tag)
+
+    monkeypatch.setattr(Image.Exif, "get_ifd", get_ifd)
+    Image.new("RGB", (20, 30), "red").save(tmp_path / "a.png")
+    x, notes = read_image(tmp_path / "a.png")
+    assert x.shape == (1, 3, 30, 20)
+    assert notes == []

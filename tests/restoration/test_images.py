@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 import torch
-from comfyui_flowdps.restoration import images
+from comfyui_flowdps.restoration import images, png
 from PIL import Image
 
 
@@ -140,3 +142,27 @@ def test_sheet_shows_small_pictures_at_the_size_of_the_large():
     assert {(153,) * 3, (102,) * 3} <= colours
     counts = {c: n for n, c in result.getcolors(1 << 20) or []}
     assert counts[(153,) * 3] == counts[(102,) * 3]
+
+
+def test_of_many_profiles_and_texts_only_so_much_is_decompressed(monkeypatch):
+    """A small PNG that holds gigabytes: one profile is looked at, and texts up to a limit."""
+    data = zlib.compress(bytes(2 * png.LONGEST), 9)
+
+    def part(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + kind + content + bytes(4)
+
+    looked: list[int] = []
+    real = png._inflated
+
+    def inflated(content: bytes, most: int) -> bytes:
+        looked.append(most)
+        return real(content, most)
+
+    monkeypatch.setattr(png, "_inflated", inflated)
+    profiles, texts = part(b"iCCP", b"a\0\0" + data) * 30, part(b"zTXt", b"a\0\0" + data) * 100
+    end = part(b"IEND", b"")
+    kept, profile = png.readable(png.SIGNATURE + profiles + texts + end)
+    assert kept == png.SIGNATURE + end
+    assert profile == bytes(2 * png.LONGEST)
+    assert looked.count(png.PROFILE) == 1
+    assert looked.count(png.LONGEST) <= png.TOGETHER / png.LONGEST

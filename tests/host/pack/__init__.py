@@ -597,6 +597,60 @@ class Saboteur(_Fresh):
         return (broken,)
 
 
+class _Struck(nn.Module):
+    """An autoencoder in which ``strike(network, result)`` follows every pass."""
+
+    def __init__(self, inner: nn.Module, strike: Any):
+        super().__init__()
+        self.inner, self.strike = inner, strike
+        for name in ("taesd_encoder", "taesd_decoder"):
+            if hasattr(inner, name):
+                setattr(self, name, getattr(inner, name))
+
+    def encode(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self.strike("encoder", self.inner.encode(x, *args, **kwargs))
+
+    def decode(self, z: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self.strike("decoder", self.inner.decode(z, *args, **kwargs))
+
+
+class Fault(_Fresh):
+    """MODEL and VAE of which one fails from pass number ``at`` on: ``where`` is transformer,
+    decoder, encoder or patch, ``how`` is memory, raise or nan."""
+
+    RETURN_TYPES = ("MODEL", "VAE")
+
+    @classmethod
+    def inputs(cls) -> dict[str, Any]:
+        number = ("INT", {"default": 1})
+        return {"model": ("MODEL",), "vae": ("VAE",), "where": TEXT, "how": TEXT, "at": number}
+
+    def run(self, model: Any, vae: Any, where: str, how: str, at: int) -> tuple[Any, Any]:
+        passes = 0
+
+        def strike(network: str, result: Any) -> Any:
+            nonlocal passes
+            passes += network == where
+            if network != where or passes < at:
+                return result
+            if how == "memory":
+                raise torch.cuda.OutOfMemoryError("the test's memory is full")
+            if how == "raise":
+                raise RuntimeError("the test stops here")
+            return result * float("nan")
+
+        struck, broken = model.clone(), copy.copy(vae)
+        broken.first_stage_model = _Struck(vae.first_stage_model, strike)
+
+        def wrapped(apply: Any, given: dict[str, Any]) -> Any:
+            result = apply(given["input"], given["timestep"], **given["c"])
+            return strike("transformer", result)
+
+        struck.set_model_unet_function_wrapper(wrapped)
+        struck.set_model_sampler_post_cfg_function(lambda given: strike("patch", given["denoised"]))
+        return struck, broken
+
+
 class Count(_Fresh):
     """How often the saboteur's decoder was called."""
 
@@ -918,6 +972,7 @@ NODE_CLASS_MAPPINGS = {
         CompiledCalls,
         Randomness,
         Saboteur,
+        Fault,
         Count,
         Attributes,
         Gradient,
