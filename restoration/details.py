@@ -160,8 +160,8 @@ def areas(
         crops = []
         for own in wanted:
             sizes = [
-                up_to((max(each.height, each.width),) * 2, MULTIPLE) if square else common
-                for each in own
+                up_to((side, side), MULTIPLE) if square else common
+                for side in (max(each.height, each.width) for each in own)
             ]
             crops.append(
                 [each.resized(*size, picture) for each, size in zip(own, sizes, strict=True)]
