@@ -88,7 +88,7 @@ def test_a_free_kernel_comes_with_a_verdict(server, scene):
         reports.append(p.record(found[0], f"operator_of_{name.removesuffix('.png')}"))
     outputs = server.run(p)
     clear, kernel, wrong, nothing = (told(outputs, report) for report in reports)
-    assert (kernel["operator"], nothing) == ("kernel", Identity().to_dict())
+    assert (kernel["operator"], nothing) == ("deblur_kernel", Identity().to_dict())
     assert clear.startswith("a free kernel of 19x19, which explains the photo well")
     assert "not to be trusted" in wrong
     log = read_log(server)

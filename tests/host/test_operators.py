@@ -297,7 +297,7 @@ REFUSED = {
     black_kernel: "the kernel is black; expected the picture of a light",
     photo_as_kernel: "the kernel is one flat area",
     no_light: "shadows is 0.7 and highlights 0.2; expected shadows below highlights",
-    grey_twice: "bayer takes images of 3 channels; this one has 1",
+    grey_twice: "bayer needs a picture in colour, and what comes before it leaves 1 channel",
     nothing_left: "the margins leave nothing of it; choose smaller margins",
 }
 
