@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..restoration.details import MULTIPLE, Box, Details, parts_of
-from .kit import schema
+from .kit import Folder, check_own, schema
 
 Stitch = io.Custom("FLOWDPS_STITCH")
 """A ``Details`` in the host's range of 0 to 1."""
@@ -47,6 +47,7 @@ class CropDetail(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "CropDetail",
+            Folder.TOP,
             display_name="Crop Detail",
             description="Cuts faces or other details out of a picture, around a mask or boxes, so"
             " that they can be restored at the size that the model does best. Stitch Detail puts"
@@ -176,6 +177,7 @@ class StitchDetail(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "StitchDetail",
+            Folder.TOP,
             display_name="Stitch Detail",
             description="Puts restored crops of Crop Detail back into their picture, without a"
             " seam. Outside of the crops nothing changes.",
@@ -202,6 +204,7 @@ class StitchDetail(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, stitch: Details, feather: int) -> io.NodeOutput:
+        check_own(stitch, Details, "stitch")
         result = stitch.stitched(image.movedim(-1, 1), feather)
         return io.NodeOutput(result.movedim(1, -1).contiguous())
 

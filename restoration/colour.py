@@ -128,7 +128,7 @@ def _gamma(image: Image.Image) -> float | None:
 
 
 def _interoperability(exif: Image.Exif) -> dict[int, object]:
-    """EXIF's tags of that name; of a picture without them, Pillow up to 11.3 raises KeyError."""
+    """EXIF's tags of that name; of a picture without them, Pillow up to 12.3 raises KeyError."""
     try:
         return exif.get_ifd(0xA005)
     except KeyError:

@@ -27,12 +27,12 @@ from comfyui_flowdps.operators import (
 )
 from comfyui_flowdps.operators.observation import Observation
 from comfyui_flowdps.operators.scratches import scratches
+from comfyui_flowdps.restoration.details import Box, Details
 from comfyui_flowdps.samplers import published_sigmas
 from PIL import Image
 from torch import Tensor
 
-from .test_agreement import execute, scene
-from .test_samples import refused
+from .test_agreement import attempt, execute, scene
 
 SNAPSHOT = Path(__file__).parents[1] / "host" / "schemas.json"
 KEPT = ("default", "min", "max", "step", "round", "control_after_generate", "forceInput")
@@ -196,6 +196,22 @@ def compared(outputs: Sequence[Any]) -> None:
     assert "fits best" in report
 
 
+def cropped(outputs: Sequence[Any]) -> None:
+    """What lies in the box, marked as a whole."""
+    crop, mask, _ = outputs
+    torch.testing.assert_close(crop, image(X)[:, 16:32, 16:32], atol=0, rtol=0)
+    assert bool((mask == 1).all())
+
+
+def stitched(outputs: Sequence[Any]) -> None:
+    """Black within the box, and the picture itself around it."""
+    (whole,) = outputs
+    assert float(whole[:, 17:31, 17:31].abs().max()) == 0
+    around = torch.ones(whole.shape[1:3], dtype=torch.bool)
+    around[16:32, 16:32] = False
+    assert torch.equal(whole[:, around], image(X)[:, around])
+
+
 def example(outputs: Sequence[Any]) -> None:
     """The picture of the file that is named."""
     (shown,) = outputs
@@ -217,6 +233,7 @@ PAINTED = torch.zeros(1, 64, 80)
 PAINTED[..., :10], PAINTED[..., 10:20] = 0.5, 0.2
 POINT, PLACE = torch.full((1, 65, 65, 3), 0.05), torch.zeros(1, 65, 65)
 POINT[:, 30:35, 30:35], PLACE[:, 24:41, 24:41] = 0.8, 1
+CUT = Details.around(image(X).movedim(-1, 1), [[Box(16, 16, 16, 16)]], 0, 0, (0.0, 1.0))
 SAMPLES = torch.cat([0.98 * image(X), 0.98 * image(X) + 0.02])
 CLEAN = picture(128, 128)
 
@@ -314,6 +331,15 @@ CASES: dict[str, tuple[dict[str, Any], Law]] = {
     "Sigmas": ({"steps": 7, "shift": 3.0}, levels),
     "Samples": ({"image": SAMPLES, "measurement": seen(X, Identity(), 0.1)}, compared),
     "ExamplePicture": ({"picture": "bee"}, example),
+    "CropDetail": (
+        {"image": image(X), "padding": 0, "size": 0}
+        | {"x": 16, "y": 16, "width": 16, "height": 16},
+        cropped,
+    ),
+    "StitchDetail": (
+        {"image": 0 * CUT.cut(CUT.pictures).movedim(1, -1), "stitch": CUT, "feather": 0},
+        stitched,
+    ),
 }
 
 
@@ -394,8 +420,8 @@ def test_read_jpeg_reads_nothing_outside_the_hosts_folders(tmp_path):
     file = Path(__file__).parents[2] / "pictures" / "house.jpg"
     assert file.is_file()
     given = "../" * 30 + str(file.resolve()).lstrip("/")
-    torch.save([("", "FlowDPS_ReadJpeg", {"file": given})], tmp_path / "cases.pt")
-    assert "is in none of ComfyUI's folders; choose one" in refused(tmp_path)
+    (said,) = attempt(tmp_path, [("", "FlowDPS_ReadJpeg", {"file": given})])
+    assert "is in none of ComfyUI's folders; choose one" in said
 
 
 @pytest.mark.parametrize(
@@ -408,5 +434,5 @@ def test_read_jpeg_reads_nothing_outside_the_hosts_folders(tmp_path):
 def test_a_value_where_a_connection_belongs_costs_one_sentence(tmp_path, name, changed, words):
     """The host passes on what a program writes into a workflow."""
     inputs = CASES[name][0] | changed
-    torch.save([("", f"FlowDPS_{name}", inputs)], tmp_path / "cases.pt")
-    assert words in refused(tmp_path)
+    (said,) = attempt(tmp_path, [("", f"FlowDPS_{name}", inputs)])
+    assert words in said

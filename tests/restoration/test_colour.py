@@ -426,7 +426,7 @@ def test_a_flat_kernel_is_no_box(tmp_path, image):
 
 
 def test_pillow_that_knows_no_interoperability_of_a_picture_reads_it(tmp_path, monkeypatch):
-    """Up to 11.3 it raises KeyError for a picture that has none, as most have."""
+    """Up to 12.3 it raises KeyError for a picture that has none, as most have."""
     real = Image.Exif.get_ifd
 
     def get_ifd(exif, tag):
