@@ -63,8 +63,8 @@ DAMAGED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "grainy": ("raccoon", lambda x: grainy(x, 0.15)),
     "small": ("bee", lambda x: AveragePool(2).bind((3, *x.shape[2:])).A(x)),
     "bad JPEG": ("cat", lambda x: x),
-    "scratched": ("officer", scratched),
-    "old video": ("bridge", combed),
+    "scratched": ("bridge", scratched),
+    "old video": ("rocket", combed),
     "old photo": ("tesla", old),
 }
 """Name of the damaged photo: the clean one, and what happens to it."""

@@ -26,10 +26,10 @@ function simple(name, {
     name,
     nodes: [
       photo,
-      ...more,
       ['prior', 'FlowDPS_LoadFlowPrior', [320, modelAt, 280, 0], {
         set: { checkpoint: model }, models: model === SD3 ? [SD3_FILE] : undefined,
       }],
+      ...more,
       ['restore', 'FlowDPS_RestorePhoto', [660, 80, 300, 440], {
         set: { seed: 0, control_after_generate: 'fixed', ...set },
         from: { image, model: ['prior', 'model'], vae: ['prior', 'vae'], ...from },
