@@ -596,6 +596,8 @@ class Watch:
             if event != "open":
                 folder, name = os.path.split(os.path.abspath(path))
                 real = os.path.join(os.path.realpath(folder), name)
+            if event == "os.mkdir" and self.inside.startswith(f"{real}/"):
+                continue  # The folders above the one that was asked for.
             if not f"{real}/".startswith(self.inside + "/"):
                 self.seen.append(f"{event} writes {real}")
 

@@ -47,7 +47,7 @@ class CropDetail(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "CropDetail",
-            Folder.TOP,
+            Folder.DETAIL,
             display_name="Crop Detail",
             description="Cuts faces or other details out of a picture, around a mask or boxes, so"
             " that they can be restored at the size that the model does best. Stitch Detail puts"
@@ -177,7 +177,7 @@ class StitchDetail(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "StitchDetail",
-            Folder.TOP,
+            Folder.DETAIL,
             display_name="Stitch Detail",
             description="Puts restored crops of Crop Detail back into their picture, without a"
             " seam. Outside of the crops nothing changes.",

@@ -29,6 +29,7 @@ class Folder(enum.Enum):
     DEGRADATION = "FlowDPS/Degradation"
     ESTIMATE = "FlowDPS/Estimate"
     SAMPLE = "FlowDPS/Sample"
+    DETAIL = "FlowDPS/Detail"
     CHECK = "FlowDPS/Check"
     ADVANCED = "FlowDPS/Advanced"
 
@@ -95,7 +96,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 def _unconnected(what: str, value: Any) -> str:
     return (
         f"the {what} is {str(value)[:40]!r}; expected a connection to an output of a node that"
-        f" gives a {what.split()[-1]}"
+        f" gives {'an' if what[0] in 'aeiou' else 'a'} {what.split()[-1]}"
     )
 
 

@@ -14,7 +14,6 @@ from ..operators import Recipe
 from ..operators.measurement import rms
 from ..operators.observation import Observation, pad_to
 from ..operators.randomness import generators
-from ..priors.tiling import LARGEST
 from .kit import (
     ADVANCED,
     Folder,
@@ -136,33 +135,12 @@ class EncodeMeasurement(io.ComfyNode):
         else:
             draws = generators(seed, "noise", range(len(x)))
             observation = Observation.from_clean(x, operator, noise, stride, draws)
-        check_extent(observation.image_size, tuple(x.shape[2:]), observation.padded_size)
         observation = replace(observation, copies=batch_size)
         channels = 16 if vae is None else vae.latent_channels
         cells = (n // (8 if vae is None else stride) for n in observation.padded_size)
         latent = {"samples": torch.zeros(max(len(x), batch_size), channels, *cells)}
         picture = from_images(observation.measurement_picture)
         return io.NodeOutput(observation, picture, latent)
-
-
-def check_extent(
-    size: tuple[int, ...], given: tuple[int, ...], padded: tuple[int, ...] = ()
-) -> None:
-    """ValueError for a restoration of ``size`` (height, width), of a picture of the size ``given``,
-    that no sampler can make; ``padded`` is its size while it is made."""
-    height, width = size
-    if max(padded or size) <= LARGEST:
-        return
-    grown = size != given
-    raise ValueError(
-        f"the restoration would be {width}x{height} pixels (width x height); expected at most"
-        f" {LARGEST} a side: "
-        + (
-            f"your picture is {given[1]}x{given[0]}, so choose a smaller scale or a smaller picture"
-            if grown
-            else "shrink the picture first"
-        )
-    )
 
 
 def check_size(x: Tensor, measurement: Observation) -> None:

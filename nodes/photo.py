@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..operators.observation import Observation
+from ..operators.observation import Observation, check_extent
 from ..priors.comfy import SPECTRUM, stride_of
 from ..restoration.decision import done, strangeness
 from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish, diagnose
@@ -31,7 +31,6 @@ from .kit import (
     side_by_side,
     to_images,
 )
-from .measurement import check_extent
 from .models import EmptyFlowConditioning
 from .sampling import Chosen, Prompt, Walk, restore
 from .waiting import waiting
@@ -172,8 +171,7 @@ class RestorePhoto(io.ComfyNode):
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
         connected(model=model, vae=vae, conditioning=prompt)
-        given = tuple(x.shape[2:])
-        check_extent(tuple(wish.scale * n for n in given), given)
+        check_extent(*(wish.scale * n for n in x.shape[2:]))
         found = diagnose(x[:1], wish, _painted(mask, x), waiting())
         spectrum = model.get_attachment(SPECTRUM)
         settings, levels = wish.plan(spectrum.refine if spectrum else None)

@@ -25,14 +25,19 @@ def up_to(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     return height, width
 
 
+def check_extent(height: int, width: int) -> None:
+    """ValueError for a restoration with a side above ``LARGEST``."""
+    if max(height, width) > LARGEST:
+        raise ValueError(
+            f"the restoration would be {width}x{height} pixels (width x height); expected at most"
+            f" {LARGEST} a side: choose a smaller picture, scale or margin"
+        )
+
+
 def _padded(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     """``up_to``, before anything of that size is made; ValueError above ``LARGEST``."""
     height, width = up_to(size, multiple)
-    if max(height, width) > LARGEST:
-        raise ValueError(
-            f"the restoration is {height}x{width} pixels (height x width); expected at most"
-            f" {LARGEST} a side: choose a smaller picture, scale or margin"
-        )
+    check_extent(height, width)
     return height, width
 
 

@@ -343,11 +343,14 @@ async function run({ page, errors, version }, names, keep = false) {
   for (const spec of workflows.filter((each) => names.includes(each.name))) {
     const { name } = spec;
     await page.evaluate(loadInPage, read(shipped(name)));
-    if (typeof spec.thumb === 'string') {
+    if (typeof spec.thumb === 'string' || spec.thumb.of) {
       if (!keep) continue;
-      const data = await shot(page, SHOTS && path.join(SHOTS, `${name}-${version}.png`));
+      // What cannot run here is shown by the result of another workflow, which the title names, or by its graph.
+      const { of, title = spec.thumb } = spec.thumb;
+      const [kind, data] = of ? ['jpeg', fs.readFileSync(thumbnail(of))]
+        : ['png', await shot(page, SHOTS && path.join(SHOTS, `${name}-${version}.png`))];
       const picture = await page.evaluate(shrinkInPage,
-        { data: `data:image/png;base64,${data.toString('base64')}`, width: 768, title: spec.thumb });
+        { data: `data:image/${kind};base64,${data.toString('base64')}`, width: 768, title });
       fs.writeFileSync(thumbnail(name), bytes(picture));
       console.log(`pictured ${name}`);
       continue;

@@ -362,7 +362,7 @@ def test_names_that_repeat_do_not_overwrite(tmp_path, photo):
         (["--size", "30x32"], "30x32"),
         (
             ["--size", "4100x64"],
-            "photo.png: the image is 64x4104 pixels (width x height); expected at most",
+            "the size is 4100x64; expected 16x16 to 4096x4096",
         ),
         (["--tile", "8"], "the tile is 8 pixels a side; expected 0 (automatic) or from 64 to 768"),
         (["--batch", "0"], "--batch is 0"),

@@ -103,9 +103,9 @@ def test_sizes_that_do_not_fit_are_refused():
     for size in (1, 8, 63):
         with pytest.raises(ValueError, match=f"kernel size is {size}"):
             free_kernel(x, size)
-    with pytest.raises(ValueError, match="at least 75 for a kernel of 25"):
+    with pytest.raises(ValueError, match="at least 75 a side: a kernel of 25"):
         free_kernel(x, 25)
-    with pytest.raises(ValueError, match="at least 32 for a kernel of 3"):
+    with pytest.raises(ValueError, match="at least 32 a side: a kernel of 3 needs"):
         free_kernel(x[..., :16], 3)
     with pytest.raises(ValueError, match="single colour"):
         free_kernel(torch.zeros(1, 3, 64, 64), 9)

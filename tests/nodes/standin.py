@@ -35,8 +35,8 @@ class Kind:
     def __init__(self, name: str):
         self.name = name
 
-    def Input(self, *args: Any, **values: Any) -> dict[str, Any]:
-        return {"type": self.name} | keep(*args, **values)
+    def Input(self, *args: Any, advanced: bool = False, **values: Any) -> dict[str, Any]:
+        return {"type": self.name} | keep(*args, advanced=advanced, **values)
 
     Output = Input
 

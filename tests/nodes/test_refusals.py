@@ -31,7 +31,7 @@ CASES = {
             ENCODED | {"image": torch.zeros(1, 16, 4000, 3), "operator": BicubicDownsample(2)},
         ),
         "the restoration would be 8000x32 pixels (width x height); expected at most 4096 a side:"
-        " your picture is 4000x16, so choose a smaller scale or a smaller picture",
+        " choose a smaller picture, scale or margin",
     ),
     "too large by itself": (
         (
@@ -39,7 +39,7 @@ CASES = {
             "EncodeMeasurement",
             ENCODED | {"image": torch.zeros(1, 16, 4100, 3)},
         ),
-        "expected at most 4096 a side: shrink the picture first",
+        "expected at most 4096 a side: choose a smaller picture",
     ),
     "a photo that would grow too large": (
         (
@@ -75,7 +75,8 @@ CASES = {
     ),
     "something else": (
         ("measurement", "EncodeMeasurement", ENCODED | {"image": PHOTO, "operator": "blur"}),
-        "the operator is of type str; connect the output operator of a node of this pack",
+        "the operator is 'blur'; expected a connection to an output of a node that gives an"
+        " operator",
     ),
 }
 

@@ -20,7 +20,7 @@ const opened = (file) => ['photo', 'LoadImage', [320, 80, 280, 330], { title: 'T
 // "photo" gives the picture, by its output "image"; "more" are nodes between it and the restoration.
 function simple(name, {
   photo, image = ['photo', 'image'], more = [], set = {}, from = {}, model = MODEL, modelAt = 230,
-  title, what, change, you = YOURS, large = LARGER, blueprint, crop,
+  title, what, change, you = YOURS, large = LARGER, blueprint, crop, thumb,
 }) {
   return {
     name,
@@ -63,7 +63,7 @@ ${large}`]],
         ['restore', 'effort'], ['restore', 'seed']],
       outputs: ['both', 'restored', 'said'],
     },
-    thumb: [['both', 0, 'before and after']],
+    thumb: thumb || [['both', 0, 'before and after']],
     blueprint: blueprint && { title: blueprint, nodes: ['prior', 'restore'] },
   };
 }
@@ -140,9 +140,9 @@ second line is made new.`,
     change: '- *invent*: 0.5 suits most frames\n',
   }),
   simple('photo_09_versions', {
-    photo: example('small'), set: { wrong: 'small', enlarge: 4, invent: 0.7, versions: 4 },
+    photo: example('small'), set: { wrong: 'small', enlarge: 2, invent: 0.7, effort: 'fast', versions: 3 },
     title: 'Several versions to choose from',
-    what: `${NOTHING} Where a photo tells little, several pictures fit it. Four are made; the map is bright where they
+    what: `${NOTHING} Where a photo tells little, several pictures fit it. Three are made; the map is bright where they
 differ, so what you see there is invented.`,
     change: '- *versions*: how many\n- *invent*: more lets them differ more\n',
   }),
@@ -160,6 +160,7 @@ face detector
 `,
   }),
   simple('photo_11_paint_what_is_lost', {
+    thumb: { of: 'photo_06_scratches', title: 'Paint over what is lost (here: scratches)' },
     photo: opened('example.png'), image: ['photo', 'IMAGE'], from: { mask: ['photo', 'MASK'] }, modelAt: 480,
     set: { wrong: 'scratched' }, title: 'Paint over what is lost',
     what: `Open *The photo* in the mask editor (right click on it) and paint over what is lost: a scratch, a stain,
@@ -168,6 +169,7 @@ somebody in the background. That part is made anew, and every other pixel stays 
     you: 'Choose it in *The photo*. Nothing is cropped or shrunk.',
   }),
   simple('photo_12_with_sd3', {
+    thumb: { of: 'photo_01_restore', title: 'With SD3 (the picture: the built-in model)' },
     photo: opened('example.png'), image: ['photo', 'IMAGE'], modelAt: 480, model: SD3,
     more: [['prompt', 'CLIPTextEncode', [320, 660, 280, 110], {
       title: 'What the photo shows', set: { text: 'a drawing of a girl in a pink dress on a green hill, blue sky' },
