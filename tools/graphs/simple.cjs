@@ -1,7 +1,7 @@
 // For artists: a photo in, a photo out. Every one has the node Restore Photo and little else.
 'use strict';
 
-const { SD3, SD3_URL, SD3_FILE, BLUE, GREEN, VIOLET, box, save, show } = require('./parts.cjs');
+const { SD3, SD3_URL, SD3_FILE, BLUE, GREEN, AMBER, VIOLET, box, save, show } = require('./parts.cjs');
 
 const MODEL = 'built-in photo prior';
 const YOURS = `Delete *The photo*, put *Load Image* in its place, and connect it to *Restore Photo*. Give the
@@ -30,22 +30,23 @@ function simple(name, {
         set: { checkpoint: model }, models: model === SD3 ? [SD3_FILE] : undefined,
       }],
       ...more,
-      ['restore', 'FlowDPS_RestorePhoto', [660, 80, 300, 440], {
+      ['restore', 'FlowDPS_RestorePhoto', [660, 80, 300, 690], {
         set: { seed: 0, control_after_generate: 'fixed', ...set },
         from: { image, model: ['prior', 'model'], vae: ['prior', 'vae'], ...from },
       }],
-      ['said', 'PreviewAny', [660, 590, 300, 180], {
+      ['said', 'PreviewAny', [10, 570, 260, 200], {
         title: 'What was found and done', from: { source: ['restore', 'report'] },
       }],
       show('both', 'Before and after', ['restore', 'before_after'], [1020, 80, 460, 270]),
       ...(crop ? stitched(name) : mapped(name)),
     ],
     groups: [
+      box('4 · Read', 0, 500, 280, 290, AMBER),
       box('1 · Photo and model', 300, 0, 320, 790, BLUE),
       box('2 · Restore', 640, 0, 340, 790, GREEN),
       box('3 · Look', 1000, 0, 500, 790, VIOLET),
     ],
-    notes: [['What this does', [0, 30, 280, 740], `## ${title}
+    notes: [['What this does', [0, 30, 280, 450], `## ${title}
 
 Press **Run**.
 
