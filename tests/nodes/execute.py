@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ def registered() -> dict[str, Any]:
 
 def main() -> None:
     cases, results = sys.argv[1:]
+    standin.OUTPUT[0] = str(Path(cases).parent)
     standin.install()
     found, by_id = [], {}
     for module, name, inputs in torch.load(cases, weights_only=False):

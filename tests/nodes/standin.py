@@ -18,6 +18,8 @@ from unittest.mock import MagicMock
 HOST = {"comfy", "comfy_api", "folder_paths", "latent_preview"}
 FOLDER = tempfile.TemporaryDirectory()
 """What takes the place of the host's folders for files, until the process ends."""
+OUTPUT = [FOLDER.name]
+"""The host's folder of results."""
 
 
 def keep(*args: Any, advanced: bool = False, **values: Any) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class Stand(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__path__ = []
         module.get_annotated_filepath = lambda name: os.path.join(FOLDER.name, name)
         module.get_temp_directory = module.get_input_directory = lambda: FOLDER.name
-        module.get_output_directory = tempfile.gettempdir
+        module.get_output_directory = lambda: OUTPUT[0]
         return module
 
     def exec_module(self, module: Any) -> None:
