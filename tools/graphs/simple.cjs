@@ -171,8 +171,8 @@ somebody in the background. That part is made anew, and every other pixel stays 
   }),
   simple('photo_12_with_sd3', {
     thumb: { of: 'photo_01_restore', title: 'With SD3 (the picture: the built-in model)' },
-    photo: opened('example.png'), image: ['photo', 'IMAGE'], modelAt: 480, model: SD3,
-    more: [['prompt', 'CLIPTextEncode', [320, 660, 280, 110], {
+    photo: opened('example.png'), image: ['photo', 'IMAGE'], modelAt: 445, model: SD3,
+    more: [['prompt', 'CLIPTextEncode', [320, 655, 280, 110], {
       title: 'What the photo shows', set: { text: 'a drawing of a girl in a pink dress on a green hill, blue sky' },
       from: { clip: ['prior', 'clip'] },
     }]],
