@@ -13,7 +13,7 @@ from .operator import Operator
 from .randomness import standard_normal
 
 ROUNDED = 1 / 6
-LARGEST_NOISE = 100.0
+LARGEST_NOISE = 1e4
 """Noise in which nothing of a photo is left, for images in [-1, 1]."""
 SMALLEST_NOISE = 0.005
 """Lower limit of noise levels used as divisors; rounding to 8 bits alone has 0.002."""
