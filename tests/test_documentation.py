@@ -79,7 +79,7 @@ def test_pages_state_ranges_defaults_and_what_is_optional(schemas):
 
 
 @pytest.mark.parametrize("language", locales.LANGUAGES)
-def test_every_word_of_the_nodes_is_translated(schemas, language):
+def test_every_word_is_translated(schemas, language):
     """``python -m comfyui_flowdps.tools.locales`` writes what the editor reads."""
     words, known = locales.english(list(schemas.values())), locales.dictionary(language)
     assert set(locales.phrases(words)) <= set(known)

@@ -4,6 +4,7 @@ documents that name what exists."""
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -68,7 +69,21 @@ def test_the_version_stands_in_one_place(release):
     assert comfyui_flowdps.__version__ == version
     assert re.search(rf"^## \[{re.escape(version)}\] - ", read("CHANGELOG.md"), re.M)
     pattern = rf"(?<![\d.]){re.escape(version)}(?![\d.]*\d)"
-    assert where(pattern) == {"pyproject.toml", "CHANGELOG.md"}
+    # A workflow says with which version its nodes were made.
+    made = {name for name in where(pattern) if name.startswith(("workflows/", "subgraphs/"))}
+    assert where(pattern) - made == {"pyproject.toml", "CHANGELOG.md"}
+
+
+def test_blueprints_name_the_pack_and_its_version():
+    files = sorted((ROOT / "subgraphs").glob("*.json"))
+    assert len(files) == 3
+    for file in files:
+        (subgraph,) = json.loads(file.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+        assert subgraph["name"] == file.stem
+        assert {node["type"] for node in subgraph["nodes"]} >= {"FlowDPS_RestorePhoto"}
+        for node in subgraph["nodes"]:
+            known = node["properties"]
+            assert (known["cnr_id"], known["ver"]) == ("flowdps", comfyui_flowdps.__version__)
 
 
 def test_nothing_else_is_an_attribute_of_the_package():

@@ -174,7 +174,7 @@ def workflow_server(comfy_folder: Path, tmp_path_factory):
     (base / "input").mkdir()
     with Image.open(comfy_folder / "input" / "example.png") as image:
         # With something painted in the mask editor, which saves it as transparent.
-        image = image.convert("RGBA")
+        image = image.convert("RGBA").resize((192, 192))
         image.paste((0, 0, 0, 0), (40, 40, 80, 60))
         image.save(base / "input" / "example.png")
     server = Server(comfy_folder, base, {"ComfyUI-FlowDPS": ROOT})

@@ -163,7 +163,7 @@ face detector
   simple('photo_11_paint_what_is_lost', {
     thumb: { of: 'photo_06_scratches', title: 'Paint over what is lost (here: scratches)' },
     photo: opened('example.png'), image: ['photo', 'IMAGE'], from: { mask: ['photo', 'MASK'] }, modelAt: 480,
-    set: { wrong: 'scratched' }, title: 'Paint over what is lost',
+    set: { wrong: 'scratched', effort: 'fast' }, title: 'Paint over what is lost',
     what: `Open *The photo* in the mask editor (right click on it) and paint over what is lost: a scratch, a stain,
 somebody in the background. That part is made anew, and every other pixel stays as it is.`,
     change: '- *invent*: for large parts, 0.7 and more\n',
