@@ -171,7 +171,7 @@ class RestorePhoto(io.ComfyNode):
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
         connected(model=model, vae=vae, conditioning=prompt)
-        check_extent(*(wish.scale * n for n in x.shape[2:]))
+        check_extent(wish.scale * x.shape[2], wish.scale * x.shape[3])
         found = diagnose(x[:1], wish, _painted(mask, x), waiting())
         spectrum = model.get_attachment(SPECTRUM)
         settings, levels = wish.plan(spectrum.refine if spectrum else None)
@@ -211,7 +211,7 @@ class RestorePhoto(io.ComfyNode):
 
 def _painted(mask: Tensor | None, x: Tensor) -> Tensor | None:
     """The mask (H, W) of the photos' size; None for an empty one. ValueError for another size."""
-    masks = fitting(mask, *x.shape[2:], "photo")
+    masks = fitting(mask, x.shape[2], x.shape[3], "photo")
     return None if masks is None else masks.amax(0)
 
 

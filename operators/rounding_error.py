@@ -69,7 +69,7 @@ def _coloured(x: Tensor, matrix: Tensor | None) -> Tensor:
 def _filtered(x: Tensor, factor: Tensor) -> Tensor:
     """Images x (N, C, H, W) whose frequencies are multiplied by ``factor``: of every coefficient of
     ``Cosine``, ([N,] C or 1, H, W // 2 + 1, 2)."""
-    cosine = Cosine(*x.shape[2:], x.device, x.dtype)
+    cosine = Cosine(x.shape[2], x.shape[3], x.device, x.dtype)
     factor = factor.to(x).expand(*factor.shape[:-4], x.shape[1], *factor.shape[-3:])
     planes = [
         cosine.back(cosine.there(x[:, c]).mul_(factor[..., c, :, :, :])) for c in range(x.shape[1])
