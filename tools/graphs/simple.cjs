@@ -84,7 +84,7 @@ const stitched = (name) => [
 // The widget by which a user gives the photo.
 const form = ([key, type]) => [[key, type === 'LoadImage' ? 'image' : 'picture']];
 
-const NOTHING = 'Nothing to download: the model comes with this pack. It needs some seconds on a processor.';
+const NOTHING = 'Nothing to download: the model comes with this pack. It needs about half a minute on a processor.';
 
 const artists = [
   simple('photo_01_restore', {
@@ -181,7 +181,7 @@ somebody in the background. That part is made anew, and every other pixel stays 
 flow model that ComfyUI loads works as well: SD3.5, Flux, ... LoRA nodes go between model and *Restore Photo*.`,
     change: '- *What the photo shows*: say it in a few words\n- *wrong*, *strength*, *invent*: as in the others\n',
     you: 'Choose it in *The photo*. Nothing is cropped or shrunk; large ones are restored in tiles.',
-    large: 'A graphics card with 8 GB or more is a good idea.',
+    large: 'On a processor it takes long: use a graphics card.',
   }),
 ];
 
