@@ -107,7 +107,7 @@ def restored(prior: AutoencoderAlone, x: Tensor, task: str, fit: int) -> list[fl
         ceiling = prior.decode(prior.encode(x))
     pictures = (
         measurement_picture(measurement)[1],
-        classical(measurement, settings.finish)[0],
+        classical(measurement, settings.finish).image,
         ceiling,
         refined,
         latent_fit(prior, measurement, fit, FIT_STEP, FIT_PULL),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from .cut_off import CutOff
     from .rounding_error import RoundingError
 
 Shape = tuple[int, int, int]
@@ -59,6 +60,11 @@ class Operator(ABC):
     @property
     def rounding_error(self) -> RoundingError | None:
         """What rounding adds, as stationary noise; None: nothing, or it is not known as such."""
+        return None
+
+    def cut_off(self, y: Tensor, tolerance: float) -> CutOff | None:
+        """Which values A cut off to the measurement ``y`` (N, *out_shape), which has no noise but
+        up to ``tolerance``; None: it cuts off none."""
         return None
 
     def __matmul__(self, other: Operator) -> Operator:

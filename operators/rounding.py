@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .cut_off import CutOff, cut_off
 from .operator import Operator, Shape
 from .recipe import Recipe, positive_integer
 
@@ -68,6 +69,9 @@ class _Clip(Operator):
 
     def _forward(self, x: Tensor) -> Tensor:
         return _Cut.apply(x, *self._ends)  # type: ignore[return-value]
+
+    def cut_off(self, y: Tensor, tolerance: float) -> CutOff:
+        return cut_off(self._checked(y, self.out_shape, "measurement"), tolerance, *self._ends)
 
 
 @dataclasses.dataclass(frozen=True)

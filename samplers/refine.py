@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..operators import LinearOperator, Measurement
+from ..operators.cut_off import CutOff
 from ..priors.base import FlowPrior
 from .checks import at_least, of_kind
 from .discrepancy import towards
@@ -18,7 +19,7 @@ from .memory import decoded, encoded
 from .method import Callback, Sample, Step
 from .noise import randn_like
 from .pixel_step import PixelStep
-from .resolution import resolution
+from .resolution import LEAST, resolution
 from .schedule import noise_levels
 from .settings import MethodSettings
 from .variation import regularised
@@ -111,9 +112,35 @@ def suited(settings: MethodSettings, prior: FlowPrior) -> MethodSettings:
     return dataclasses.replace(settings, denoise=levels[0], last=levels[1])
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where ``refine`` begins.
+
+    image: restorations (N, C, H, W) by total variation. strength: of it.
+    known: the resolution (1 or N, C, H, W).
+    lost: values that were cut off, None without such.
+    measurement: the one given; but where values were cut off, it has the value of that end, without
+        noise, which says nothing about the image there and would draw it towards the end.
+    """
+
+    image: Tensor
+    strength: Tensor
+    known: Tensor
+    measurement: Measurement
+    lost: CutOff | None
+
+    def kept(self, corrected: Tensor, image: Tensor) -> Tensor:
+        """``corrected``, but ``image`` within its bounds where the values were cut off: what is
+        wrong with the surroundings tells nothing about them."""
+        if self.lost is None:
+            return corrected
+        return torch.where(self.lost.where, self.lost.within(image), corrected)
+
+
 @torch.no_grad()
-def classical(measurement: Measurement, finish: VariationFinish) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (N, C, H, W) by total variation, its strength, and the resolution (1, C, H, W)."""
+def classical(measurement: Measurement, finish: VariationFinish) -> Start:
+    """The classical restorations. Values that were cut off are drawn to the mean of what they may
+    have been."""
     known = resolution(measurement)
     f = known.mean()
     strength = finish.strength * measurement.misfit_level * f.sqrt() * (1 + f**8)
@@ -130,7 +157,17 @@ def classical(measurement: Measurement, finish: VariationFinish) -> tuple[Tensor
     else:
         begin = operator.picture(y)
     image = regularised(measurement, strength, begin, weight, finish.iterations)
-    return image, strength, known
+    lost = operator.cut_off(image, measurement.noise_level)
+    if lost is not None:
+        measurement = dataclasses.replace(measurement, y=torch.where(lost.where, lost.end, y))
+        begin = torch.where(lost.where, lost.centre, image)
+        known = torch.where(lost.where, LEAST, known)
+        share = measurement.misfit_level / lost.variance.sqrt()
+        weight = torch.where(lost.where, share.square(), 0.0)
+        # Both terms there are those of a value with the deviation of what is possible.
+        softer = torch.where(lost.where, share, 1.0).mean(1, keepdim=True)
+        image = regularised(measurement, strength * softer, begin, weight, finish.iterations)
+    return Start(image, strength, known, measurement, lost)
 
 
 @torch.no_grad()
@@ -155,8 +192,8 @@ def refine(
     result are final; its latents decode to nearly the same. Its start is the classical image.
     """
     step, finish = settings.data_step, settings.finish
-    image, strength, known = classical(measurement, finish)
-    image = image.to(z)
+    start = classical(measurement, finish)
+    image, measurement = start.image.to(z), start.measurement
     seen = views(settings.views if prior.movable else 1, prior.stride)
     latents = [encoded(prior, view.of(image)) for view in seen]
     prox = step.prox(prior, measurement)
@@ -169,6 +206,7 @@ def refine(
         latents = estimates
         if s_next > 0 and step.active:
             wanted, loss = prox(mean, s)
+            wanted = start.kept(wanted, mean)
             latents = [
                 z0 + encoded(prior, view.of(wanted)) - encoded(prior, x)
                 for z0, view, x in zip(estimates, seen, images, strict=True)
@@ -180,7 +218,7 @@ def refine(
     final = mean
     if finish.freedom and step.active:
         if measurement.operator.rounding_error is None:
-            final = _varied(mean, measurement, settings, strength, known)
+            final = start.kept(_varied(mean, start, settings), mean)
         else:
             final, _ = prox(mean, float(sigmas[-2]))
         if step.stop:
@@ -200,15 +238,9 @@ def _denoised(
     return total / (2 * pairs)
 
 
-def _varied(
-    mean: Tensor,
-    measurement: Measurement,
-    settings: RefineSettings,
-    strength: Tensor,
-    known: Tensor,
-) -> Tensor:
+def _varied(mean: Tensor, start: Start, settings: RefineSettings) -> Tensor:
     """The model's images with what the measurement knows better, by total variation."""
-    finish = settings.finish
-    freedom = (finish.freedom / (1 - known).square().clamp(min=1e-6)).clamp(max=1)
+    finish, measurement = settings.finish, start.measurement
+    freedom = (finish.freedom / (1 - start.known).square().clamp(min=1e-6)).clamp(max=1)
     weight = measurement.misfit_level**2 / freedom.square() / settings.data_step.data_weight
-    return regularised(measurement, strength, mean, weight, finish.iterations)
+    return regularised(measurement, start.strength, mean, weight, finish.iterations)

@@ -10,6 +10,8 @@ from ..operators import LinearOperator, Measurement
 SPREAD = 0.15
 """Standard deviation of images around what neighbouring pixels tell, for images in [-1, 1]."""
 PROBES = 4
+LEAST = 1e-4
+"""The share that counts as nothing."""
 ROUNDED = 0.1
 """The share where A rounds: the intervals hold little of what a model can know better."""
 
@@ -43,4 +45,4 @@ def resolution(measurement: Measurement) -> Tensor:
     within = values.var(0).mean() / PROBES
     between = (local - mean).square().mean()
     share = ((between - within) / between.clamp(min=1e-12)).clamp(0, 1)
-    return (mean + share * (local - mean)).clamp(1e-4, 1)
+    return (mean + share * (local - mean)).clamp(LEAST, 1)

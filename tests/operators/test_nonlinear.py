@@ -154,6 +154,25 @@ def test_descent_through_clip_ends_where_the_measurement_says():
     torch.testing.assert_close(operator.A(x), y, rtol=0, atol=1e-6)
 
 
+def test_what_clip_cut_off_is_bounded_by_its_end_and_the_range():
+    operator = Clip(-0.6, 0.4).bind((1, 1, 5), dtype=torch.float64)
+    x = torch.tensor([-0.9, -0.5, 0.1, 0.395, 0.7], dtype=torch.float64).view(1, 1, 1, 5)
+    lost = operator.cut_off(operator.A(x), 0.01)
+    assert lost.where.flatten().tolist() == [True, False, False, True, True]
+    assert lost.end[lost.where].tolist() == [-0.6, 0.4, 0.4]
+    # The mean and variance of the uniform distribution from the end to that of the range.
+    torch.testing.assert_close(lost.centre[lost.where], torch.tensor([-0.8, 0.7, 0.7]).double())
+    want = torch.tensor([0.4, 0.6, 0.6]).double().square() / 12
+    torch.testing.assert_close(lost.variance[lost.where], want)
+    # The true image is within the bounds, up to the tolerance; an image beyond them is moved there.
+    assert float((lost.within(x) - x).abs().max()) <= 0.01
+    moved = lost.within(torch.zeros_like(x))
+    assert moved.flatten().tolist() == [-0.6, 0, 0, 0.4, 0.4]
+    # All of [-1, 1] is kept by an operator whose ends are there: nothing is lost.
+    whole = Clip(-1, 1).bind((1, 1, 5), dtype=torch.float64)
+    assert not whole.cut_off(x.clamp(-1, 1), 0.01).where.any()
+
+
 @pytest.mark.parametrize("recipe", NONLINEAR.values(), ids=NONLINEAR.keys())
 def test_batches_json_and_no_adjoint(recipe):
     assert recipe_from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe

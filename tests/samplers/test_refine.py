@@ -64,7 +64,7 @@ def test_the_update_written_out():
     gens = generators(0, 2)
     # The sampler's start is drawn first, and not used.
     [torch.randn(3, 4, 6, generator=g) for g in gens]
-    image, _, _ = classical(measurement, settings.finish)
+    image = classical(measurement, settings.finish).image
     z = prior.encode(image)
     for s, last in ((0.3, False), (0.1, True)):
         n = torch.stack([torch.randn(3, 4, 6, generator=g) for g in gens]).double()
@@ -131,6 +131,33 @@ def test_the_result_agrees_with_the_measurement(recipe, denoise):
     assert float(misfit.square().mean().sqrt()) < 2 * 0.1
 
 
+class NoOpinion(GaussianPrior):
+    """A model that only scales: the mean over opposite noises is the image itself."""
+
+    def denoise(self, z, sigma):
+        return z / (1 - sigma)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_overexposed_stays_beyond_the_end_and_the_rest_as_measured(sign):
+    """A square of 0.8 that was cut off at 0.3: nothing but that is known of it."""
+    x = torch.full((1, 3, 24, 24), -0.4, dtype=torch.float64)
+    x[..., 4:20, 4:20] = 0.8
+    noise = 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).double()
+    recipe = Clip(-1.0, 0.3) if sign > 0 else Clip(-0.3, 1.0)
+    operator = recipe.bind((3, 24, 24), dtype=torch.float64)
+    measurement = Measurement(operator.A(sign * x) + noise, operator, 0.05)
+    image = sign * run(measurement, preset("refine"), NoOpinion()).images
+    inside = image[..., 7:17, 7:17]
+    assert float(inside.min()) >= 0.3
+    # Within the range, and nearer to the truth than the end at which the values were cut off.
+    assert float(inside.max()) <= 1
+    assert float((inside - 0.8).square().mean().sqrt()) < 0.6 * (0.8 - 0.3)
+    outside = torch.ones_like(x, dtype=torch.bool)
+    outside[..., 3:21, 3:21] = False
+    assert float((image - x)[outside].square().mean().sqrt()) < 0.05
+
+
 class NoGradients(CurvedPrior):
     """Networks that refuse to record a gradient."""
 
@@ -168,7 +195,7 @@ def test_without_a_weight_the_measurement_only_gives_the_start():
     measurement = problem(AveragePool(2))
     settings = override(with_values(SMALL, views=1, pairs=1), step_scale=0)
     got, prior = run(measurement, settings, steps=1), GaussianPrior()
-    z = prior.encode(classical(measurement, settings.finish)[0])
+    z = prior.encode(classical(measurement, settings.finish).image)
     gens = generators(0, 1)
     [torch.randn(3, 4, 6, generator=g) for g in gens]
     n = torch.stack([torch.randn(3, 4, 6, generator=g) for g in gens]).double()
