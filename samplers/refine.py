@@ -19,7 +19,7 @@ from .memory import decoded, encoded
 from .method import Callback, Sample, Step
 from .noise import randn_like
 from .pixel_step import PixelStep
-from .resolution import LEAST, resolution
+from .resolution import LEAST, directness, resolution
 from .schedule import noise_levels
 from .settings import MethodSettings
 from .variation import regularised
@@ -28,6 +28,8 @@ from .views import consensus, views
 MOST_VIEWS = 4
 UNEVEN = 0.2
 """Relative spread of the resolution from which on pixels count as missing."""
+DIRECT = 1.5
+"""How much stronger total variation is where A shows every value as it is, and noise is white."""
 SMOOTH = 0.03
 """Weight of the smooth surface in the classical start, where hardly any pixel is known."""
 
@@ -36,10 +38,11 @@ SMOOTH = 0.03
 class VariationFinish:
     """Settings of the classical start and of the final correction of ``refine``.
 
-    With the noise level σₙ and the share f of a pixel that the measurement determines
-    (``resolution``), total variation has the strength λ = ``strength`` σₙ √f (1 + f⁸), f averaged
-    over the image. The final image may differ from the model's by τ = min(1, ``freedom`` /
-    (1 − f)²), pixel by pixel.
+    With the noise level σₙ, the share f of a pixel that the measurement determines
+    (``resolution``), averaged over the image, and d, how directly it is measured
+    (``directness``), total variation has the strength
+    λ = ``strength`` σₙ ((1 − d⁶) √f (1 − f / 6) + 1.5 d⁶). The final image may differ from the
+    model's by τ = min(1, ``freedom`` / (1 − f)²), pixel by pixel.
 
     strength, freedom: as above; a ``freedom`` of 0 keeps the model's image.
     iterations: of the solver, for start and end each.
@@ -142,8 +145,9 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
     """The classical restorations. Values that were cut off are drawn to the mean of what they may
     have been."""
     known = resolution(measurement)
-    f = known.mean()
-    strength = finish.strength * measurement.misfit_level * f.sqrt() * (1 + f**8)
+    f, direct = known.mean(), directness(measurement) ** 6
+    strength = (1 - direct) * f.sqrt() * (1 - f / 6) + DIRECT * direct
+    strength = finish.strength * measurement.misfit_level * strength
     operator, y = measurement.operator, measurement.y
     weight: Tensor | float = 0.0
     if isinstance(operator, LinearOperator):

@@ -46,3 +46,22 @@ def resolution(measurement: Measurement) -> Tensor:
     between = (local - mean).square().mean()
     share = ((between - within) / between.clamp(min=1e-12)).clamp(0, 1)
     return (mean + share * (local - mean)).clamp(LEAST, 1)
+
+
+@torch.no_grad()
+def directness(measurement: Measurement) -> float:
+    """How directly values are measured: the root of the mean of the diagonal of AᵀA, from 0 to 1.
+
+    It is 1 where every value is seen as it is, less where some are missing, and small where each
+    measured value mixes many. The mean is estimated by random signs, as in ``resolution``. Where A
+    is not linear it is 1, and where A rounds 0.
+    """
+    operator = measurement.operator
+    if operator.rounds:
+        return 0.0
+    if not isinstance(operator, LinearOperator):
+        return 1.0
+    generator = torch.Generator().manual_seed(0)
+    u = 2 * torch.randint(0, 2, (PROBES, *operator.in_shape), generator=generator) - 1
+    u = u.to(measurement.y)
+    return min(1.0, float((operator.A(u).square().sum() / u.numel()).sqrt()))

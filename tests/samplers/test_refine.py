@@ -211,7 +211,7 @@ def test_latents_are_those_of_the_images():
 
 def test_a_stop_leaves_the_residual_at_the_noise():
     measurement = problem(Identity(), noise=0.3)
-    settings = override(with_values(SMALL, freedom=100.0), stop=1.0)
+    settings = override(with_values(SMALL, freedom=100.0, strength=0.2), stop=1.0)
     image = run(measurement, settings).images
     assert float(measurement.residual_ratio(image).max()) == pytest.approx(1, abs=0.02)
 

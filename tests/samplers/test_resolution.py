@@ -2,8 +2,16 @@
 
 import pytest
 import torch
-from comfyui_flowdps.operators import AveragePool, GaussianBlur, Mask, Measurement, Quantise
-from comfyui_flowdps.samplers.resolution import SPREAD, resolution
+from comfyui_flowdps.operators import (
+    AveragePool,
+    Clip,
+    GaussianBlur,
+    Identity,
+    Mask,
+    Measurement,
+    Quantise,
+)
+from comfyui_flowdps.samplers.resolution import SPREAD, directness, resolution
 
 NOISE = 0.05
 GAMMA = (SPREAD / NOISE) ** 2
@@ -40,3 +48,19 @@ def test_where_it_rounds_little_is_known_and_randomness_stays():
     first, second = (resolution(bound(AveragePool(4))) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "want"), [(Identity(), 1), (AveragePool(4), 1 / 16), (Clip(), 1), (Quantise(4), 0)]
+)
+def test_directness_is_one_where_values_are_seen_and_less_where_they_are_mixed(recipe, want):
+    assert directness(bound(recipe)) == pytest.approx(want, rel=0.2)
+
+
+def test_directness_of_a_mask_and_of_a_blur_is_that_of_the_dense_matrix():
+    seen = torch.rand(16, 16, generator=torch.Generator().manual_seed(1)) > 0.4
+    for recipe in (Mask.from_tensor(seen.float()), GaussianBlur(5, sigma=1.5)):
+        operator = bound(recipe).operator
+        basis = torch.eye(3 * 16 * 16, dtype=torch.float64).view(-1, 3, 16, 16)
+        want = operator.A(basis).square().flatten(1).sum(1).mean().sqrt()
+        assert directness(bound(recipe)) == pytest.approx(float(want), rel=0.1)
