@@ -30,6 +30,9 @@ UNEVEN = 0.2
 """Relative spread of the resolution from which on pixels count as missing."""
 DIRECT = 1.5
 """How much stronger total variation is where A shows every value as it is, and noise is white."""
+SOFTER = (0.45, 0.7, 1.0)
+"""Shares of that strength among which the measurement chooses: textures ask for less than flat
+areas."""
 SMOOTH = 0.03
 """Weight of the smooth surface in the classical start, where hardly any pixel is known."""
 
@@ -119,7 +122,8 @@ def suited(settings: MethodSettings, prior: FlowPrior) -> MethodSettings:
 class Start:
     """Where ``refine`` begins.
 
-    image: restorations (N, C, H, W) by total variation. strength: of it.
+    image: restorations (N, C, H, W) by total variation.
+    strength: of it, (N, 1, 1, 1). typical: the same before a share of it was chosen.
     known: the resolution (1 or N, C, H, W).
     lost: values that were cut off, None without such.
     measurement: the one given; but where values were cut off, it has the value of that end, without
@@ -128,6 +132,7 @@ class Start:
 
     image: Tensor
     strength: Tensor
+    typical: Tensor
     known: Tensor
     measurement: Measurement
     lost: CutOff | None
@@ -147,7 +152,7 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
     known = resolution(measurement)
     f, direct = known.mean(), directness(measurement) ** 6
     strength = (1 - direct) * f.sqrt() * (1 - f / 6) + DIRECT * direct
-    strength = finish.strength * measurement.misfit_level * strength
+    typical = finish.strength * measurement.misfit_level * strength
     operator, y = measurement.operator, measurement.y
     weight: Tensor | float = 0.0
     if isinstance(operator, LinearOperator):
@@ -160,7 +165,10 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
             weight = SMOOTH * (1 - part.mean()) ** 8 * (1 - part)
     else:
         begin = operator.picture(y)
-    image = regularised(measurement, strength, begin, weight, finish.iterations)
+    strength = typical.expand(len(y), 1, 1, 1)
+    if direct > 0.5 and isinstance(operator, LinearOperator) and typical > 0:
+        strength = typical * _share(measurement, typical, begin, weight, finish.iterations // 2)
+    image = regularised(measurement, strength, begin, weight, finish.iterations, typical)
     lost = operator.cut_off(image, measurement.noise_level)
     if lost is not None:
         measurement = dataclasses.replace(measurement, y=torch.where(lost.where, lost.end, y))
@@ -170,8 +178,43 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
         weight = torch.where(lost.where, share.square(), 0.0)
         # Both terms there are those of a value with the deviation of what is possible.
         softer = torch.where(lost.where, share, 1.0).mean(1, keepdim=True)
-        image = regularised(measurement, strength * softer, begin, weight, finish.iterations)
-    return Start(image, strength, known, measurement, lost)
+        image = regularised(
+            measurement, strength * softer, begin, weight, finish.iterations, typical
+        )
+    return Start(image, strength, typical, known, measurement, lost)
+
+
+def _share(
+    measurement: Measurement,
+    typical: Tensor,
+    begin: Tensor,
+    weight: Tensor | float,
+    iterations: int,
+) -> Tensor:
+    """The share of the strength that suits every sample, (N, 1, 1, 1), one of ``SOFTER``.
+
+    It is that with the least of Stein's unbiased estimate of the risk,
+    ‖A x̂(y) − y‖² + 2 σₙ² div A x̂(y), the divergence by one random direction (Ramani, Blu and
+    Unser 2008, Monte-Carlo SURE).
+    """
+    operator, y, level = measurement.operator, measurement.y, measurement.misfit_level
+    generator = torch.Generator().manual_seed(0)
+    signs = (2 * torch.randint(0, 2, (1, *y.shape[1:]), generator=generator) - 1).to(y)
+    if (seen := measurement.measured) is not None:
+        signs = signs * seen
+    step = 0.3 * level
+    moved = dataclasses.replace(measurement, y=y + step * signs)
+    risks = []
+    for share in SOFTER:
+        a, b = (
+            operator.A(regularised(m, share * typical, begin, weight, iterations, typical))
+            for m in (measurement, moved)
+        )
+        missed = a - y if seen is None else (a - y) * seen
+        divergence = (signs * (b - a)).flatten(1).sum(1) / step
+        risks.append(missed.square().flatten(1).sum(1) + 2 * level**2 * divergence)
+    least = torch.stack(risks).argmin(0)
+    return torch.tensor(SOFTER).to(y)[least].view(-1, 1, 1, 1)
 
 
 @torch.no_grad()
@@ -247,4 +290,4 @@ def _varied(mean: Tensor, start: Start, settings: RefineSettings) -> Tensor:
     finish, measurement = settings.finish, start.measurement
     freedom = (finish.freedom / (1 - start.known).square().clamp(min=1e-6)).clamp(max=1)
     weight = measurement.misfit_level**2 / freedom.square() / settings.data_step.data_weight
-    return regularised(measurement, start.strength, mean, weight, finish.iterations)
+    return regularised(measurement, start.strength, mean, weight, finish.iterations, start.typical)

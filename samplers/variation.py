@@ -86,11 +86,13 @@ def regularised(
     start: Tensor,
     weight: Tensor | float = 0.0,
     iterations: int = 60,
+    typical: Tensor | float | None = None,
 ) -> Tensor:
     """argmin over x of ½ ‖A x − y‖² + ‖λ · TVₛ(x)‖₁ + ½ Σ w (x − x̄)², (N, C, H, W).
 
     λ is ``strength`` and w ``weight``, each a number or one of every pixel, (N, 1, H, W) or
-    (N, C, H, W) for w; x̄ is ``start``, where the iteration starts as well; TVₛ as in
+    (N, C, H, W) for w; ``typical`` is a usual λ, by which steps are sized, where λ is not the same
+    for every sample; x̄ is ``start``, where the iteration starts as well; TVₛ as in
     ``symmetric_variation``, of every pixel. The primal-dual method of Condat (2013) and Vũ: the
     data term by the operator's prox, or by its gradient where the operator is not linear; the
     smallest w with the prox, the rest of it by its gradient.
@@ -103,7 +105,8 @@ def regularised(
     curvature = most - least + (0.0 if linear else SLOPE**2)
     # The dual variables have norm at most λ / 2 and images change by a few tenths: this ratio of
     # the step sizes converges fastest. ‖corners / 2‖² ≤ 8.
-    tau = 0.06 / max(float(strength.mean()), 1e-6)
+    usual = strength if typical is None else torch.as_tensor(typical)
+    tau = 0.06 / max(float(usual.mean()), 1e-6)
     if curvature:
         tau = min(tau, 0.5 / curvature)
     sigma = (1 / tau - curvature) / 8

@@ -28,6 +28,7 @@ from comfyui_flowdps.samplers import (
 )
 from comfyui_flowdps.samplers.pixel_prox import PixelProx
 from comfyui_flowdps.samplers.refine import classical, refine_levels
+from comfyui_flowdps.samplers.variation import regularised
 
 from .test_samplers import SPREAD, CurvedPrior, GaussianPrior, generators, posterior_mean, problem
 
@@ -131,6 +132,28 @@ def test_the_result_agrees_with_the_measurement(recipe, denoise):
     assert float(misfit.square().mean().sqrt()) < 2 * 0.1
 
 
+def test_a_texture_asks_for_less_total_variation_than_a_flat_picture():
+    """Also in one batch, where each has what it has alone."""
+    random = torch.Generator().manual_seed(0)
+    flat = torch.zeros(1, 3, 24, 24).double()
+    flat[..., 12:] = 0.5
+    texture = 0.3 * torch.randn(flat.shape, generator=random).double()
+    y = torch.cat([flat, texture]) + 0.1 * torch.randn(2, 3, 24, 24, generator=random).double()
+    operator = Identity().bind((3, 24, 24), dtype=torch.float64)
+    finish = preset("refine").finish
+    both = classical(Measurement(y, operator, 0.1), finish)
+    smooth, rough = both.strength.flatten().tolist()
+    assert smooth == float(both.typical)
+    assert rough < smooth
+    for k in range(2):
+        alone = classical(Measurement(y[k : k + 1], operator, 0.1), finish)
+        torch.testing.assert_close(both.image[k : k + 1], alone.image)
+    # Less error by it than with the strength of flat pictures.
+    full = regularised(Measurement(y[1:], operator, 0.1), both.typical, y[1:])
+    error = [float((image - texture).square().mean()) for image in (both.image[1:], full)]
+    assert error[0] < error[1]
+
+
 class NoOpinion(GaussianPrior):
     """A model that only scales: the mean over opposite noises is the image itself."""
 
@@ -211,7 +234,7 @@ def test_latents_are_those_of_the_images():
 
 def test_a_stop_leaves_the_residual_at_the_noise():
     measurement = problem(Identity(), noise=0.3)
-    settings = override(with_values(SMALL, freedom=100.0, strength=0.2), stop=1.0)
+    settings = override(with_values(SMALL, freedom=100.0), stop=1.0)
     image = run(measurement, settings).images
     assert float(measurement.residual_ratio(image).max()) == pytest.approx(1, abs=0.02)
 
