@@ -5,6 +5,9 @@ No gradient goes through a network, so that all of them serve as they are.
 
 from __future__ import annotations
 
+import shutil
+
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -95,6 +98,18 @@ def test_a_compiled_model_serves_as_it_is(server):
     assert graphs >= 1
     assert times >= 4, "two levels with a pair of noises each"
     assert apart(compiled, plain) < EXACT
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the host's compiler needs g++")
+def test_the_hosts_own_compile_node_serves(server):
+    """Compiled by inductor: other kernels, and so other rounding."""
+    plain = restored(server, tiny(), "refine_plain_again")
+    problem = tiny()
+    chosen = {"model": problem.model, "backend": "inductor"}
+    problem.model = problem.prompt.add("TorchCompileModel", **chosen)[0]
+    compiled = restored(server, problem, "refine_inductor")
+    print(f"inductor: {apart(compiled, plain):.1e} of plain")
+    assert apart(compiled, plain) < 1e-3
 
 
 def test_a_photo_with_nonlinear_damage_is_refined(server):
