@@ -35,6 +35,6 @@ def cut_off(x: Tensor, tolerance: float, low: float, high: float) -> CutOff:
     """
     under = (x <= low + tolerance) if low > -1 else torch.zeros_like(x, dtype=torch.bool)
     over = (x >= high - tolerance) if high < 1 else torch.zeros_like(under)
-    end = torch.where(over, high, low).to(x)
-    outer = torch.where(over, max(1.0, high), min(-1.0, low)).to(x)
+    end = torch.where(over, x.new_tensor(high), x.new_tensor(low))
+    outer = torch.where(over, x.new_tensor(max(1.0, high)), x.new_tensor(min(-1.0, low)))
     return CutOff(under | over, end, (end + outer) / 2, (outer - end).square() / 12)
