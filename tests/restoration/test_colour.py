@@ -300,7 +300,10 @@ def test_large_texts_are_no_reason_to_refuse(tmp_path):
     long = struct.pack(">I", len(long) + 2_000_000) + long[4:] + bytes(2_000_000)
     image = in_space(scene(), name)
     image.save(tmp_path / "a.png", pnginfo=info, icc_profile=long)
-    with pytest.raises(ValueError, match="MAX_TEXT|Too Large"), Image.open(tmp_path / "a.png") as there:
+    with (
+        pytest.raises(ValueError, match="MAX_TEXT|Too Large"),
+        Image.open(tmp_path / "a.png") as there,
+    ):
         there.load()
     x, notes = read_image(tmp_path / "a.png")
     assert notes == ["Display P3 converted to sRGB"]
