@@ -103,7 +103,7 @@ def _unconnected(what: str, value: Any) -> str:
 def connected(**sockets: Any) -> None:
     """ValueError for an input, named after its kind, that holds something else: programs write
     workflows in which a number stands where a connection belongs, and the host passes it on; or
-    what another copy of this pack made.
+    what another copy of this pack made. None is allowed.
     """
     for name, value in sockets.items():
         what, kind = name.replace("_", " "), name.rpartition("_")[2]
@@ -113,6 +113,14 @@ def connected(**sockets: Any) -> None:
             check_own(value, _OWN[kind], what)
         elif not _KINDS[kind](value):
             raise ValueError(_unconnected(what, value))
+
+
+def required(**sockets: Any) -> None:
+    """``connected``; ValueError also for None, which programs write where nothing is connected."""
+    for name, value in sockets.items():
+        if value is None:
+            raise ValueError(_unconnected(name.replace("_", " "), value))
+    connected(**sockets)
 
 
 def to_images(image: Tensor, what: str = "image") -> Tensor:

@@ -21,6 +21,7 @@ from .kit import (
     Operator,
     connected,
     from_images,
+    required,
     schema,
     to_images,
 )
@@ -145,7 +146,7 @@ class EncodeMeasurement(io.ComfyNode):
 
 def check_size(x: Tensor, measurement: Observation) -> None:
     """ValueError unless the images (N, 3, H, W) have the size of the measurement's restoration."""
-    connected(measurement=measurement)
+    required(measurement=measurement)
     size = tuple(x.shape[2:])
     height, width = measurement.image_size
     if size not in (measurement.image_size, measurement.padded_size):

@@ -429,6 +429,7 @@ def test_read_jpeg_reads_nothing_outside_the_hosts_folders(tmp_path):
     [
         ("EncodeMeasurement", {"image": 5}, "the image is '5'; expected a connection"),
         ("MeasurementCheck", {"measurement": "x"}, "that gives a measurement"),
+        ("MeasurementCheck", {"measurement": None}, "the measurement is 'None'; expected a"),
     ],
 )
 def test_a_value_where_a_connection_belongs_costs_one_sentence(tmp_path, name, changed, words):
