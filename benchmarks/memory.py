@@ -3,8 +3,8 @@
 ``python -m comfyui_flowdps.benchmarks.memory [--sizes 768 1024 2048] [--dtype float16] [--check]``.
 Nothing is computed: the tensors are on the device meta, where their storages are counted as they
 come and go, so that the numbers are exact and the same on every machine. Weights (the same in every
-mode) are not counted, nor is what a kernel takes for itself. ``--check`` runs one small decoding for real and
-compares the count with the growth of the process's resident memory.
+mode) are not counted, nor is what a kernel takes for itself. ``--check`` runs one small decoding
+for real and compares the count with the growth of the process's resident memory.
 """
 
 from __future__ import annotations
