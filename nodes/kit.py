@@ -93,10 +93,11 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _unconnected(what: str, value: Any) -> str:
+def _unconnected(what: str, value: Any, kind: str = "") -> str:
+    kind = kind or what.split()[-1]
     return (
         f"the {what} is {str(value)[:40]!r}; expected a connection to an output of a node that"
-        f" gives {'an' if what[0] in 'aeiou' else 'a'} {what.split()[-1]}"
+        f" gives {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
     )
 
 
@@ -129,11 +130,7 @@ def to_images(image: Tensor, what: str = "image") -> Tensor:
     Grey becomes RGB and alpha is dropped. ValueError for another layout, an empty batch, and NaN
     or infinite values.
     """
-    if not isinstance(image, Tensor):
-        raise ValueError(
-            f"the {what} is {str(image)[:40]!r}; expected a connection to an output of a node that"
-            " gives an image"
-        )
+    numbers(image, what, "image")
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"the {what} is no picture of 1, 3 or 4 channels (its numbers are"
@@ -151,6 +148,13 @@ def to_images(image: Tensor, what: str = "image") -> Tensor:
         )
     x = image[..., :3].float().movedim(-1, 1).cpu()
     return x.expand(-1, 3, -1, -1).contiguous() * 2 - 1
+
+
+def numbers(value: Any, what: str, kind: str) -> Tensor:
+    """``value``, a tensor that is ``what``; ValueError for anything else, as of ``connected``."""
+    if not isinstance(value, Tensor):
+        raise ValueError(_unconnected(what, value, kind))
+    return value
 
 
 def only(tensor: Tensor, what: str) -> Tensor:

@@ -122,7 +122,8 @@ class EncodeMeasurement(io.ComfyNode):
         batch_size: int = 1,
     ) -> io.NodeOutput:
         x = to_images(image)
-        connected(operator=operator, vae=vae)
+        required(operator=operator)
+        connected(vae=vae)
         if batch_size > 1 and len(x) > 1:
             raise ValueError(
                 f"batch_size is {batch_size} and there are {len(x)} images; expected one image, or"
