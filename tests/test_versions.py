@@ -47,6 +47,15 @@ def test_what_is_too_old_is_refused_by_name(tmp_path, name, found, least):
     assert run.stderr.strip().splitlines()[-1] == f"ImportError: ComfyUI-FlowDPS: {sentence}"
 
 
+def test_packages_that_do_not_go_together_are_refused_by_name(tmp_path):
+    """As diffusers 0.41 beside PyTorch 2.4, which it allows and cannot be imported with."""
+    (tmp_path / "diffusers.py").write_text("raise AttributeError('no torch.accelerator')")
+    code = "from comfyui_flowdps.priors.diffusers import load_prior; load_prior(device='cpu')"
+    last = ask(tmp_path, code).stderr.strip().splitlines()[-1]
+    assert re.match(r"ValueError: diffusers [\d.]+ and transformers [\d.]+ cannot be loaded", last)
+    assert f"beside torch {torch.__version__} (no torch.accelerator): pip install -U torch" in last
+
+
 def test_an_old_python_is_refused_and_this_one_is_not(monkeypatch):
     assert comfyui_flowdps.unsupported() == ""
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
