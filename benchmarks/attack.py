@@ -655,7 +655,7 @@ def faults_of(code: int, said: str, errors: str) -> list[str]:
 def carry_out(attack: Attack, here: Path, watch: Watch) -> Verdict:
     """Run a case in this process."""
     out = here / "o"
-    if "--out" in attack.words:
+    if "--out" in attack.words[:-1]:
         given = attack.words[attack.words.index("--out") + 1]
         out = out if "\0" in given else Path(os.path.normpath(given))
     before, floor = listing(here, out), forget()

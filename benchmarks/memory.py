@@ -1,22 +1,23 @@
 """Peak bytes of tensors during a pass with or without gradient, for SD3's networks.
 
 ``python -m comfyui_flowdps.benchmarks.memory [--sizes 768 1024 2048] [--dtype float16] [--check]``.
-Nothing is computed: the tensors are fake, their storages are counted as they come and go, so that
-the numbers are exact and the same on every machine. Weights (the same in every mode) are not
-counted, nor is what a kernel takes for itself. ``--check`` runs one small decoding for real and
-compares the count with the growth of the process's resident memory.
+Nothing is computed: the tensors are on the device meta, where their storages are counted as they
+come and go, so that the numbers are exact and the same on every machine. Weights (the same in every
+mode) are not counted, nor is what a kernel takes for itself. ``--check`` runs one small decoding
+for real and compares the count with the growth of the process's resident memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+import torch.nn.functional as F
 
 from ..priors.gradients.checkpointing import checkpointed, encoder_blocks, transformer_blocks
 from ..priors.gradients.modes import DecoderGradient
@@ -140,12 +141,29 @@ def without_gradient(size: int, mode: str, dtype: torch.dtype) -> int:
     return max(*both, denoising(size, MODES[0], dtype, prompts=1))
 
 
+@contextlib.contextmanager
+def flash_attention() -> Iterator[None]:
+    """Attention as a CPU does it, which keeps no matrix of all pairs; meta tensors would do it by
+    one."""
+    usual = F.scaled_dot_product_attention
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> Any:
+        return flash(q, k, v)[0] if q.ndim == 4 else usual(q, k, v, **options)
+
+    F.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = usual
+
+
 def count(work: Callable[..., int], size: int, mode: str, dtype: torch.dtype) -> int:
-    """``work`` with fake tensors."""
+    """``work`` with tensors that have storages of a size and nothing in them."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with FakeTensorMode():
+        with torch.device("meta"), flash_attention():
             return work(size, mode, dtype)
     finally:
         torch.set_default_dtype(before)

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..priors.base import is_out_of_memory
 from ..restoration import images
@@ -20,8 +21,10 @@ from .runs import Restoring
 
 def run_restore(args: argparse.Namespace) -> int:
     """``flowdps restore``. What is given is listed before anything is written."""
+    if ".." in args.out.parts:
+        # Otherwise, to make a/../b would make a as well. Path.resolve raises for a link to itself.
+        args.out = Path(os.path.realpath(args.out))
     run = run_of(args)
-    # Path.resolve raises for a link to itself.
     if os.path.realpath(args.out) in map(os.path.realpath, args.inputs):
         raise ValueError(
             f"--out is {args.out}, an input as well; choose another folder for results"

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..operators.hadamard import cosine
 from ..operators.jpeg import SUBSAMPLING, Jpeg
 from ..operators.jpeg_tables import CHROMA, LUMA, scaled
+from ..operators.orientation import stored
 from .checks import check_photo
 from .progress import SILENT, Progress
 
@@ -27,6 +28,9 @@ LEAST_COUNT = 60
 """Smallest number of coefficients away from zero that can show their steps."""
 FULL_CHROMA = 0.6
 """Largest ratio of misfits, full chroma over halved, for which chroma counts as not halved."""
+HELD = (1, 3, 6, 8)
+"""The EXIF orientations of cameras: the blocks of a photo that was turned upright start at another
+edge, and its tables are turned with it."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,24 @@ def jpeg_from_pixels(x: Tensor, progress: Progress = SILENT) -> JpegPixels | Non
 
     The coefficients of a JPEG are multiples of its steps (after Fan and de Queiroz 2003); tried are
     the usual tables of the Independent JPEG Group. The photo must be as it came out of the file:
-    of 8 bits a colour, not resized, not cropped at the top or left, and not saved again at a higher
-    quality. Found were qualities up to 95.
+    of 8 bits a colour, not resized, not cropped but where the blocks end, and not saved again at a
+    higher quality; it may have been turned upright. Found were qualities up to 95.
 
     ``progress`` may stop it. ValueError for another shape.
     """
     check_photo(x, 16)
     if x.shape[1] != 3:
         raise ValueError(f"the photo has {x.shape[1]} channels; expected red, green and blue")
-    bytes_ = ((x[0].cpu().double() + 1) * 127.5).clamp(0, 255)
+    whole = ((x.cpu().double() + 1) * 127.5).clamp(0, 255)
+    for k, orientation in enumerate(HELD):
+        part = progress.part(k / len(HELD), (k + 1) / len(HELD))
+        if (told := _told(stored(whole, orientation)[0], orientation, part)) is not None:
+            return told
+    return None
+
+
+def _told(bytes_: Tensor, orientation: int, progress: Progress) -> JpegPixels | None:
+    """The compression of a picture (3, H, W) in 0..255 as its file holds it."""
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
     luma = torch.einsum("c,chw->hw", weights, bytes_)
     blocks = _blocks(bytes_)
@@ -106,7 +119,8 @@ def jpeg_from_pixels(x: Tensor, progress: Progress = SILENT) -> JpegPixels | Non
     if not best or most < LEAST_GAIN * count:
         return None
     subsampling = _subsampling(bytes_, luma, best)
-    return JpegPixels(Jpeg(best, subsampling), best, most / count)
+    recipe = Jpeg(best, subsampling, orientation=orientation)
+    return JpegPixels(recipe, best, most / count)
 
 
 def _subsampling(bytes_: Tensor, luma: Tensor, quality: int) -> str:

@@ -21,7 +21,7 @@ from ..operators import (
 from ..operators.kernel import light_on_black, trimmed
 from .degradation import BlurNode, BorderNode, degradation
 from .inputs import SEED, boundary
-from .kit import only
+from .kit import numbers, only
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +283,11 @@ class KernelNode(BlurNode):
 
     @classmethod
     def recipe(cls, image: Tensor, centre: bool, boundary: str) -> Recipe:
-        picture = only(image, "kernel picture")[..., :3].float().mean(-1)
+        picture = (
+            only(numbers(image, "kernel picture", "image"), "kernel picture")[..., :3]
+            .float()
+            .mean(-1)
+        )
         picture, told = light_on_black(picture)
         if told:
             log.warning("Blur by a Picture: %s", told)

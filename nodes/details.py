@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..restoration.details import MULTIPLE, Box, Details, parts_of
-from .kit import Folder, check_own, schema
+from .kit import Folder, check_own, numbers, schema
 
 Stitch = io.Custom("FLOWDPS_STITCH")
 """A ``Details`` in the host's range of 0 to 1."""
@@ -118,7 +118,7 @@ class CropDetail(io.ComfyNode):
         width: int = 0,
         height: int = 0,
     ) -> io.NodeOutput:
-        count, tall, wide = image.shape[:3]
+        count, tall, wide = numbers(image, "image", "image").shape[:3]
         masks = fitting(mask, tall, wide)
         if masks is not None and len(masks) not in (1, count):
             raise ValueError(
@@ -205,6 +205,7 @@ class StitchDetail(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, stitch: Details, feather: int) -> io.NodeOutput:
         check_own(stitch, Details, "stitch")
+        image = numbers(image, "image", "image")
         result = stitch.stitched(image.movedim(-1, 1), feather)
         return io.NodeOutput(result.movedim(1, -1).contiguous())
 

@@ -93,17 +93,18 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _unconnected(what: str, value: Any) -> str:
+def _unconnected(what: str, value: Any, kind: str = "") -> str:
+    kind = kind or what.split()[-1]
     return (
         f"the {what} is {str(value)[:40]!r}; expected a connection to an output of a node that"
-        f" gives {'an' if what[0] in 'aeiou' else 'a'} {what.split()[-1]}"
+        f" gives {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
     )
 
 
 def connected(**sockets: Any) -> None:
     """ValueError for an input, named after its kind, that holds something else: programs write
     workflows in which a number stands where a connection belongs, and the host passes it on; or
-    what another copy of this pack made.
+    what another copy of this pack made. None is allowed.
     """
     for name, value in sockets.items():
         what, kind = name.replace("_", " "), name.rpartition("_")[2]
@@ -115,17 +116,21 @@ def connected(**sockets: Any) -> None:
             raise ValueError(_unconnected(what, value))
 
 
+def required(**sockets: Any) -> None:
+    """``connected``; ValueError also for None, which programs write where nothing is connected."""
+    for name, value in sockets.items():
+        if value is None:
+            raise ValueError(_unconnected(name.replace("_", " "), value))
+    connected(**sockets)
+
+
 def to_images(image: Tensor, what: str = "image") -> Tensor:
     """The host's IMAGE (N, H, W, C) in [0, 1] as float32 (N, 3, H, W) in [-1, 1].
 
     Grey becomes RGB and alpha is dropped. ValueError for another layout, an empty batch, and NaN
     or infinite values.
     """
-    if not isinstance(image, Tensor):
-        raise ValueError(
-            f"the {what} is {str(image)[:40]!r}; expected a connection to an output of a node that"
-            " gives an image"
-        )
+    numbers(image, what, "image")
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"the {what} is no picture of 1, 3 or 4 channels (its numbers are"
@@ -143,6 +148,13 @@ def to_images(image: Tensor, what: str = "image") -> Tensor:
         )
     x = image[..., :3].float().movedim(-1, 1).cpu()
     return x.expand(-1, 3, -1, -1).contiguous() * 2 - 1
+
+
+def numbers(value: Any, what: str, kind: str) -> Tensor:
+    """``value``, a tensor that is ``what``; ValueError for anything else, as of ``connected``."""
+    if not isinstance(value, Tensor):
+        raise ValueError(_unconnected(what, value, kind))
+    return value
 
 
 def only(tensor: Tensor, what: str) -> Tensor:

@@ -10,7 +10,7 @@ from ..operators import Mask, Outpainting, Recipe
 from ..operators.scratches import scratches
 from .degradation import DegradationNode, degradation
 from .inputs import SEED
-from .kit import Folder, only, schema
+from .kit import Folder, numbers, only, schema
 
 
 def _margin(side: str) -> io.Input:
@@ -57,6 +57,7 @@ class MaskNode(DegradationNode):
 
     @classmethod
     def recipe(cls, mask: Tensor, threshold: float) -> Recipe:
+        mask = numbers(mask, "mask", "mask")
         painted = only(mask.reshape(-1, *mask.shape[-2:]), "mask")
         return Mask.from_painted(painted, threshold)
 
@@ -125,7 +126,7 @@ class ScratchesNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, count: int, thickness: float, seed: int) -> io.NodeOutput:
-        height, width = image.shape[1:3]
+        height, width = numbers(image, "image", "image").shape[1:3]
         mask = scratches(height, width, count=count, thickness=thickness, seed=seed)
         return io.NodeOutput(mask[None])
 

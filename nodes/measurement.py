@@ -21,6 +21,7 @@ from .kit import (
     Operator,
     connected,
     from_images,
+    required,
     schema,
     to_images,
 )
@@ -121,7 +122,8 @@ class EncodeMeasurement(io.ComfyNode):
         batch_size: int = 1,
     ) -> io.NodeOutput:
         x = to_images(image)
-        connected(operator=operator, vae=vae)
+        required(operator=operator)
+        connected(vae=vae)
         if batch_size > 1 and len(x) > 1:
             raise ValueError(
                 f"batch_size is {batch_size} and there are {len(x)} images; expected one image, or"
@@ -145,7 +147,7 @@ class EncodeMeasurement(io.ComfyNode):
 
 def check_size(x: Tensor, measurement: Observation) -> None:
     """ValueError unless the images (N, 3, H, W) have the size of the measurement's restoration."""
-    connected(measurement=measurement)
+    required(measurement=measurement)
     size = tuple(x.shape[2:])
     height, width = measurement.image_size
     if size not in (measurement.image_size, measurement.padded_size):

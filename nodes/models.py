@@ -22,7 +22,7 @@ from ..priors.comfy import ERRORS, SPECTRUM, USUAL, check_flow, stride_of
 from ..priors.error_spectrum import ErrorSpectrum
 from ..priors.prune import prune
 from .example import PICTURES, picture_image
-from .kit import Folder, connected, schema, to_images
+from .kit import Folder, required, schema, to_images
 
 OURS = {row.title: row for row in BUILT_IN.values()}
 """The priors that come along, by the option that loads them."""
@@ -242,7 +242,7 @@ class EmptyFlowConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, tokens: int) -> io.NodeOutput:
-        connected(model=model)
+        required(model=model)
         check_flow(model)
         network = model.model.diffusion_model
         width = None

@@ -27,6 +27,7 @@ from .kit import (
     Operator,
     connected,
     from_images,
+    required,
     schema,
     side_by_side,
     to_images,
@@ -170,8 +171,9 @@ class RestorePhoto(io.ComfyNode):
     ) -> io.NodeOutput:
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
         x = to_images(image, "photo")
-        connected(model=model, vae=vae, conditioning=prompt)
         check_extent(wish.scale * x.shape[2], wish.scale * x.shape[3])
+        required(model=model, vae=vae)
+        connected(conditioning=prompt)
         found = diagnose(x[:1], wish, _painted(mask, x), waiting())
         spectrum = model.get_attachment(SPECTRUM)
         settings, levels = wish.plan(spectrum.refine if spectrum else None)

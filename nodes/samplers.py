@@ -20,6 +20,7 @@ from .kit import (
     complaint,
     connected,
     from_images,
+    required,
     schema,
     side_by_side,
 )
@@ -312,8 +313,9 @@ class _Restore(_Sampler):
         denoise: float | None = None,
         samples: int = 1,
     ) -> io.NodeOutput:
-        connected(model=model, vae=vae, tiny_vae=tiny_vae, measurement=measurement)
-        connected(positive_conditioning=positive, negative_conditioning=negative)
+        required(model=model, vae=vae, measurement=measurement)
+        required(positive_conditioning=positive)
+        connected(tiny_vae=tiny_vae, negative_conditioning=negative)
         how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         levels = cls.method.levels(how.settings, steps).float() if sigmas is None else sigmas
         made, image, ratio = restore(
@@ -371,7 +373,8 @@ class _Object(_Sampler):
         stop_at: float = -1.0,
         denoise: float | None = None,
     ) -> io.NodeOutput:
-        connected(vae=vae, tiny_vae=tiny_vae, measurement=measurement)
+        required(vae=vae, measurement=measurement)
+        connected(tiny_vae=tiny_vae)
         how = chosen(cls.method, preset, step_scale, inner_steps, stop_at, denoise)
         limits = Limits(tile_size, memory, tiny_vae)
         return io.NodeOutput(sampler_object(how, measurement, vae, limits))

@@ -35,7 +35,7 @@ from ..samplers import (
     override,
 )
 from .checks import check_conditioning, check_form, check_latent, start_of
-from .kit import connected, from_images, to_images
+from .kit import from_images, required, to_images
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def sampler_object(
     positions of the samples in their batch, which choose their noise. ``keep`` receives the result,
     of which the host passes on the latents only.
     """
-    connected(measurement=observation)
+    required(measurement=observation)
     check_memory(limits.memory, vae, limits.tiny_vae)
 
     def run(
@@ -273,7 +273,7 @@ def restore(
 
     All inputs are checked before the first pass.
     """
-    connected(measurement=observation)
+    required(measurement=observation)
     check_pair(model, vae)
     if walk.latent is None:
         walk = dataclasses.replace(walk, samples=walk.samples * observation.copies)

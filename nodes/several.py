@@ -13,7 +13,7 @@ from ..operators.observation import Observation, pad_to
 from ..restoration.images import sheet
 from ..restoration.several import GREY_LEVEL, PER_ROW, WHITE, Several
 from ..samplers import METHODS
-from .kit import Folder, MeasurementSocket, connected, from_images, schema, to_images
+from .kit import Folder, MeasurementSocket, from_images, required, schema, to_images
 from .measurement import check_size
 
 FACTORS = [f"{row.calibration:g} for {row.title}" for row in METHODS.values() if row.calibration]
@@ -74,7 +74,7 @@ class CompareSamples(io.ComfyNode):
     def execute(
         cls, image: Tensor, measurement: Observation, calibration: float = 1.0
     ) -> io.NodeOutput:
-        connected(measurement=measurement)
+        required(measurement=measurement)
         x = to_images(image, "batch of samples")
         check_size(x, measurement)
         photos = len(measurement.y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.metadata
 import logging
 import math
 import re
@@ -371,6 +372,11 @@ def small_autoencoder(large: Autoencoder) -> nn.Module | None:
     return None if found is None else found.module
 
 
+def _versions(*packages: str) -> str:
+    """Names and versions of installed packages."""
+    return " and ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+
+
 def load_prior(
     source: str | Path | None = None,
     *,
@@ -429,6 +435,12 @@ def load_prior(
         raise ValueError(
             f"the standalone prior needs the package {error.name!r}:"
             ' pip install "flowdps[standalone]"'
+        ) from error
+    except Exception as error:  # Each allows older versions of PyTorch than it works with.
+        raise ValueError(
+            f"{_versions('diffusers', 'transformers')} cannot be loaded beside"
+            f" {_versions('torch')} ({str(error).strip().splitlines()[-1][:200]}):"
+            " pip install -U torch, or install older ones"
         ) from error
 
     with _quiet():

@@ -131,7 +131,9 @@ def read(path: str | Path, smallest: int = SMALLEST, *, srgb: bool = True) -> Pi
                 tags = getattr(image, "tag_v2", {})
                 bits, ground = tags.get(258, (16,))[0], tags.get(262)
                 image.load()
-                upright = ImageOps.exif_transpose(image)
+                # Pillow turns a TIFF as it loads it, and before version 10.1 says so nowhere.
+                turned = tags.get(0x0112) in range(2, 9)
+                upright = image.copy() if turned else ImageOps.exif_transpose(image)
                 upright.info = {**image.info, **upright.info}
             if deep:
                 notes.append("16 bits per channel reduced to 8")

@@ -65,7 +65,7 @@ def towards(x: Tensor, corrected: Tensor, stop: float, measurement: Measurement)
     a, b, c = (
         (p * q).flatten(1).sum(1) for p, q in ((change, change), (change, start), (start, start))
     )
-    c = c - count * goal**2
+    c = c - count * goal * goal  # Infinite, where goal**2 would raise OverflowError.
     root = (b.square() - a * c).clamp(min=0).sqrt()
     crossing = torch.where(a > 0, (-b - root) / torch.where(a > 0, a, 1.0), 0.0)
     never = (b.square() - a * c < 0) | (b >= 0)

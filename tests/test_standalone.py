@@ -138,6 +138,47 @@ def test_an_address_that_does_not_answer_is_given_up_within_seconds(script, monk
     assert not script.answers("http://127.0.0.1:1/")
 
 
+def test_addresses_are_asked_through_a_proxy(script, monkeypatch):
+    """A name that nobody knows is reached by the proxy that the environment names."""
+    import http.server
+    import threading
+
+    asked: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    monkeypatch.undo()
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    assert script.answers("http://index.invalid/torch/")
+    assert asked == ["http://index.invalid/torch/"]
+    server.server_close()
+
+
+def test_a_long_step_shows_that_it_goes_on(script, monkeypatch, capsys):
+    """What is downloaded is named as it comes, and time is told where nothing is said for long."""
+    monkeypatch.undo()
+    clock = iter(range(0, 10**6, 10))
+    monkeypatch.setattr(script.time, "monotonic", lambda: next(clock))
+    code = "import time; print('Downloading torch', flush=True); print('noise'); time.sleep(1)"
+    script.run([sys.executable, "-c", code])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "  Downloading torch"
+    assert said[1:]
+    assert all(line.startswith("  ... ") and line.endswith(" s") for line in said[1:])
+    assert "noise" in script.LOG.read_text(encoding="utf-8")
+
+
 def test_uv_is_taken_where_it_is(script, monkeypatch):
     monkeypatch.setattr(script.shutil, "which", lambda name: "/bin/uv" if name == "uv" else None)
     script.install("standalone")

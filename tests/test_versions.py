@@ -30,7 +30,7 @@ def ask(folder, code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("name", "found", "least"),
-    [("torch", "2.2.2+cpu", "2.3"), ("Pillow", "9.0.1", "9.1"), ("numpy", "1.25.2", "1.26")],
+    [("torch", "2.2.2+cpu", "2.3"), ("Pillow", "9.4.0", "9.5"), ("numpy", "1.25.2", "1.26")],
 )
 def test_what_is_too_old_is_refused_by_name(tmp_path, name, found, least):
     """By the command in one line and with exit code 2, before PyTorch is imported; and by the
@@ -45,6 +45,15 @@ def test_what_is_too_old_is_refused_by_name(tmp_path, name, found, least):
     pack = "import sys, types; sys.modules['comfy_api'] = types.ModuleType('comfy_api')"
     run = ask(tmp_path, f"{pack}; import comfyui_flowdps")
     assert run.stderr.strip().splitlines()[-1] == f"ImportError: ComfyUI-FlowDPS: {sentence}"
+
+
+def test_packages_that_do_not_go_together_are_refused_by_name(tmp_path):
+    """As diffusers 0.41 beside PyTorch 2.4, which it allows and cannot be imported with."""
+    (tmp_path / "diffusers.py").write_text("raise AttributeError('no torch.accelerator')")
+    code = "from comfyui_flowdps.priors.diffusers import load_prior; load_prior(device='cpu')"
+    last = ask(tmp_path, code).stderr.strip().splitlines()[-1]
+    assert re.match(r"ValueError: diffusers [\d.]+ and transformers [\d.]+ cannot be loaded", last)
+    assert f"beside torch {torch.__version__} (no torch.accelerator): pip install -U torch" in last
 
 
 def test_an_old_python_is_refused_and_this_one_is_not(monkeypatch):
@@ -83,7 +92,8 @@ def test_no_operator_makes_float64_on_a_device(name):
             try:
                 getattr(operator, call)(*given)
             except RuntimeError as error:
-                if "meta tensors" not in str(error):  # An iteration looks at its residual.
+                # An iteration looks at its residual.
+                if "meta tensors" not in str(error).lower():
                     raise
 
 

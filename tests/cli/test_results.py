@@ -301,3 +301,9 @@ def test_names_of_any_length_and_alphabet_fit_and_stay_apart(tmp_path):
     assert len({name.casefold() for name in written}) == len(written)
     assert ours.plan(files) == places
     assert places[files.index(tmp_path / "in" / f"{'画' * 76}.png")].name == "画" * 76
+
+
+def test_a_way_to_the_folder_of_results_makes_no_other_folder(tmp_path, photo):
+    assert restore(photo(), *QUICK, "--out", tmp_path / "never" / ".." / "o") == 0
+    assert not (tmp_path / "never").exists()
+    assert len(records(tmp_path / "o")) == 1

@@ -180,6 +180,20 @@ def test_kinds_of_frames_that_are_not_known_are_refused_by_name(picture, tmp_pat
             read_jpeg(path)
 
 
+@pytest.mark.parametrize(
+    "sampling", [(0x41, 0x11, 0x11), (0x12, 0x11, 0x11), (0x22, 0x21, 0x11), (0x11, 0x22, 0x22)]
+)
+def test_sampling_that_is_not_known_is_refused(picture, tmp_path, sampling):
+    """4:1:1, 4:4:0, two colours that are kept differently, and colours finer than the light."""
+    path = saved(picture, tmp_path)
+    data = bytearray(path.read_bytes())
+    for k, factors in enumerate(sampling):
+        data[data.index(b"\xff\xc0") + 11 + 3 * k] = factors
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="kept in a rare way, or not both alike; expected 4:4:4"):
+        read_jpeg(path)
+
+
 def test_16_bit_tables_are_read(picture, tmp_path):
     """A table of 16-bit steps, written by hand over one of 8 bits."""
     data = saved(picture, tmp_path, quality=50).read_bytes()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from comfyui_flowdps.estimation.jpeg_pixels import jpeg_from_pixels
+from comfyui_flowdps.operators.orientation import upright
 from PIL import Image
 
 from .scenes import detailed
@@ -38,8 +39,29 @@ def test_finds_nothing_in_what_was_not_compressed(seed):
 
 @pytest.mark.parametrize("crop", [(1, 0), (0, 3), (5, 5)])
 def test_finds_nothing_where_the_blocks_moved(crop):
+    """They start at no edge."""
     x = encoded(detailed(seed=2), 50, 2)
-    assert jpeg_from_pixels(x[..., crop[0] :, crop[1] :]) is None
+    rows, columns = (slice(n, -n or None) for n in crop)
+    assert jpeg_from_pixels(x[..., rows, columns]) is None
+
+
+@pytest.mark.parametrize("size", [(128, 128), (124, 117)], ids=str)
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_finds_the_blocks_of_a_photo_that_was_turned(orientation, size):
+    """As cameras turn it: they start at another edge, and rows and columns of the tables change
+    places. What is found does to the photo what was done."""
+    x = detailed(seed=3)[..., : size[0], : size[1]]
+    lying = encoded(x, 30, 2)
+    shown = upright(lying, orientation)
+    found = jpeg_from_pixels(shown)
+    assert found is not None
+    assert (found.quality, found.recipe.subsampling) == (30, "4:2:0")
+    clean = upright(x, orientation)
+    there = found.recipe.bind(tuple(clean.shape[1:])).A(clean)
+    assert float((there - shown).abs().mean()) < 0.007
+    if (size, orientation) != ((128, 128), 3):  # Where the blocks lie as if it were not turned.
+        wrong = type(found.recipe)(30).bind(tuple(clean.shape[1:])).A(clean)
+        assert float((wrong - shown).abs().mean()) > 0.01
 
 
 def test_what_was_found_changes_the_photo_hardly_any_more():

@@ -38,6 +38,7 @@ SNAPSHOT = Path(__file__).parents[1] / "host" / "schemas.json"
 KEPT = ("default", "min", "max", "step", "round", "control_after_generate", "forceInput")
 FILES = {"checkpoint", "diffusion_model", "vae", "file"}
 MODELS = {"MODEL", "VAE"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
 @pytest.fixture(scope="module")
@@ -424,11 +425,27 @@ def test_read_jpeg_reads_nothing_outside_the_hosts_folders(tmp_path):
     assert "is in none of ComfyUI's folders; choose one" in said
 
 
+def test_nothing_where_a_connection_belongs_costs_one_sentence(tmp_path, schemas):
+    """None for every required connection of every node, one after another, as programs write it."""
+    cases, told = [], []
+    for name, (inputs, _) in CASES.items():
+        for each in schemas[f"FlowDPS_{name}"]["inputs"]:
+            if not each.get("optional") and each["type"] not in WIDGETS:
+                told.append(f"{name}.{each['id']}")
+                cases.append(("", f"FlowDPS_{name}", inputs | {each["id"]: None}))
+    assert len(cases) > 10
+    found = dict(zip(told, attempt(tmp_path, cases), strict=True))
+    accepted = {where for where, said in found.items() if not isinstance(said, str)}
+    assert accepted == set()
+    assert {where for where, said in found.items() if "expected a connection" not in said} == set()
+
+
 @pytest.mark.parametrize(
     ("name", "changed", "words"),
     [
         ("EncodeMeasurement", {"image": 5}, "the image is '5'; expected a connection"),
         ("MeasurementCheck", {"measurement": "x"}, "that gives a measurement"),
+        ("MeasurementCheck", {"measurement": None}, "the measurement is 'None'; expected a"),
     ],
 )
 def test_a_value_where_a_connection_belongs_costs_one_sentence(tmp_path, name, changed, words):

@@ -185,8 +185,7 @@ def test_the_gamma_of_a_png_counts_unless_it_is_srgb(tmp_path):
 def test_a_camera_says_adobe_rgb_without_a_profile(tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "a camera"
-    exif.get_ifd(0x8769)[0xA001] = 0xFFFF
-    exif.get_ifd(0x8769)[0xA005] = {1: "R03"}
+    exif[0x8769] = {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
     image = in_space(scene(), "Adobe RGB (1998)")
     image.save(tmp_path / "a.png", exif=exif)
     x, notes = read_image(tmp_path / "a.png")
@@ -301,7 +300,10 @@ def test_large_texts_are_no_reason_to_refuse(tmp_path):
     long = struct.pack(">I", len(long) + 2_000_000) + long[4:] + bytes(2_000_000)
     image = in_space(scene(), name)
     image.save(tmp_path / "a.png", pnginfo=info, icc_profile=long)
-    with pytest.raises(ValueError, match="MAX_TEXT"), Image.open(tmp_path / "a.png") as there:
+    with (
+        pytest.raises(ValueError, match=r"MAX_TEXT|Too Large"),
+        Image.open(tmp_path / "a.png") as there,
+    ):
         there.load()
     x, notes = read_image(tmp_path / "a.png")
     assert notes == ["Display P3 converted to sRGB"]

@@ -149,6 +149,7 @@ def test_towards_ends_at_the_ratio():
     torch.testing.assert_close(
         ratios(found, measurement), torch.tensor([1.0, 1.5, 0.5], dtype=torch.float64)
     )
+    assert torch.equal(towards(x, corrected, 1e300, measurement), x)
 
 
 @pytest.mark.parametrize(

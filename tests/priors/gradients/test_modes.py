@@ -262,7 +262,7 @@ GOALS = {(768, "strips"): 0.9e9, (1024, "strips"): 1.5e9, (2048, "strips"): 4e9}
 
 @pytest.mark.parametrize(("size", "mode"), GOALS, ids=str)
 def test_bytes_of_sd3s_decoder_and_its_gradient(size, mode):
-    """Exact bytes in float16, counted with fake tensors as ``benchmarks/memory.py`` prints them."""
+    """Exact bytes in float16, counted on meta tensors as ``benchmarks/memory.py`` prints them."""
     counted = memory.count(memory.decoding, size, mode, torch.float16)
     assert 0.3e9 < counted < GOALS[size, mode]
 
