@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ CLEAR = 0.1
 """Smallest gain per frequency that exceeds the noise. It suffices as well, since few frequencies of
 a photo that is mostly sky do. Sharp test photos reached 0.085, but for one with 0.114."""
 SEVERAL = 4
+"""Largest number of widths around which is searched more finely."""
 READ = 0.3
 """Roughly the part of the work that reading the photo's spectrum is."""
 BATCH = 48
@@ -79,20 +81,42 @@ def _losses(spectrum: Spectrum, family: str, tried: Sequence[Values], progress: 
     return torch.cat(losses)
 
 
-def _search(spectrum: Spectrum, family: str, progress: Progress) -> tuple[Values, float]:
-    """The best parameters of a family and their loss, by a grid and two finer ones.
+def _several(tried: Sequence[Values], losses: Sequence[float]) -> list[Values]:
+    """The best parameters, and those of other widths that are better than the widths next to them:
+    at most ``SEVERAL``, the best first. The very best alone may all be of nearly one width.
+    """
+    best: dict[float, tuple[float, Values]] = {}
+    for loss, values in zip(losses, tried, strict=True):
+        best[values[0]] = min(best.get(values[0], (loss, values)), (loss, values))
+    rows = [best[width] for width in sorted(best)]
+    lost = [math.inf, *(loss for loss, _ in rows), math.inf]
+    valleys = [row for k, row in enumerate(rows) if row[0] <= min(lost[k], lost[k + 2])]
+    return [values for _, values in sorted(valleys)[:SEVERAL]]
 
-    The finer grids surround several of the best parameters, since the zeros in the spectrum of a
-    kernel nearly coincide with those of kernels a few times as wide.
+
+def _search(spectrum: Spectrum, family: str, progress: Progress) -> tuple[Values, float]:
+    """The best parameters of a family and their loss, by a grid, and two finer ones around several
+    of its best parameters.
+
+    Several, since the zeros in the spectrum of a kernel nearly coincide with those of kernels a few
+    times as wide; and each to its end, since between the points of the grid the likelihood of a
+    long motion rises steeply.
     """
     kind = FAMILIES[family]
     tried = kind.start(spectrum.side)
-    for k, (keep, part) in enumerate(((SEVERAL, 1.0), (1, 0.3))):
-        losses = _losses(spectrum, family, tried, progress.part(k / 3, (k + 1) / 3))
-        best = [tried[k] for k in losses.argsort()[:keep].tolist()]
-        tried = best + [values for each in best for values in kind.near(each, part)]
-    losses = _losses(spectrum, family, tried, progress.part(2 / 3, 1))
-    return tried[int(losses.argmin())], float(losses.min())
+    losses = _losses(spectrum, family, tried, progress.part(0, 1 / 3))
+    starts = _several(tried, losses.tolist())
+    found = []
+    for k, values in enumerate(starts):
+        for j, part in enumerate((1.0, 0.3)):
+            near = [values, *kind.near(values, part)]
+            share = 1 / 3 / len(starts)
+            done = 1 / 3 + (2 * k + j) * share
+            losses = _losses(spectrum, family, near, progress.part(done, done + share))
+            values = near[int(losses.argmin())]
+        found.append((float(losses.min()), values))
+    loss, values = min(found)
+    return values, loss
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from comfyui_flowdps.restoration.images import read_image
 
 from ..conftest import HELD_OUT
 
+SHAKEN = HELD_OUT.parents[1] / "pictures" / "real" / "shaken clock.webp"
+
 
 def tuning(index):
     return read_image(sorted((HELD_OUT / "tune").glob("*.png"))[index])[0]
@@ -102,6 +104,16 @@ def test_a_mostly_empty_photo_shows_its_blur(seed):
     assert found.parameters["angle"] == pytest.approx(30, abs=2)
     assert found.score < FOUND < found.score / found.seen
     assert estimate_blur(noisy(sky(seed), 0.03, 1)).family == "none"
+
+
+def test_a_true_shake_has_the_length_of_its_streaks():
+    """Small highlights of a photo that was truly moved are level streaks of 37 pixels."""
+    x = read_image(SHAKEN)[0]
+    found = estimate_blur(x, families=("motion",))
+    assert found.family == "motion"
+    assert found.parameters["length"] == pytest.approx(37, abs=3)
+    angle = found.parameters["angle"]
+    assert min(angle, 180 - angle) < 4
 
 
 def test_noise_has_no_blur():
