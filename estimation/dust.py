@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .ridges import blurred
+from .ridges import CELL, surroundings
 
 RAYS = 16
 RADII = torch.arange(1, 9)
@@ -18,9 +18,8 @@ AROUND = 5
 """The distance from which on there is background."""
 FAINTEST = 0.03
 """Brightness, of 2 in all, by which a spot stands out at least, over 3 by 3 pixels."""
-TEXTURE = 33
-"""Width in pixels of the neighbourhood whose texture a spot is compared with."""
-MARGIN = TEXTURE // 2 + int(RADII[-1]) + 2
+MARGIN = 8 * CELL
+"""What is found at a pixel depends on so many around it, at most."""
 CHUNK = 16384
 
 
@@ -46,7 +45,7 @@ def _measured(x: Tensor, grey: Tensor, texture: Tensor, at: Tensor) -> tuple[Ten
     down, right = rays()
     y = (at[:, :1, None] + down).clamp(0, height - 1)
     z = (at[:, 1:, None] + right).clamp(0, width - 1)
-    around, centre = grey[y, z], grey[at[:, 0], at[:, 1]]
+    around, centre = grey.take(y * width + z), grey[at[:, 0], at[:, 1]]
     ring = around[:, :, AROUND - 1 :].flatten(1)
     ground = ring.median(1).values
     contrast = centre - ground
@@ -79,9 +78,12 @@ def find_spots(x: Tensor, within: slice) -> Spots:
     """The bright spots in the rows ``within`` of x (C, H, W)."""
     grey = x.mean(0)
     soft = F.avg_pool2d(F.pad(grey[None, None], [1] * 4, mode="replicate"), 3, 1)[0, 0]
-    highest = F.max_pool2d(soft[None], 5, 1, 2)[0]
-    texture = blurred((grey - soft).abs(), TEXTURE)
-    likely = (soft == highest) & (soft - blurred(soft, 2 * AROUND + 1) > FAINTEST)
+    highest = F.max_pool2d(F.max_pool2d(soft[None], (5, 1), 1, (2, 0)), (1, 5), 1, (0, 2))[0]
+    texture = surroundings((grey - soft).abs())
+    wide = F.avg_pool2d(soft[None, None], 2 * AROUND + 1, CELL, AROUND, True, False)[0, 0]
+    ground = wide.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
+    ground = ground[: soft.shape[0], : soft.shape[1]]
+    likely = (soft == highest) & (soft - ground > FAINTEST)
     likely[: within.start] = False
     likely[within.stop :] = False
     at = likely.nonzero()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .progress import SILENT, Progress
+from .ridges import CELL
 
 FAR = 40
 """Pixels to each side in which a line is followed."""
@@ -18,13 +19,15 @@ COURSES = [(turn, bend) for turn in (-2.5, 0.0, 2.5) for bend in (-4.5, 0.0, 4.5
 and as a parabola."""
 LEAST, MOST = -4.0, 4.0
 """A single pixel counts no more than this, for or against, in natural logarithms of odds."""
+UNITS = 16
+"""In as many parts of one the odds are counted."""
 TURNED = 12.0
 """How much less a pixel counts whose line crosses at a right angle."""
 BINS = 16
 """Directions for which the pixels are laid out."""
-CLUTTER = 33
-"""Width in pixels of the neighbourhood in which other lines are counted."""
-PAD = FAR + 6
+CLUTTER = 9
+"""Width in cells of the neighbourhood in which other lines are counted."""
+PAD = 12 * CELL
 CHUNK = 4096
 BAND = 1_000_000
 """Pixels that are laid out at a time, to bound the memory."""
@@ -32,22 +35,24 @@ COUNT = 16
 """Number of features."""
 
 
-def _density(x: Tensor) -> Tensor:
-    """Part of the pixels around each one of (H, W) that is true; none are beyond the edges."""
-    reach = CLUTTER // 2
-    rows = F.avg_pool2d(x.float()[None, None], (CLUTTER, 1), 1, (reach, 0))
-    return F.avg_pool2d(rows, (1, CLUTTER), 1, (0, reach))[0, 0]
+def _density(at: Tensor, height: int, width: int) -> Tensor:
+    """Which part of the pixels around is among ``at`` (N, 2), for cells of ``CELL`` pixels."""
+    down, right = -(-height // CELL), -(-width // CELL)
+    cell = (at[:, 0] // CELL) * right + at[:, 1] // CELL
+    count = torch.bincount(cell, minlength=down * right).float().view(1, 1, down, right)
+    return F.avg_pool2d(count, CLUTTER, 1, CLUTTER // 2)[0, 0] / CELL**2
 
 
 def _laid_out(flat: Tensor, angle: Tensor, odds: Tensor, height: int, width: int) -> Tensor:
-    """The odds for a line of each direction at each pixel or beside it, (BINS * height * width)."""
+    """The odds for a line of each direction at each pixel or beside it, in ``UNITS``, int8
+    (BINS * height * width)."""
     directions = torch.arange(BINS) * (math.pi / BINS)
     turned = TURNED * torch.sin(directions - angle[:, None]).square()
     each = odds[:, None] - turned
     point, direction = (each > LEAST).nonzero(as_tuple=True)
     index = direction * (height * width) + flat[point]
-    values = each[point, direction]
-    canvas = torch.full((BINS * height * width,), LEAST)
+    values = (each[point, direction] * UNITS).round().to(torch.int8)
+    canvas = torch.full((BINS * height * width,), round(LEAST * UNITS), dtype=torch.int8)
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
             canvas.scatter_reduce_(0, index + (down * width + right), values, "amax")
@@ -65,7 +70,7 @@ def _followed(canvas: Tensor, at: Tensor, angle: Tensor, height: int, width: int
         direction = ((angle[:, None] + slope) * (BINS / math.pi)).round().long() % BINS
         down = (at[:, :1] + sin * steps + cos * beside).round().long().clamp(0, height - 1)
         right = (at[:, 1:] + cos * steps - sin * beside).round().long().clamp(0, width - 1)
-        odds = canvas[(direction * height + down) * width + right]
+        odds = canvas.take((direction * height + down) * width + right).float() / UNITS
         total = odds.sum(1)
         if not len(best):
             best, profile = total, odds
@@ -101,7 +106,7 @@ def linked(
     the line through each, in radians; odds (N,): natural logarithm of the odds that it is part of
     a line that is looked for. Nothing is known beyond the picture's edges.
     """
-    rows = max(CLUTTER, BAND // size[1])
+    rows = CELL * max(CLUTTER, BAND // size[1] // CELL)
     width = size[1] + 2 * PAD
     counted = odds.clamp(LEAST, MOST)
     rising = at[:, 0].contiguous()
@@ -115,10 +120,7 @@ def linked(
         near = at[before:after] + torch.tensor([PAD - top, PAD])
         flat = near[:, 0] * width + near[:, 1]
         near_odds = counted[before:after]
-        sparse = torch.full((height * width,), LEAST)
-        sparse[flat] = near_odds
-        sparse = sparse.view(height, width)
-        strong, weak = _density(sparse > 0), _density(sparse > -2)
+        strong, weak = (_density(near[near_odds > least], height, width) for least in (0, -2))
         canvas = _laid_out(flat, angle[before:after], near_odds, height, width)
         here = near[first - before : last - before]
         for a, b, c in zip(
@@ -130,7 +132,7 @@ def linked(
             progress()
             if len(a):
                 profile = _followed(canvas, a, b, height, width)
-                y, z = a.unbind(1)
+                y, z = (a // CELL).unbind(1)
                 told = [c.clamp(-9, 9) / 4, *_told(profile), 20 * strong[y, z], 10 * weak[y, z]]
                 found.append(torch.stack(told, 1))
     return torch.cat(found)

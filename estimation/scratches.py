@@ -74,7 +74,7 @@ def with_level(features: Tensor, level: int) -> Tensor:
 
 def _bands(height: int, width: int, margin: int):
     """Rows to look at, and which of those to report, and the part that is then done."""
-    rows = max(2 * margin, BAND // width)
+    rows = max(2 * margin, BAND // width // ridges.CELL * ridges.CELL)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
         first = max(0, top - margin)
@@ -257,7 +257,7 @@ def find_scratches(
         raise ValueError(f"the sensitivity is {sensitivity}; expected a number from 0 to 1")
     if not 1 <= thickness <= 25:
         raise ValueError(f"the thickness is {thickness}; expected 1 to 25 pixels")
-    threshold = 6.0 - 8.0 * sensitivity
+    threshold = 5.0 - 7.0 * sensitivity
     widest = 1.25 * thickness + 2
     levels = pyramid(x.detach().float().cpu(), thickness)
     sizes = [each.shape[1:] for each in levels]
