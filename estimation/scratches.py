@@ -33,7 +33,7 @@ JUDGES = ("alone", "linked", "linked again")
 DUST = "dust"
 FAINTER = 2.0
 """How much lower the odds may be where a scratch that was found goes on."""
-SMALLEST = 16
+SMALLEST = 32
 """Shortest side in pixels of a photo that was made smaller."""
 ACROSS = torch.arange(-20, 21) / 2
 """Where the width of a scratch is measured, in pixels from its middle."""
@@ -67,9 +67,9 @@ def judged(name: str, features: Tensor, table: Weights) -> Tensor:
     return F.linear(hidden, table[f"{name}.out"], table[f"{name}.out_bias"])[:, 0]
 
 
-def with_level(features: Tensor, level: int) -> Tensor:
-    """The features, and whether the photo was made smaller."""
-    return F.pad(features, (0, 1), value=float(level > 0))
+def with_size(features: Tensor, smallest: bool) -> Tensor:
+    """The features, and whether they are of the smallest size of the photo."""
+    return F.pad(features, (0, 1), value=float(smallest))
 
 
 def _bands(height: int, width: int, margin: int):
@@ -81,7 +81,7 @@ def _bands(height: int, width: int, margin: int):
         yield first, slice(first, bottom + margin), slice(top - first, bottom - first)
 
 
-def find_lines(x: Tensor, level: int, progress: Progress = SILENT) -> tuple[Line, Line]:
+def find_lines(x: Tensor, smallest: bool, progress: Progress = SILENT) -> tuple[Line, Line]:
     """Points on bright and on dark lines of x (C, H, W), not yet judged."""
     found: tuple[list[ridges.Ridges], list[ridges.Ridges]] = ([], [])
     height, width = x.shape[1:]
@@ -94,9 +94,10 @@ def find_lines(x: Tensor, level: int, progress: Progress = SILENT) -> tuple[Line
     lines = []
     for each in found:
         at, angle, features = (
-            torch.cat([getattr(piece, key) for piece in each]) for key in ("at", "angle", "features")
+            torch.cat([getattr(piece, key) for piece in each])
+            for key in ("at", "angle", "features")
         )
-        lines.append(Line(at, angle, with_level(features, level), torch.zeros(len(at))))
+        lines.append(Line(at, angle, with_size(features, smallest), torch.zeros(len(at))))
     return lines[0], lines[1]
 
 
@@ -116,13 +117,13 @@ def _elsewhere(line: Line, size: torch.Size, other: Line, other_size: torch.Size
 
 
 def link(lines: list[Line], sizes: list[torch.Size], progress: Progress = SILENT) -> list[Line]:
-    """The likely ones of ``lines``, one for each size of the photo, with what their neighbours say
-    as ``linked`` features (N, K + COUNT) in place of their own."""
+    """The likely ones of ``lines``, one for each size of the photo, whose features (N, K) are
+    joined by what their neighbours say, and those at the next size: (N, K + COUNT)."""
     told = []
     for level, line in enumerate(lines):
-        other = 1 if level == 0 else level - 1
-        elsewhere = torch.zeros(len(line.at))
-        if other < len(lines):
+        other = level + 1 if level + 1 < len(lines) else level - 1
+        elsewhere = torch.full((len(line.at),), LEAST)
+        if other >= 0:
             elsewhere = _elsewhere(line, sizes[level], lines[other], sizes[other])
         likely = line.odds > UNLIKELY
         kept, size = line.kept(likely), (sizes[level][0], sizes[level][1])
@@ -202,7 +203,7 @@ def _paint_lines(mask: Tensor, grey: Tensor, line: Line, finer: int, widest: flo
 
 
 def _dust(
-    x: Tensor, level: int, threshold: float, widest: float, progress: Progress = SILENT
+    x: Tensor, smallest: bool, threshold: float, widest: float, progress: Progress = SILENT
 ) -> Tensor:
     """Where x (C, H, W) has bright or dark dust, (H, W) of bool."""
     height, width = x.shape[1:]
@@ -211,7 +212,7 @@ def _dust(
         for sign in (1.0, -1.0):
             progress(first / height)
             spots = dust.find_spots(sign * x[:, rows], within)
-            odds = judged(DUST, with_level(spots.features, level), weights())
+            odds = judged(DUST, with_size(spots.features, smallest), weights())
             small = 2 * spots.reach.float().mean(1) + 1 <= widest
             good = (odds > threshold) & small
             down, right = dust.rays()
@@ -261,9 +262,10 @@ def find_scratches(
     widest = 1.25 * thickness + 2
     levels = pyramid(x.detach().float().cpu(), thickness)
     sizes = [each.shape[1:] for each in levels]
+    last = len(levels) - 1
     shares = [sum(0.6 * 0.25**j for j in range(k)) for k in range(len(levels) + 1)]
     found = [
-        find_lines(each, k, progress.part(shares[k], shares[k + 1]))
+        find_lines(each, 0 < k == last, progress.part(shares[k], shares[k + 1]))
         for k, each in enumerate(levels)
     ]
     mask = torch.zeros(sizes[0], dtype=torch.bool)
@@ -280,7 +282,8 @@ def find_scratches(
             _paint_lines(painted, grey, line, 2 ** (level - at), widest / 2**at)
             mask |= _enlarged(painted, sizes[0])
     for level, each in enumerate(levels):
-        part = progress.part(0.9 + 0.1 * level / len(levels), 0.9 + 0.1 * (level + 1) / len(levels))
-        mask |= _enlarged(_dust(each, level, threshold, widest / 2**level, part), sizes[0])
+        part = progress.part(0.9 + 0.1 * level / (last + 1), 0.9 + 0.1 * (level + 1) / (last + 1))
+        found_dust = _dust(each, 0 < level == last, threshold, widest / 2**level, part)
+        mask |= _enlarged(found_dust, sizes[0])
     progress(1.0)
     return F.max_pool2d(mask[None].float(), 3, 1, 1)[0]

@@ -27,7 +27,7 @@ from ..estimation.scratches import (
     judged,
     link,
     pyramid,
-    with_level,
+    with_size,
 )
 from .photos import SUFFIXES
 from .scratches_data import Damaged, crop, damage
@@ -134,7 +134,7 @@ def train(files: list[Path]) -> Weights:
     for seed, file in enumerate(files):
         photo = damage(crop(file, torch.Generator().manual_seed(seed)), seed)
         levels = pyramid(photo.photo[None])
-        both = [find_lines(each, level) for level, each in enumerate(levels)]
+        both = [find_lines(each, level > 0) for level, each in enumerate(levels)]
         for k, sign in enumerate((1.0, -1.0)):
             lines = [each[k] for each in both]
             groups.append((lines, [each.shape[1:] for each in levels]))
@@ -142,7 +142,7 @@ def train(files: list[Path]) -> Weights:
             pieces = []
             for level, each in enumerate(levels):
                 found = dust.find_spots(sign * each, slice(0, each.shape[1]))
-                seen = with_level(found.features, level)
+                seen = with_size(found.features, level > 0)
                 pieces.append((seen, _of_dust(photo, found.at, level)))
             spots.append(tuple(torch.cat(piece) for piece in zip(*pieces, strict=True)))
             owners.append(seed)
@@ -170,9 +170,7 @@ def train(files: list[Path]) -> Weights:
             with torch.no_grad():
                 for k, (lines, sizes) in enumerate(groups):
                     likely = [line.odds > UNLIKELY for line in lines]
-                    labels[k] = [
-                        label[kept] for label, kept in zip(labels[k], likely, strict=True)
-                    ]
+                    labels[k] = [label[kept] for label, kept in zip(labels[k], likely, strict=True)]
                     groups[k] = (link(lines, sizes), sizes)
         learn(
             name,

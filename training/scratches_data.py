@@ -61,7 +61,7 @@ def _waves(height: int, width: int, generator: torch.Generator) -> Tensor:
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0, 0]
 
 
-def _crease(height: int, width: int, thickness: float, generator: torch.Generator) -> Tensor:
+def crease(height: int, width: int, thickness: float, generator: torch.Generator) -> Tensor:
     """A nearly straight line from edge to edge."""
     u = torch.rand(4, generator=generator).tolist()
     angle = math.pi / 2 * round(2 * u[0]) + 0.25 * (u[1] - 0.5) if u[3] < 0.7 else math.pi * u[0]
@@ -128,7 +128,7 @@ def damage(x: Tensor, seed: int) -> Damaged:
                     height, width, count=1 + int(4 * v[3]), thickness=thickness, seed=seed * 8 + k
                 )
             elif kind < 0.8:
-                drawn = _crease(height, width, thickness, g)
+                drawn = crease(height, width, thickness, g)
             else:
                 drawn = sum(_fibre(height, width, thickness, g) for _ in range(1 + int(5 * v[3])))
                 drawn = drawn.clamp(max=1)
