@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .ridges import CELL, surroundings
+from .ridges import CELL, deviation, surroundings
 
 RAYS = 16
 RADII = torch.arange(1, 9)
@@ -60,17 +60,17 @@ def _measured(x: Tensor, grey: Tensor, texture: Tensor, at: Tensor) -> tuple[Ten
         (0.01 + scale).log(),
         (0.005 + scale).log() - (0.005 + nearby).log(),
         (0.005 + nearby).log(),
-        (0.005 + ring.std(1)).log(),
+        (0.005 + deviation(ring)).log(),
         (centre - ring.amax(1)) / scale,
         (ring.amax(1) - ring.amin(1)) / scale,
         centre,
         reach.float().mean(1),
-        reach.float().std(1),
+        deviation(reach.float()),
         inner.amax(0) - inner.amin(0),
         outer.amax(0) - outer.amin(0),
         (change.amax(0) - change.amin(0)) / scale,
     ]
-    features = [torch.stack(single, 1), relative.mean(1), relative.std(1), relative.amax(1)]
+    features = [torch.stack(single, 1), relative.mean(1), deviation(relative), relative.amax(1)]
     return torch.cat(features, 1).clamp(-8, 8), reach
 
 

@@ -114,6 +114,12 @@ def sample(planes: Tensor, at: Tensor, angle: Tensor, along: Tensor, across: Ten
     return planes.flatten(1).index_select(1, index.flatten()).unflatten(1, index.shape)
 
 
+def deviation(x: Tensor) -> Tensor:
+    """Standard deviations of x (N, K, ...) over its second axis; no warning where N is 0."""
+    away = x - x.mean(1, keepdim=True)
+    return (away.square().sum(1) / (x.shape[1] - 1)).sqrt()
+
+
 def _measured(x: Tensor, grey: Tensor, at: Tensor, angle: Tensor, seen: Tensor) -> Tensor:
     """The features (N, K) of lines; ``seen`` (N, 3): score, score across the line, texture."""
     bright = sample(grey[None], at, angle, ALONG, ACROSS)[0]
@@ -128,7 +134,7 @@ def _measured(x: Tensor, grey: Tensor, at: Tensor, angle: Tensor, seen: Tensor) 
     rough = (left.diff(dim=1).abs().mean(1) + right.diff(dim=1).abs().mean(1)) / 2
     centre = middle.mean(1)
     score, across, texture = seen.unbind(1)
-    spread = (left.std(1) + right.std(1)) / 2
+    spread = (deviation(left) + deviation(right)) / 2
     rises = [
         ((one + other) / 2 - profile[:, 6:7]) / scale[:, None],
         (one - other).abs() / scale[:, None],
@@ -142,7 +148,7 @@ def _measured(x: Tensor, grey: Tensor, at: Tensor, angle: Tensor, seen: Tensor) 
         least.mean(1) / scale,
         (least > 0).float().mean(1),
         (least > 0.5 * contrast[:, None]).float().mean(1),
-        step.std(1) / scale,
+        deviation(step) / scale,
         lengths.amin(1) / scale,
         lengths.amax(1) / scale,
         (left.mean(1) - right.mean(1)).abs() / scale,
@@ -155,8 +161,8 @@ def _measured(x: Tensor, grey: Tensor, at: Tensor, angle: Tensor, seen: Tensor) 
         (0.005 + texture).log(),
         across / (score.abs() + 0.005),
         centre,
-        middle.std(1) / scale,
-        ((0.01 + middle.std(1)) / (0.01 + spread)).log(),
+        deviation(middle) / scale,
+        ((0.01 + deviation(middle)) / (0.01 + spread)).log(),
         bright[:, :, 6].diff(dim=1).abs().mean(1) / scale,
         inner.amax(0) - inner.amin(0),
         outer.amax(0) - outer.amin(0),

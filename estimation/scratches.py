@@ -31,6 +31,8 @@ UNLIKELY = -3.5
 JUDGES = ("alone", "linked", "linked again")
 """The networks of lines, in the order in which they are asked."""
 DUST = "dust"
+DUST_FAINTER = 1.5
+"""How much lower the odds of dust may be than those of scratches, as it covers little."""
 FAINTER = 2.0
 """How much lower the odds may be where a scratch that was found goes on."""
 SMALLEST = 32
@@ -283,7 +285,8 @@ def find_scratches(
             mask |= _enlarged(painted, sizes[0])
     for level, each in enumerate(levels):
         part = progress.part(0.9 + 0.1 * level / (last + 1), 0.9 + 0.1 * (level + 1) / (last + 1))
-        found_dust = _dust(each, 0 < level == last, threshold, widest / 2**level, part)
+        least = threshold - DUST_FAINTER
+        found_dust = _dust(each, 0 < level == last, least, widest / 2**level, part)
         mask |= _enlarged(found_dust, sizes[0])
     progress(1.0)
     return F.max_pool2d(mask[None].float(), 3, 1, 1)[0]
