@@ -33,6 +33,13 @@ JUDGES = ("alone", "linked", "linked again")
 DUST = "dust"
 DUST_FAINTER = 1.5
 """How much lower the odds of dust may be than those of scratches, as it covers little."""
+CROWDED = 0.025
+"""Length of lines per area, in pixels per pixel, from which on they may be a pattern: six that
+cross a square of 256 pixels."""
+ALIGNED = 0.7
+"""Of lines that are a pattern, so much agrees in its direction, or lies at right angles: 0 to 1."""
+AROUND = 260
+"""Width in pixels of the neighbourhood in which a pattern is looked for."""
 FAINTER = 2.0
 """How much lower the odds may be where a scratch that was found goes on."""
 SMALLEST = 32
@@ -168,6 +175,28 @@ def _grown(line: Line, threshold: float, size: torch.Size) -> Line:
     return line.kept(good)
 
 
+def _without_patterns(line: Line, size: torch.Size, level: int) -> Line:
+    """The points that are not of a wall of bricks, a fence or a net: many lines close together that
+    are parallel, or at right angles to each other. Scratches have all directions."""
+    down, right = (-(-n // ridges.CELL) for n in size)
+    cell = (line.at[:, 0] // ridges.CELL) * right + line.at[:, 1] // ridges.CELL
+    four = 4 * line.angle
+    sums = [
+        torch.bincount(cell, part.double(), down * right)
+        for part in (torch.ones_like(four), four.cos(), four.sin())
+    ]
+    reach = AROUND // ridges.CELL // 2**level // 2
+    around = torch.stack(sums).view(1, 3, down, right)
+    for axis in (0, 1):
+        side, pad = [1, 1], [0, 0]
+        pad[axis] = min(reach, (down, right)[axis] // 2)
+        side[axis] = 2 * pad[axis] + 1
+        around = F.avg_pool2d(around, side, 1, pad, count_include_pad=False)
+    count, cos, sin = around[0].flatten(1)[:, cell] / ridges.CELL**2
+    crowded = count > CROWDED * 2**level
+    return line.kept(~(crowded & (torch.hypot(cos, sin) > ALIGNED * count)))
+
+
 def _paint_lines(mask: Tensor, grey: Tensor, line: Line, finer: int, widest: float) -> None:
     """Set the pixels of mask (H, W) that the points of ``line`` cover, as wide as they are in the
     photo ``grey`` (H, W), which is ``finer`` times as large as that in which they were found."""
@@ -277,7 +306,7 @@ def find_scratches(
         lines = _judge([both[k] for both in found], sizes, rest)
         for level, line in enumerate(lines):
             rest()
-            line = _grown(line, threshold, sizes[level])
+            line = _without_patterns(_grown(line, threshold, sizes[level]), sizes[level], level)
             at = max(0, level - 1)
             painted = torch.zeros(sizes[at], dtype=torch.bool)
             grey = sign * levels[at].mean(0)
