@@ -1,93 +1,275 @@
-"""Find thin scratches, dust and creases in a photo."""
+"""Find thin scratches, dust and creases in a photo.
+
+Scratches: pixels on the middle of lines (``ridges``) are judged three times by small networks, at
+first each by itself, then by how well it goes on as a long smooth line (``linking``). Dust: small
+spots (``dust``), judged once. All is done for bright and for dark ones, and at several sizes of
+the photo. The networks' weights, in ``scratches.safetensors``, are made by
+``python -m comfyui_flowdps.training.scratches``.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ..operators.blurs import line
-from ..operators.linear.transforms import fast_length
+from . import dust, ridges
 from .checks import check_photo
+from .linking import LEAST, MOST, linked
 from .progress import SILENT, Progress
 
-LENGTH = 17
-"""Length in pixels of the lines along which a scratch is summed."""
-ANGLES = 16
-AROUND = 65
-"""Width in pixels of the neighbourhood whose texture a scratch must stand out of."""
-LOW = 0.5
-"""Fraction of the threshold at which a scratch that was found goes on."""
-STEPS = 24
-"""Number of pixels by which a found scratch can grow along its faint ends."""
-LARGEST = 2_000_000
-"""Pixels from which on a photo is looked at in bands, to bound the memory."""
-BAND = 512
+BAND = 400_000
+"""Pixels that are looked at together, to bound the memory."""
+UNLIKELY = -3.5
+"""Logarithm of odds below which a pixel is looked at no more."""
+JUDGES = ("alone", "linked", "linked again")
+"""The networks of lines, in the order in which they are asked."""
+DUST = "dust"
+DUST_FAINTER = 1.5
+"""How much lower the odds of dust may be than those of scratches, as it covers little."""
+CROWDED = 0.025
+"""Length of lines per area, in pixels per pixel, from which on they may be a pattern: six that
+cross a square of 256 pixels."""
+ALIGNED = 0.7
+"""Of lines that are a pattern, so much agrees in its direction, or lies at right angles: 0 to 1."""
+AROUND = 260
+"""Width in pixels of the neighbourhood in which a pattern is looked for."""
+FAINTER = 2.0
+"""How much lower the odds may be where a scratch that was found goes on."""
+SMALLEST = 32
+"""Shortest side in pixels of a photo that was made smaller."""
+ACROSS = torch.arange(-20, 21) / 2
+"""Where the width of a scratch is measured, in pixels from its middle."""
+
+Weights = dict[str, Tensor]
 
 
-def _opened(x: Tensor, reach: int) -> Tensor:
-    """Greatest surface below x (1, 1, H, W) that squares of ``2 reach + 1`` pixels can touch."""
-    side = 2 * reach + 1
-    least = -F.max_pool2d(F.pad(-x, [reach] * 4, value=-math.inf), side, 1)
-    return F.max_pool2d(F.pad(least, [reach] * 4, value=-math.inf), side, 1)
+@dataclass
+class Line:
+    """Points (N, 2) on lines, the direction of each in radians (N,), what was measured (N, K),
+    and the logarithm of its odds (N,)."""
+
+    at: Tensor
+    angle: Tensor
+    features: Tensor
+    odds: Tensor
+
+    def kept(self, which: Tensor) -> Line:
+        return Line(self.at[which], self.angle[which], self.features[which], self.odds[which])
 
 
-def _along(thin: Tensor, progress: Progress) -> Tensor:
-    """The mean of ``thin`` (1, 1, H, W) along lines of ``ANGLES`` directions, (1, ANGLES, H, W)."""
-    kernels = [line(LENGTH, 180 * k / ANGLES).float() for k in range(ANGLES)]
-    most = max(max(kernel.shape) for kernel in kernels) // 2
-    padded = F.pad(thin, [most] * 4, mode="replicate")
-    size = [fast_length(n) for n in padded.shape[2:]]
-    spectrum = torch.fft.rfft2(padded[0, 0], s=size)
-    found = []
-    for kernel in kernels:
-        progress()
-        canvas = torch.zeros(size)
-        canvas[: kernel.shape[0], : kernel.shape[1]] = kernel
-        canvas = canvas.roll([-(n // 2) for n in kernel.shape], (0, 1))
-        summed = torch.fft.irfft2(spectrum * torch.fft.rfft2(canvas), s=size)
-        found.append(summed[most : most + thin.shape[2], most : most + thin.shape[3]])
-    return torch.stack(found)[None]
+@functools.cache
+def weights() -> Weights:
+    """The networks' weights, by name."""
+    return load_file(Path(__file__).with_name("scratches.safetensors"))
 
 
-def _blurred(x: Tensor, side: int) -> Tensor:
-    reach = min(side // 2, min(x.shape[2:]) - 1)
-    return F.avg_pool2d(F.pad(x, [reach] * 4, mode="reflect"), 2 * reach + 1, 1)
+def judged(name: str, features: Tensor, table: Weights) -> Tensor:
+    """Logarithm of the odds (N,), by the network ``name``, for features (N, K)."""
+    hidden = torch.relu(F.linear(features, table[f"{name}.in"], table[f"{name}.in_bias"]))
+    return F.linear(hidden, table[f"{name}.out"], table[f"{name}.out_bias"])[:, 0]
 
 
-def _grown(seed: Tensor, within: Tensor) -> Tensor:
-    """``seed`` grown by up to ``STEPS`` pixels ``within``; both (1, 1, H, W) of 0 and 1."""
-    for _ in range(STEPS):
-        bigger = F.max_pool2d(seed, 3, 1, 1) * within
-        if bool((bigger == seed).all()):
+def with_size(features: Tensor, smallest: bool) -> Tensor:
+    """The features, and whether they are of the smallest size of the photo."""
+    return F.pad(features, (0, 1), value=float(smallest))
+
+
+def _bands(height: int, width: int, margin: int):
+    """Rows to look at, and which of those to report, and the part that is then done."""
+    rows = max(2 * margin, BAND // width // ridges.CELL * ridges.CELL)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        first = max(0, top - margin)
+        yield first, slice(first, bottom + margin), slice(top - first, bottom - first)
+
+
+def find_lines(x: Tensor, smallest: bool, progress: Progress = SILENT) -> tuple[Line, Line]:
+    """Points on bright and on dark lines of x (C, H, W), not yet judged."""
+    found: tuple[list[ridges.Ridges], list[ridges.Ridges]] = ([], [])
+    height, width = x.shape[1:]
+    for first, rows, within in _bands(height, width, ridges.MARGIN):
+        progress(first / height)
+        both = ridges.find_ridges(x[:, rows], within, progress)
+        for kept, each in zip(found, both, strict=True):
+            each.at[:, 0] += first
+            kept.append(each)
+    lines = []
+    for each in found:
+        at, angle, features = (
+            torch.cat([getattr(piece, key) for piece in each])
+            for key in ("at", "angle", "features")
+        )
+        lines.append(Line(at, angle, with_size(features, smallest), torch.zeros(len(at))))
+    return lines[0], lines[1]
+
+
+def _elsewhere(line: Line, size: torch.Size, other: Line, other_size: torch.Size) -> Tensor:
+    """The best odds (N,) of the points ``other``, found at another size, near those of ``line``."""
+    width, reach = other_size[1], 2 if other_size[0] > size[0] else 1
+    canvas = torch.full((other_size[0] * width,), LEAST)
+    canvas[other.at[:, 0] * width + other.at[:, 1]] = other.odds.clamp(LEAST, MOST)
+    if other_size[0] > size[0]:
+        near = F.max_pool2d(canvas.view(1, *other_size), 2 * reach + 2, 2, reach)[0]
+        at = line.at
+    else:
+        near = F.max_pool2d(canvas.view(1, *other_size), 3, 1, 1)[0]
+        at = line.at // 2
+    down, right = (at[:, k].clamp(max=near.shape[k] - 1) for k in (0, 1))
+    return near[down, right]
+
+
+def link(lines: list[Line], sizes: list[torch.Size], progress: Progress = SILENT) -> list[Line]:
+    """The likely ones of ``lines``, one for each size of the photo, whose features (N, K) are
+    joined by what their neighbours say, and those at the next size: (N, K + COUNT)."""
+    told = []
+    for level, line in enumerate(lines):
+        other = level + 1 if level + 1 < len(lines) else level - 1
+        elsewhere = torch.full((len(line.at),), LEAST)
+        if other >= 0:
+            elsewhere = _elsewhere(line, sizes[level], lines[other], sizes[other])
+        likely = line.odds > UNLIKELY
+        kept, size = line.kept(likely), (sizes[level][0], sizes[level][1])
+        around = linked(kept.at, kept.angle, kept.odds, size, progress)
+        features = torch.cat([kept.features, around, elsewhere[likely, None] / 2], 1)
+        told.append(Line(kept.at, kept.angle, features, kept.odds))
+    return told
+
+
+def _judge(lines: list[Line], sizes: list[torch.Size], progress: Progress) -> list[Line]:
+    """The likely ones of lines, with their final odds."""
+    table = weights()
+    for line in lines:
+        line.odds = judged(JUDGES[0], line.features, table)
+    for name in JUDGES[1:]:
+        known = [line.features.shape[1] for line in lines]
+        lines = link(lines, sizes, progress)
+        for line, count in zip(lines, known, strict=True):
+            line.odds = judged(name, line.features, table)
+            line.features = line.features[:, :count]
+    return lines
+
+
+def _grown(line: Line, threshold: float, size: torch.Size) -> Line:
+    """The points above a threshold, and the fainter ones that join them."""
+    line = line.kept(line.odds > threshold - FAINTER)
+    good = line.odds > threshold
+    height, width = size[0] + 4, size[1] + 4
+    flat = (line.at[:, 0] + 2) * width + line.at[:, 1] + 2
+    square = (torch.arange(-2, 3)[:, None] * width + torch.arange(-2, 3)).flatten()
+    canvas = torch.zeros(height * width, dtype=torch.bool)
+    canvas[flat[good]] = True
+    for _ in range(ridges.TEXTURE):
+        rest = (~good).nonzero()[:, 0]
+        joins = rest[canvas[flat[rest, None] + square].any(1)]
+        if not len(joins):
             break
-        seed = bigger
-    return seed
+        good[joins] = True
+        canvas[flat[joins]] = True
+    return line.kept(good)
 
 
-def _found(grey: Tensor, thickness: int, threshold: float, progress: Progress) -> Tensor:
-    """Scratches, (1, 1, H, W) of 0 and 1, in a grey photo (1, 1, H, W)."""
-    reach = (thickness + 1) // 2
-    noise = 1.4826 * (grey[..., 1:] - grey[..., :-1]).abs().median() / math.sqrt(2)
-    result = torch.zeros_like(grey)
-    for k, sign in enumerate((1.0, -1.0)):
-        progress(k / 2)
-        g = sign * grey
-        thin = g - _opened(g, reach)
-        along = _along(thin, progress)
-        strongest, at = along.max(1, keepdim=True)
-        # Texture is thin in all directions, a scratch in one.
-        across = along.gather(1, (at + ANGLES // 2) % ANGLES)
-        progress()
-        texture = _blurred(thin, AROUND)
-        progress()
-        score = (strongest - across) / (0.01 + 0.5 * noise + 1.5 * texture)
-        seed = ((score > threshold) & (thin > strongest / 2)).float()
-        within = ((score > LOW * threshold) & (thin > 0.3 * strongest)).float()
-        result = torch.maximum(result, _grown(seed, within))
-    return result
+def _without_patterns(line: Line, size: torch.Size, level: int) -> Line:
+    """The points that are not of a wall of bricks, a fence or a net: many lines close together that
+    are parallel, or at right angles to each other. Scratches have all directions."""
+    down, right = (-(-n // ridges.CELL) for n in size)
+    cell = (line.at[:, 0] // ridges.CELL) * right + line.at[:, 1] // ridges.CELL
+    four = 4 * line.angle
+    sums = [
+        torch.bincount(cell, part.double(), down * right)
+        for part in (torch.ones_like(four), four.cos(), four.sin())
+    ]
+    reach = AROUND // ridges.CELL // 2**level // 2
+    around = torch.stack(sums).view(1, 3, down, right)
+    for axis in (0, 1):
+        side, pad = [1, 1], [0, 0]
+        pad[axis] = min(reach, (down, right)[axis] // 2)
+        side[axis] = 2 * pad[axis] + 1
+        around = F.avg_pool2d(around, side, 1, pad, count_include_pad=False)
+    count, cos, sin = around[0].flatten(1)[:, cell] / ridges.CELL**2
+    crowded = count > CROWDED * 2**level
+    return line.kept(~(crowded & (torch.hypot(cos, sin) > ALIGNED * count)))
+
+
+def _paint_lines(mask: Tensor, grey: Tensor, line: Line, finer: int, widest: float) -> None:
+    """Set the pixels of mask (H, W) that the points of ``line`` cover, as wide as they are in the
+    photo ``grey`` (H, W), which is ``finer`` times as large as that in which they were found."""
+    height, width = grey.shape
+    cos, sin = line.angle.cos()[:, None, None], line.angle.sin()[:, None, None]
+    middle = (line.at * finer + (finer - 1) / 2)[..., None, None]
+
+    def places(along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+        down = middle[:, 0] + sin * along + cos * across
+        right = middle[:, 1] + cos * along - sin * across
+        return down.round().long(), right.round().long()
+
+    across = ACROSS * finer
+    down, right = places(torch.arange(-3, 4)[:, None] * finer, across)
+    bright = grey[down.clamp(0, height - 1), right.clamp(0, width - 1)].mean(1)
+    outside = (across.abs() >= 3 * finer + 1) & (across.abs() <= 5 * finer + 1)
+    left, other = (bright[:, outside & (across * side > 0)].mean(1) for side in (-1, 1))
+    ground = torch.maximum(left, other)
+    inside = bright.masked_fill(across.abs() > finer, -math.inf)
+    top, peak = inside.max(1, keepdim=True)
+    below = bright <= (ground[:, None] + top) / 2
+    order = torch.arange(len(across))
+    start = torch.where(below & (order < peak), order, -1).amax(1) + 1
+    end = torch.where(below & (order > peak), order, len(across)).amin(1) - 1
+    start, end = across[start], across[end]
+    # The mask is widened by a pixel in the end.
+    shrink = ((end - start) / 2).clamp(max=0.5)
+    start, end = start + shrink, end - shrink
+    seen = (top[:, 0] > ground + 0.01) & (end - start + 1 <= widest)
+    down, right = places(torch.arange(-2, 3)[:, None] / 2, across)
+    covered = (across >= start[:, None, None]) & (across <= end[:, None, None])
+    covered = covered & seen[:, None, None] & (down >= 0) & (down < height)
+    covered = covered & (right >= 0) & (right < width)
+    mask[down[covered], right[covered]] = True
+
+
+def _dust(
+    x: Tensor, smallest: bool, threshold: float, widest: float, progress: Progress = SILENT
+) -> Tensor:
+    """Where x (C, H, W) has bright or dark dust, (H, W) of bool."""
+    height, width = x.shape[1:]
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for first, rows, within in _bands(height, width, dust.MARGIN):
+        for sign in (1.0, -1.0):
+            progress(first / height)
+            spots = dust.find_spots(sign * x[:, rows], within)
+            odds = judged(DUST, with_size(spots.features, smallest), weights())
+            small = 2 * spots.reach.float().mean(1) + 1 <= widest
+            good = (odds > threshold) & small
+            down, right = dust.rays()
+            down = (spots.at[good, :1, None] + first + down).clamp(0, height - 1)
+            right = (spots.at[good, 1:, None] + right).clamp(0, width - 1)
+            covered = torch.arange(down.shape[2]) < spots.reach[good][..., None]
+            mask[down[covered], right[covered]] = True
+            mask[spots.at[good, 0] + first, spots.at[good, 1]] = True
+    return mask
+
+
+def _enlarged(mask: Tensor, size: torch.Size) -> Tensor:
+    """mask (H, W) at another size, whose sides are those of mask times a power of two or so."""
+    times = round(size[0] / mask.shape[0])
+    mask = mask.repeat_interleave(times, 0).repeat_interleave(times, 1)
+    return F.pad(mask, (0, size[1] - mask.shape[1], 0, size[0] - mask.shape[0]))
+
+
+def pyramid(x: Tensor, thickness: float = 5.0) -> list[Tensor]:
+    """x (1, C, H, W) at its own size, half of it..., until scratches are thin: each (C, H, W)."""
+    sizes = [x[0]]
+    while len(sizes) < 2 or 3 * 2 ** (len(sizes) - 1) < thickness:
+        if min(sizes[-1].shape[1:]) < 2 * SMALLEST:
+            break
+        sizes.append(F.avg_pool2d(sizes[-1][None], 2)[0])
+    return sizes
 
 
 @torch.no_grad()
@@ -96,29 +278,44 @@ def find_scratches(
 ) -> Tensor:
     """Where one photo x (1, C, H, W) in [-1, 1] is scratched: float32 (H, W), 1 there, else 0.
 
-    A scratch is brighter or darker than both its sides, at most ``thickness`` pixels wide, and
-    longer than it is wide; it must stand out of the texture around it. ``sensitivity``, 0 to 1: a
-    higher one finds fainter scratches and takes more hairs, wires and edges for one. The mask is
-    one pixel wider than what was found. ``progress`` may stop it. ValueError for values out of
-    range, and for another shape.
+    A scratch or crease is brighter or darker than both its sides, at most about ``thickness``
+    pixels wide, and long; dust is as small, and brighter or darker than all around it.
+    ``sensitivity``, 0 to 1: a higher one finds fainter ones and takes more hairs, wires and glints
+    for one. The mask is one pixel wider than what was found. ``progress`` may stop it. ValueError
+    for values out of range, and for another shape.
     """
     check_photo(x, 32)
     if not 0 <= sensitivity <= 1:
         raise ValueError(f"the sensitivity is {sensitivity}; expected a number from 0 to 1")
     if not 1 <= thickness <= 25:
         raise ValueError(f"the thickness is {thickness}; expected 1 to 25 pixels")
-    grey = x.detach().float().cpu().mean(1, keepdim=True)
-    threshold = 8.0 * 0.125**sensitivity
-    height, width = grey.shape[2:]
-    if height * width <= LARGEST:
-        mask = _found(grey, thickness, threshold, progress)
-    else:
-        margin = AROUND + LENGTH + STEPS
-        mask = torch.zeros_like(grey)
-        for top in range(0, height, BAND):
-            first, last = max(0, top - margin), min(height, top + BAND + margin)
-            end = min(height, top + BAND)
-            within = progress.part(top / height, end / height)
-            part = _found(grey[:, :, first:last], thickness, threshold, within)
-            mask[:, :, top:end] = part[:, :, top - first : end - first]
-    return F.max_pool2d(mask, 3, 1, 1)[0, 0]
+    threshold = 5.0 - 7.0 * sensitivity
+    widest = 1.25 * thickness + 2
+    levels = pyramid(x.detach().float().cpu(), thickness)
+    sizes = [each.shape[1:] for each in levels]
+    last = len(levels) - 1
+    shares = [sum(0.6 * 0.25**j for j in range(k)) for k in range(len(levels) + 1)]
+    found = [
+        find_lines(each, 0 < k == last, progress.part(shares[k], shares[k + 1]))
+        for k, each in enumerate(levels)
+    ]
+    mask = torch.zeros(sizes[0], dtype=torch.bool)
+    rest = progress.part(0.8, 0.9)
+    for k, sign in enumerate((1.0, -1.0)):
+        rest(k / 2)
+        lines = _judge([both[k] for both in found], sizes, rest)
+        for level, line in enumerate(lines):
+            rest()
+            line = _without_patterns(_grown(line, threshold, sizes[level]), sizes[level], level)
+            at = max(0, level - 1)
+            painted = torch.zeros(sizes[at], dtype=torch.bool)
+            grey = sign * levels[at].mean(0)
+            _paint_lines(painted, grey, line, 2 ** (level - at), widest / 2**at)
+            mask |= _enlarged(painted, sizes[0])
+    for level, each in enumerate(levels):
+        part = progress.part(0.9 + 0.1 * level / (last + 1), 0.9 + 0.1 * (level + 1) / (last + 1))
+        least = threshold - DUST_FAINTER
+        found_dust = _dust(each, 0 < level == last, least, widest / 2**level, part)
+        mask |= _enlarged(found_dust, sizes[0])
+    progress(1.0)
+    return F.max_pool2d(mask[None].float(), 3, 1, 1)[0]
