@@ -15,13 +15,13 @@ LIBRARY = ("restoration", "estimation", "samplers", "operators", "priors")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "nodes": LIBRARY,
     "cli": (*LIBRARY, "benchmarks"),
-    "benchmarks": LIBRARY,
+    "benchmarks": (*LIBRARY, "training.scratches_data"),
     "restoration": ("estimation", "samplers", "operators", "priors"),
     "estimation": ("operators",),
     "samplers": ("operators", "priors.base", "priors.error_spectrum"),
     "operators": (),
     "priors": ("operators.randomness",),
-    "training": ("priors",),
+    "training": ("priors", "estimation", "operators.scratches"),
 }
 """Which room may import which other: never upwards. Samplers know of priors only the protocol,
 priors of operators only how a seed becomes noise, and nothing imports the training."""
