@@ -33,11 +33,13 @@ JUDGES = ("alone", "linked", "linked again")
 DUST = "dust"
 DUST_FAINTER = 1.5
 """How much lower the odds of dust may be than those of scratches, as it covers little."""
-CROWDED = 0.025
-"""Length of lines per area, in pixels per pixel, from which on they may be a pattern: six that
-cross a square of 256 pixels."""
-ALIGNED = 0.7
-"""Of lines that are a pattern, so much agrees in its direction, or lies at right angles: 0 to 1."""
+CROWDED = 0.02
+"""Length of lines of like directions per area, in pixels per pixel, from which on they are a
+pattern: five that cross a square of 256 pixels."""
+TURNS = 12
+"""Parts of a right angle; directions are alike that are one part from each other at most."""
+ALIKE = 0.5
+"""The same as a part of all lines there."""
 AROUND = 260
 """Width in pixels of the neighbourhood in which a pattern is looked for."""
 FAINTER = 2.0
@@ -180,21 +182,24 @@ def _without_patterns(line: Line, size: torch.Size, level: int) -> Line:
     are parallel, or at right angles to each other. Scratches have all directions."""
     down, right = (-(-n // ridges.CELL) for n in size)
     cell = (line.at[:, 0] // ridges.CELL) * right + line.at[:, 1] // ridges.CELL
-    four = 4 * line.angle
-    sums = [
-        torch.bincount(cell, part.double(), down * right)
-        for part in (torch.ones_like(four), four.cos(), four.sin())
-    ]
+    turn = (line.angle * (2 * TURNS / math.pi)).round().long() % TURNS
     reach = AROUND // ridges.CELL // 2**level // 2
-    around = torch.stack(sums).view(1, 3, down, right)
-    for axis in (0, 1):
-        side, pad = [1, 1], [0, 0]
-        pad[axis] = min(reach, (down, right)[axis] // 2)
-        side[axis] = 2 * pad[axis] + 1
-        around = F.avg_pool2d(around, side, 1, pad, count_include_pad=False)
-    count, cos, sin = around[0].flatten(1)[:, cell] / ridges.CELL**2
-    crowded = count > CROWDED * 2**level
-    return line.kept(~(crowded & (torch.hypot(cos, sin) > ALIGNED * count)))
+
+    def density(which: Tensor) -> Tensor:
+        count = torch.bincount(cell[which], minlength=down * right).float().view(1, 1, down, right)
+        for axis in (0, 1):
+            side, pad = [1, 1], [0, 0]
+            pad[axis] = min(reach, (down, right)[axis] // 2)
+            side[axis] = 2 * pad[axis] + 1
+            count = F.avg_pool2d(count, side, 1, pad, count_include_pad=False)
+        return count.flatten()[cell] / ridges.CELL**2
+
+    least = (ALIKE * density(torch.ones_like(turn, dtype=torch.bool))).clamp(min=CROWDED * 2**level)
+    crowded = torch.zeros(len(cell), dtype=torch.bool)
+    for k in turn.unique().tolist():
+        alike = (turn - k + 1) % TURNS <= 2
+        crowded |= (turn == k) & (density(alike) > least)
+    return line.kept(~crowded)
 
 
 def _paint_lines(mask: Tensor, grey: Tensor, line: Line, finer: int, widest: float) -> None:

@@ -139,12 +139,12 @@ def train(files: list[Path]) -> Weights:
             lines = [each[k] for each in both]
             groups.append((lines, [each.shape[1:] for each in levels]))
             labels.append([_of_lines(photo, line, level) for level, line in enumerate(lines)])
-            pieces = []
+            seen, told = [], []
             for level, each in enumerate(levels):
                 found = dust.find_spots(sign * each, slice(0, each.shape[1]))
-                seen = with_size(found.features, level > 0)
-                pieces.append((seen, _of_dust(photo, found.at, level)))
-            spots.append(tuple(torch.cat(piece) for piece in zip(*pieces, strict=True)))
+                seen.append(with_size(found.features, level > 0))
+                told.append(_of_dust(photo, found.at, level))
+            spots.append((torch.cat(seen), torch.cat(told)))
             owners.append(seed)
         if seed % 20 == 0:
             print(f"{seed} of {len(files)} photos", flush=True)

@@ -130,8 +130,8 @@ def damage(x: Tensor, seed: int) -> Damaged:
             elif kind < 0.8:
                 drawn = crease(height, width, thickness, g)
             else:
-                drawn = sum(_fibre(height, width, thickness, g) for _ in range(1 + int(5 * v[3])))
-                drawn = drawn.clamp(max=1)
+                some = [_fibre(height, width, thickness, g) for _ in range(1 + int(5 * v[3]))]
+                drawn = torch.stack(some).amax(0)
             soft = _box(drawn) if v[4] < 0.6 else _soft(drawn, 0.4 + 0.9 * v[5])
             alpha = soft * (0.9 if v[6] < 0.5 else 0.25 + 0.75 * v[5])
             if v[7] < 0.4:
