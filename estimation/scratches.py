@@ -40,6 +40,8 @@ TURNS = 12
 """Parts of a right angle; directions are alike that are one part from each other at most."""
 ALIKE = 0.5
 """The same as a part of all lines there."""
+ALL_ALIKE = 0.75
+"""The same, from which on the other lines there belong to it."""
 AROUND = 260
 """Width in pixels of the neighbourhood in which a pattern is looked for."""
 FAINTER = 2.0
@@ -194,11 +196,12 @@ def _without_patterns(line: Line, size: torch.Size, level: int) -> Line:
             count = F.avg_pool2d(count, side, 1, pad, count_include_pad=False)
         return count.flatten()[cell] / ridges.CELL**2
 
-    least = (ALIKE * density(torch.ones_like(turn, dtype=torch.bool))).clamp(min=CROWDED * 2**level)
+    lines = density(torch.ones_like(turn, dtype=torch.bool))
     crowded = torch.zeros(len(cell), dtype=torch.bool)
     for k in turn.unique().tolist():
-        alike = (turn - k + 1) % TURNS <= 2
-        crowded |= (turn == k) & (density(alike) > least)
+        alike = density((turn - k + 1) % TURNS <= 2)
+        pattern = (alike > CROWDED * 2**level) & (alike > ALIKE * lines)
+        crowded |= pattern & ((turn == k) | (alike > ALL_ALIKE * lines))
     return line.kept(~crowded)
 
 
