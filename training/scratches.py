@@ -124,7 +124,7 @@ def _pictures(folders: list[Path], exclude: list[str], limit: int) -> list[Path]
 
 
 def train(files: list[Path]) -> Weights:
-    """The weights of all networks, trained on these pictures; says how good they are."""
+    """The weights of all networks, trained on two pictures or more; says how good they are."""
     generator = torch.Generator().manual_seed(0)
     table: Weights = {}
     groups: list[tuple[list[Line], list[torch.Size]]] = []
@@ -148,7 +148,7 @@ def train(files: list[Path]) -> Weights:
             owners.append(seed)
         if seed % 20 == 0:
             print(f"{seed} of {len(files)} photos", flush=True)
-    first = round(len(files) * (1 - HELD_OUT))
+    first = min(len(files) - 1, round(len(files) * (1 - HELD_OUT)))
 
     def learn(name: str, examples: list[Examples]) -> None:
         train, test = (

@@ -47,24 +47,25 @@ def test_hardly_anything_is_marked_where_there_are_none(seed):
 
 @pytest.fixture(scope="module")
 def photos():
-    """Every third of the held-out photographs, which no setting was chosen by."""
-    return list(enumerate(pictures("photos/test").split(1)))[::3]
+    """The held-out photographs."""
+    return list(enumerate(pictures("photos/test").split(1)))
 
 
-# Measured on all 25 and on these: benchmarks/README.md. Some slack for other versions of torch.
+# What was measured on all 25 is in benchmarks/README.md; on every third it is up to 8 % less.
 @pytest.mark.parametrize(
     ("fault", "precision", "part"),
     [
-        ("thin", 0.85, 0.5),
-        ("usual", 0.85, 0.7),
-        ("wide", 0.85, 0.7),
+        ("thin", 0.85, 0.7),
+        ("usual", 0.85, 0.85),
+        ("wide", 0.85, 0.85),
         ("dark", 0.85, 0.7),
-        ("two creases", 0.8, 0.7),
-        ("30 specks", 0.5, 0.3),
+        ("two creases", 0.8, 0.85),
+        ("two dark creases", 0.8, 0.8),
+        ("30 specks", 0.5, 0.4),
     ],
 )
 def test_faults_of_photographs_are_found(photos, fault, precision, part):
-    damaged = [faulty(x, fault, seed) for seed, x in photos]
+    damaged = [faulty(x, fault, seed) for seed, x in photos[::3]]
     told = [found_and_true(find_scratches(y), mask) for y, mask in damaged]
     marked, right, seen = (sum(each[k] for each in told) for k in range(3))
     assert right / marked > precision
@@ -73,7 +74,43 @@ def test_faults_of_photographs_are_found(photos, fault, precision, part):
 
 def test_photographs_without_faults_are_left_alone(photos):
     parts = [float(find_scratches(x).mean()) for _, x in photos]
-    assert sum(parts) / len(parts) < 0.008
+    assert sum(parts) / len(parts) < 0.005
+
+
+def wall(seed=0):
+    """A grey wall of bricks with bright joints, (1, 3, 256, 256)."""
+    x = torch.full((1, 3, 256, 256), -0.2)
+    for k, y in enumerate(range(4, 256, 24)):
+        x[:, :, y : y + 3] = 0.4
+        for z in range(12 + 30 * (k % 2), 256, 60):
+            x[:, :, y : y + 24, z : z + 3] = 0.4
+    grain = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    return F.avg_pool2d(F.pad(x, [1] * 4, mode="replicate"), 3, 1) + 0.03 * grain
+
+
+def test_a_wall_of_bricks_is_not_scratched():
+    assert float(find_scratches(wall()).mean()) < 0.01
+
+
+def test_a_few_parallel_scratches_are_no_wall():
+    x = smooth(9, 256, 256)
+    mask = torch.zeros(256, 256)
+    mask[:, [60, 61, 150, 151, 200, 201]] = 1
+    soft = F.avg_pool2d(F.pad(mask[None, None], [1] * 4), 3, 1)
+    assert recall(find_scratches(x + soft * (0.9 - x)), mask) > 0.8
+
+
+def test_dust_is_found_where_the_photo_is_smooth():
+    x = torch.full((1, 3, 128, 128), -0.3)
+    x = x + 0.01 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(128, 128)
+    for y, z in ((20, 30), (64, 100), (110, 50), (90, 20)):
+        mask[y : y + 4, z : z + 3] = 1
+    soft = F.avg_pool2d(F.pad(mask[None, None], [1] * 4), 3, 1)
+    found = find_scratches(x + soft * (0.8 - x))
+    assert recall(found, mask) > 0.9
+    assert float(found.sum()) < 4 * 9 * 9
+    assert float(find_scratches(x).sum()) == 0
 
 
 def test_a_higher_sensitivity_finds_no_less():
