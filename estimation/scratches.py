@@ -44,6 +44,10 @@ ALL_ALIKE = 0.75
 """The same, from which on the other lines there belong to it."""
 AROUND = 260
 """Width in pixels of the neighbourhood in which a pattern is looked for."""
+SOFTENED, STRONG, GROUND = 0.5, 0.75, 31
+"""What stands out from the mean of so many pixels around by more than ``STRONG`` is looked for in
+the photo with less contrast, too: the networks learned from fainter scratches, and take no heed of
+white ones on plain ground."""
 FAINTER = 2.0
 """How much lower the odds may be where a scratch that was found goes on."""
 SMALLEST = 32
@@ -297,9 +301,18 @@ def find_scratches(
         raise ValueError(f"the sensitivity is {sensitivity}; expected a number from 0 to 1")
     if not 1 <= thickness <= 25:
         raise ValueError(f"the thickness is {thickness}; expected 1 to 25 pixels")
-    threshold = 5.0 - 7.0 * sensitivity
+    threshold, x = 5.0 - 7.0 * sensitivity, x.detach().float().cpu()
+    mask = _marked(x, threshold, thickness, progress.part(0, 0.5))
+    fainter = _marked(SOFTENED * x, threshold, thickness, progress.part(0.5, 1))
+    apart = x - F.avg_pool2d(x, GROUND, 1, GROUND // 2, count_include_pad=False)
+    mask |= fainter & (apart.mean(1)[0].abs() > STRONG)
+    return F.max_pool2d(mask[None].float(), 3, 1, 1)[0]
+
+
+def _marked(x: Tensor, threshold: float, thickness: int, progress: Progress) -> Tensor:
+    """Where the photo x (1, C, H, W) is scratched, bool (H, W), without the wider rim."""
     widest = 1.25 * thickness + 2
-    levels = pyramid(x.detach().float().cpu(), thickness)
+    levels = pyramid(x, thickness)
     sizes = [each.shape[1:] for each in levels]
     last = len(levels) - 1
     shares = [sum(0.6 * 0.25**j for j in range(k)) for k in range(len(levels) + 1)]
@@ -326,4 +339,4 @@ def find_scratches(
         found_dust = _dust(each, 0 < level == last, least, widest / 2**level, part)
         mask |= _enlarged(found_dust, sizes[0])
     progress(1.0)
-    return F.max_pool2d(mask[None].float(), 3, 1, 1)[0]
+    return mask
