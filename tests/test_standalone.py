@@ -208,6 +208,13 @@ def test_without_ensurepip_another_pip_is_found(script, monkeypatch, fails, way)
     assert script.is_installed("standalone")
 
 
+def test_the_reason_of_a_step_within_a_step_is_told(script, monkeypatch):
+    monkeypatch.undo()
+    code = "print('  ERROR: no setuptools'); print('error: subprocess-exited-with-error'); exit(1)"
+    with pytest.raises(script.Failed, match=r"^ERROR: no setuptools$"):
+        script.run([sys.executable, "-c", code])
+
+
 def test_a_set_up_that_fails_says_what_to_do(script, monkeypatch, capsys):
     script.fails += ["--editable"]
     monkeypatch.setattr(script.sys, "argv", ["standalone.py", "restore", "x.png"])
