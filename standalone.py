@@ -136,6 +136,8 @@ def run(command: Sequence[str]) -> None:
             raise
         if process.wait():
             error = [line for line in lines if line.lower().startswith(("error", "  × "))]
+            # pip's last word on a step of its own, whose reason stands above.
+            error = [line for line in error if "subprocess-exited" not in line] or error
             raise Failed((error or lines or ["no message"])[-1])
 
 

@@ -440,7 +440,7 @@ def numbers(r: Random, here: Path) -> Attack:
         "--deg-scale",
         "--deg-scale",
     ]
-    small = [n for n in NUMBERS if len(n) < 4 or not n.isdigit()]
+    small = [n for n in NUMBERS if len(n) < 4 or not n.replace("_", "").isdigit()]
     for name in r.sample(counts, r.randint(1, 3)):
         words += [f"{name}={r.choice(NUMBERS)}"]
     if r.random() < 0.25:

@@ -431,16 +431,17 @@ def load_prior(
     try:
         import diffusers
         import transformers  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ValueError(
             f"the standalone prior needs the package {error.name!r}:"
             ' pip install "flowdps[standalone]"'
         ) from error
-    except Exception as error:  # Each allows older versions of PyTorch than it works with.
+    except Exception as error:  # They allow versions of each other that they do not work with.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{_versions('diffusers', 'transformers')} cannot be loaded beside"
-            f" {_versions('torch')} ({str(error).strip().splitlines()[-1][:200]}):"
-            " pip install -U torch, or install older ones"
+            f" {_versions('torch')} ({reason[:200]}): pip install -U torch diffusers transformers,"
+            " or install older ones"
         ) from error
 
     with _quiet():

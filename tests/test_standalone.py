@@ -159,6 +159,8 @@ def test_addresses_are_asked_through_a_proxy(script, monkeypatch):
     monkeypatch.undo()
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    # What was asked first in a process reads the environment; here that was another test.
+    monkeypatch.setattr(script.urllib.request, "_opener", None)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
     assert script.answers("http://index.invalid/torch/")
     assert asked == ["http://index.invalid/torch/"]
@@ -206,6 +208,13 @@ def test_without_ensurepip_another_pip_is_found(script, monkeypatch, fails, way)
     script.install("standalone")
     assert any(way in word for step in script.steps for word in step)
     assert script.is_installed("standalone")
+
+
+def test_the_reason_of_a_step_within_a_step_is_told(script, monkeypatch):
+    monkeypatch.undo()
+    code = "print('  ERROR: no setuptools'); print('error: subprocess-exited-with-error'); exit(1)"
+    with pytest.raises(script.Failed, match=r"^ERROR: no setuptools$"):
+        script.run([sys.executable, "-c", code])
 
 
 def test_a_set_up_that_fails_says_what_to_do(script, monkeypatch, capsys):

@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = (
     ("3.10", "torch==2.3.1 numpy==1.26.4 Pillow==9.5.0 transformers==4.46.3 diffusers==0.32.2"),
-    ("3.10", "torch==2.4.1 numpy==1.26.4 Pillow==10.4.0"),
+    ("3.10", "torch==2.4.1 numpy==1.26.4 Pillow==10.4.0 transformers==4.46.3 diffusers==0.32.2"),
     ("3.11", "numpy==1.26.4"),
     ("3.11", "numpy==2.0.2 Pillow==11.3.0"),
     ("3.11", "numpy==2.4.6 Pillow==12.3.0"),
