@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -24,7 +25,7 @@ TOLD, WRONG = "woven fields", "old video"
 SIDE, GAP, LINE, COLUMNS = 256, 8, 18, 2
 
 
-def sheet(pairs: dict[str, tuple[Image.Image, Image.Image]]) -> Image.Image:
+def sheet(pairs: Mapping[str, tuple[Image.Image, Image.Image]]) -> Image.Image:
     """Name to the picture before and after: both side by side under the name, two pairs a row."""
     wide, high = 2 * SIDE + 2 * GAP, SIDE + LINE + GAP
     rows = -(-len(pairs) // COLUMNS)
