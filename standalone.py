@@ -7,13 +7,14 @@ python3 standalone.py test [ARGUMENTS OF PYTEST]
 ``test`` is ``lint`` (ruff and pyright) and then ``pytest``; each of the two can be run alone. After
 them, ``test`` brings the versions of ComfyUI that count into a cache and tests inside them.
 
-A set-up that was interrupted is begun again. It uses uv where that is installed, else pip: that of
-ensurepip, of the Python that runs this, or a downloaded one.
+A set-up that was interrupted is begun again, once what it left running has ended. It uses uv where
+that is installed, else pip: that of ensurepip, of the Python that runs this, or a downloaded one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -29,8 +30,9 @@ from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
-SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
-PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
+WINDOWS = os.name == "nt"
+SCRIPTS = ENVIRONMENT / ("Scripts" if WINDOWS else "bin")
+PYTHON = SCRIPTS / ("python.exe" if WINDOWS else "python")
 STAMP = ENVIRONMENT / "flowdps-installed"
 """Says what is installed, once it is; without it, the set-up was not finished."""
 UNFINISHED = ENVIRONMENT / "flowdps-unfinished"
@@ -46,6 +48,12 @@ CHECKS = {"test": LINT + TESTS, "lint": LINT, "pytest": TESTS}
 """What the verbs for developers run; all other verbs are those of the command ``flowdps``."""
 PATIENCE = 6
 """Seconds to wait for an answer of PyTorch's index."""
+REMOVING = 30
+"""Seconds in which a broken environment has to be gone: other programs may have its files open."""
+HELD: list[int] = []
+"""Descriptors of the locks that are held. Steps inherit them, so that a lock lasts as long as what
+a killed set-up left running; Windows knows no such inheritance.
+"""
 RUN = (
     "import sys; sys.path[:] = [p for p in sys.path if p];"
     " from comfyui_flowdps.cli.command import main; sys.exit(main())"
@@ -57,8 +65,8 @@ def aim(folder: Path) -> None:
     """Let what follows be about the environment ``.venv`` in ``folder``."""
     global ENVIRONMENT, SCRIPTS, PYTHON, STAMP, UNFINISHED, LOCK, LOG
     ENVIRONMENT = folder / ".venv"
-    SCRIPTS = ENVIRONMENT / SCRIPTS.name
-    PYTHON = SCRIPTS / PYTHON.name
+    SCRIPTS = ENVIRONMENT / ("Scripts" if WINDOWS else "bin")
+    PYTHON = SCRIPTS / ("python.exe" if WINDOWS else "python")
     STAMP, UNFINISHED = ENVIRONMENT / STAMP.name, ENVIRONMENT / UNFINISHED.name
     LOCK, LOG = folder / LOCK.name, folder / LOG.name
 
@@ -121,6 +129,7 @@ def run(command: Sequence[str]) -> None:
             encoding="utf-8",
             errors="replace",
             env=environment(),
+            pass_fds=() if WINDOWS else tuple(HELD),
         )
         lines: list[str] = []
         reader = threading.Thread(target=lambda: lines.extend(_noted(process, log)), daemon=True)
@@ -133,6 +142,7 @@ def run(command: Sequence[str]) -> None:
                     say(f"  ... {said - started:.0f} s")
         except BaseException:
             process.kill()
+            process.wait()
             raise
         if process.wait():
             error = [line for line in lines if line.lower().startswith(("error", "  × "))]
@@ -229,12 +239,13 @@ def install(extras: str = "standalone,test") -> None:
     with locked():
         if is_installed(extras):  # By another run, while this one waited.
             return
-        if ENVIRONMENT.exists() and (UNFINISHED.exists() or not _works([str(PYTHON), "-c", ""])):
+        there = os.path.lexists(ENVIRONMENT)
+        if there and (UNFINISHED.exists() or not _works([str(PYTHON), "-c", ""])):
             ours = any(file.exists() for file in (UNFINISHED, STAMP, ENVIRONMENT / "pyvenv.cfg"))
-            if not ours and any(ENVIRONMENT.iterdir()):
+            if not ENVIRONMENT.is_dir() or (not ours and any(ENVIRONMENT.iterdir())):
                 raise Failed(f"{ENVIRONMENT} is there and no environment of Python; move it away")
             say("The last set-up was interrupted, or its Python is gone; beginning again.")
-            shutil.rmtree(ENVIRONMENT)
+            empty()
         say("Setting up .venv, once; this takes a few minutes ...")
         LOG.write_text("", encoding="utf-8")
         STAMP.unlink(missing_ok=True)
@@ -249,35 +260,77 @@ def install(extras: str = "standalone,test") -> None:
             else:
                 say("  PyTorch's index of CPU builds cannot be reached; taking the usual build.")
         run([*pip, "--editable", f"{ROOT}[{extras}]"])
-        STAMP.write_text(wanted(extras), encoding="utf-8")
+        # In this order: killed in between, it finds all that is wanted, and says so.
         UNFINISHED.unlink(missing_ok=True)
+        STAMP.write_text(wanted(extras), encoding="utf-8")
+
+
+def empty() -> None:
+    """Remove all that is in the environment but ``UNFINISHED``: killed meanwhile, the next run
+    still knows that the rest is its own.
+
+    Raises Failed if something stays, as it does on Windows while a program has it open.
+    """
+    until = time.monotonic() + REMOVING
+    while True:
+        try:
+            UNFINISHED.touch()
+            for each in list(ENVIRONMENT.iterdir()):
+                if each.is_dir() and not each.is_symlink():
+                    shutil.rmtree(each)
+                elif each != UNFINISHED:
+                    each.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise Failed(
+                    f"{error.filename or ENVIRONMENT} cannot be removed"
+                    f" ({error.strerror or error}): end the programs that use it"
+                ) from error
+            time.sleep(0.2)
 
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Let one set-up run at a time; the system releases the lock of one that was killed."""
+    """Let one set-up run at a time; the system releases the lock of one that was killed, once what
+    it left running has ended.
+    """
     with LOCK.open("a+") as stream:
-        if os.name == "nt":
+        if not _took(stream):
+            say("Another set-up is at work here; waiting until it has ended ...")
+            while not _took(stream):
+                time.sleep(0.2)
+        HELD.append(stream.fileno())
+        try:
+            yield
+        finally:
+            HELD.pop()
+
+
+def _took(stream: TextIO) -> bool:
+    """Whether the lock of ``stream`` is ours now; a file system without locks lets everyone in."""
+    try:
+        if WINDOWS:
             import msvcrt
 
-            while True:
-                try:
-                    msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore
-                    break
-                except OSError:  # After ten seconds.
-                    continue
+            stream.seek(0)
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore
         else:
             import fcntl
 
-            with contextlib.suppress(OSError):  # A file system without locks.
-                fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True
 
 
 ADVICE = """What it did is in {log}. What helps:
 - behind a proxy, set HTTPS_PROXY; with a mirror of PyPI, set PIP_INDEX_URL (with uv, UV_INDEX_URL)
 - on Debian and Ubuntu: sudo apt install python3-venv; anywhere else uv: docs.astral.sh/uv
 - to begin from nothing, delete {environment} and run this again"""
+ADVICE_ON_WINDOWS = """
+- where paths are too long, clone into a short folder, such as C:\\flowdps, or let Windows take long
+  ones: learn.microsoft.com/windows/win32/fileio/maximum-file-path-limitation"""
 
 
 def main() -> int:
@@ -292,7 +345,8 @@ def main() -> int:
         install("standalone,test" if verb in CHECKS else "standalone")
     except (Failed, OSError) as error:
         say(f"The set-up failed: {error}")
-        say(ADVICE.format(log=LOG, environment=ENVIRONMENT))
+        advice = ADVICE + (ADVICE_ON_WINDOWS if WINDOWS else "")
+        say(advice.format(log=LOG, environment=ENVIRONMENT))
         return 1
     except KeyboardInterrupt:
         say("Stopped; the next run begins the set-up again.")
