@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import glob
 import importlib
 import io
+import itertools
 import math
 import os
 import re
 import stat
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +39,9 @@ UNREAD = frozenset([".heic", ".heif", ".hif", ".jxl", ".psd"]) | RAW
 """Those of further pictures in a folder, which are read where that is possible, or reported."""
 LARGEST = 2 * 2**30
 """Most bytes of a file."""
+WINDOWS = os.name == "nt"
+TRIES = 20
+"""Tenths of a second to wait for a file that another program has open."""
 SMALLEST = 16
 """Least height and width of an image in pixels."""
 
@@ -47,11 +53,11 @@ def list_images(inputs: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     """The files given by ``inputs``, without duplicates, in order, and a sentence for each input
     that gives none; folders yield their pictures, also those that cannot be read here.
 
-    Files are not opened.
+    Patterns such as ``*.png`` are understood, as not every console does that. Files are not opened.
     """
     found: dict[str, Path] = {}
     wrong: list[str] = []
-    for given in map(Path, inputs):
+    for given in itertools.chain.from_iterable(map(_expanded, map(Path, inputs))):
         try:
             files = _listed(given)
         except OSError as error:
@@ -62,6 +68,13 @@ def list_images(inputs: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
         for file in files:
             found.setdefault(os.path.realpath(file), file)
     return list(found.values()), wrong
+
+
+def _expanded(given: Path) -> list[Path]:
+    """The files that match ``given``, if it is no file and some do; else itself."""
+    if glob.has_magic(str(given)) and not os.path.lexists(given):
+        return sorted(map(Path, glob.glob(str(given)))) or [given]
+    return [given]
 
 
 def _listed(given: Path) -> list[Path]:
@@ -403,9 +416,22 @@ def save_png(
     part = Path(path).with_name(f".flowdps-{os.getpid()}-{uuid4().hex[:8]}.part")
     try:
         picture.save(part, format="PNG", pnginfo=said)
-        part.replace(path)
+        _replace(part, Path(path))
     finally:
         part.unlink(missing_ok=True)
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Rename ``part`` to ``path``. On Windows, a scanner or a viewer may have the old file open for
+    a moment; PermissionError if it is longer.
+    """
+    for _ in range(TRIES if WINDOWS else 0):
+        try:
+            part.replace(path)
+            return
+        except PermissionError:
+            time.sleep(0.1)
+    part.replace(path)
 
 
 def sheet(columns: Sequence[tuple[str, Tensor]], per_row: int | None = None) -> Image.Image:
