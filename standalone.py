@@ -19,10 +19,12 @@ import hashlib
 import os
 import platform
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,11 +43,16 @@ LOCK = ROOT / ".venv.lock"
 LOG = ROOT / ".venv.log"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH_CPU = ["torch==2.13.0", "--extra-index-url", CPU_INDEX]
+INDEX = "https://pypi.org/simple/pip/"
 GET_PIP = "https://bootstrap.pypa.io/get-pip.py"
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
 TESTS = (["pytest"],)
 CHECKS = {"test": LINT + TESTS, "lint": LINT, "pytest": TESTS}
 """What the verbs for developers run; all other verbs are those of the command ``flowdps``."""
+STEP = ("error: subprocess-exited", "error: failed to build")
+"""How pip tells that a step of its own failed, which says nothing of the reason."""
+BROKEN = "connection broken by"
+"""What pip says of an index that cannot be reached."""
 PATIENCE = 6
 """Seconds to wait for an answer of PyTorch's index."""
 REMOVING = 30
@@ -106,10 +113,43 @@ def answers(address: str) -> bool:
         return False
 
 
+def unreachable(address: str) -> str:
+    """Why ``address`` cannot be reached; empty if something answers, whatever it says.
+
+    A certificate that Python does not know is an answer: pip may know it.
+    """
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE):
+            return ""
+    except (urllib.error.HTTPError, ssl.SSLError):
+        return ""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return "" if isinstance(reason, ssl.SSLError) else str(reason)
+
+
+def has_another_index() -> bool:
+    """Whether pip or uv may take packages from elsewhere than PyPI, or from a cache."""
+    words = ("INDEX", "FIND_LINKS", "CONFIG_FILE", "OFFLINE")
+    names = [name.upper() for name in os.environ]
+    if any(n.startswith(("PIP_", "UV_")) and any(word in n for word in words) for n in names):
+        return True
+    home = Path.home()
+    here = [Path("/etc"), Path("/etc/xdg"), home, home / ".config"]
+    here += [home / "Library" / "Application Support"]
+    here += [Path(os.environ[n]) for n in ("APPDATA", "PROGRAMDATA") if n in os.environ]
+    files = ("pip.conf", "pip/pip.conf", ".pip/pip.conf", "pip/pip.ini", "uv/uv.toml")
+    return any((folder / file).is_file() for folder in here for file in files)
+
+
 def environment() -> dict[str, str]:
-    """This process's environment without what leads pip or Python to other places than .venv."""
+    """This process's environment without what leads pip or Python to other places than .venv.
+
+    What pip starts by itself is told by PIP_RETRIES alone how often to try.
+    """
     apart = {"PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_QUIET"}
     kept = {key: value for key, value in os.environ.items() if key.upper() not in apart}
+    kept.setdefault("PIP_RETRIES", "2")
     return {**kept, "PYTHONIOENCODING": "utf-8", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
@@ -147,8 +187,10 @@ def run(command: Sequence[str]) -> None:
         if process.wait():
             error = [line for line in lines if line.lower().startswith(("error", "  × "))]
             # pip's last word on a step of its own, whose reason stands above.
-            error = [line for line in error if "subprocess-exited" not in line] or error
-            raise Failed((error or lines or ["no message"])[-1])
+            error = [line for line in error if not line.lower().startswith(STEP)] or error
+            broken = [line for line in lines if BROKEN in line]
+            reached = f" (an index cannot be reached: {broken[-1]})" if broken else ""
+            raise Failed((error or lines or ["no message"])[-1] + reached)
 
 
 def _noted(process: subprocess.Popen[str], log: TextIO) -> Iterator[str]:
@@ -201,7 +243,7 @@ def make_environment() -> list[str]:
             tried.append(f"{way}: {error}")
     if not _works([*inside, "--version"]):
         raise Failed("there is no pip for the environment (" + "; ".join(tried) + ")")
-    return [*inside, "install", "--no-input", "--progress-bar", "off", "--retries", "2"]
+    return [*inside, "install", "--no-input", "--progress-bar", "off"]
 
 
 def _works(command: Sequence[str]) -> bool:
@@ -239,6 +281,8 @@ def install(extras: str = "standalone,test") -> None:
     with locked():
         if is_installed(extras):  # By another run, while this one waited.
             return
+        if not has_another_index() and (why := unreachable(INDEX)):
+            raise Failed(f"{INDEX.split('/')[2]} cannot be reached ({why})")
         there = os.path.lexists(ENVIRONMENT)
         if there and (UNFINISHED.exists() or not _works([str(PYTHON), "-c", ""])):
             ours = any(file.exists() for file in (UNFINISHED, STAMP, ENVIRONMENT / "pyvenv.cfg"))

@@ -61,6 +61,7 @@ def script(clone, monkeypatch):
     monkeypatch.setattr(module, "run", run)
     monkeypatch.setattr(module, "_works", works)
     monkeypatch.setattr(module, "answers", lambda address: True)
+    monkeypatch.setattr(module, "unreachable", lambda address: "")
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
     return module
 
@@ -239,6 +240,65 @@ def test_without_the_index_of_pytorch_it_goes_on_at_once_and_in_one_line(
     assert len(said) == 2
 
 
+def test_without_the_package_index_one_sentence_says_so_at_once(script, monkeypatch, capsys):
+    """Nothing is made or removed before; a mirror that pip or uv knows is left to them."""
+    for name in [n for n in os.environ if n.upper().startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    for name in ("APPDATA", "PROGRAMDATA"):
+        monkeypatch.setenv(name, str(script.ROOT))
+    monkeypatch.setattr(script.Path, "is_file", lambda path: False)
+    monkeypatch.setattr(script, "unreachable", lambda address: "no route to host")
+    script.ENVIRONMENT.mkdir()
+    script.UNFINISHED.touch()
+    monkeypatch.setattr(script.sys, "argv", ["standalone.py", "restore", "x.png"])
+    assert script.main() == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "The set-up failed: pypi.org cannot be reached (no route to host)"
+    assert "PIP_INDEX_URL" in "".join(said)
+    assert not script.steps
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://mirror.invalid/simple")
+    script.install("standalone")
+    assert script.is_installed("standalone")
+
+
+def test_what_answers_is_reachable_whatever_it_says(script, monkeypatch):
+    """A page that is not there, and a certificate that pip may know and Python does not."""
+    import ssl
+    import urllib.error
+
+    monkeypatch.undo()
+    answers = [
+        urllib.error.HTTPError("x", 404, "not found", None, None),  # type: ignore[arg-type]
+        urllib.error.URLError(ssl.SSLError("self-signed")),
+        urllib.error.URLError(OSError("no such name")),
+        TimeoutError("timed out"),
+    ]
+
+    def asked(*_, **__):
+        raise answers.pop(0)
+
+    monkeypatch.setattr(script.urllib.request, "urlopen", asked)
+    found = [script.unreachable("https://index.invalid/") for _ in range(4)]
+    assert found == ["", "", "no such name", "timed out"]
+
+
+def test_an_index_that_is_lost_on_the_way_is_told(script, monkeypatch):
+    """pip says it of a step within a step, and ends with a line that does not."""
+    monkeypatch.undo()
+    code = (
+        "print('WARNING: Retrying after connection broken by NameResolutionError');"
+        "print('ERROR: No matching distribution found for setuptools');"
+        "print('ERROR: Failed to build x when installing build dependencies'); exit(1)"
+    )
+    with pytest.raises(script.Failed) as failed:
+        script.run([sys.executable, "-c", code])
+    assert str(failed.value) == (
+        "ERROR: No matching distribution found for setuptools (an index cannot be reached:"
+        " WARNING: Retrying after connection broken by NameResolutionError)"
+    )
+    assert script.environment()["PIP_RETRIES"]
+
+
 def test_an_address_that_does_not_answer_is_given_up_within_seconds(script, monkeypatch):
     import socket
 
@@ -367,6 +427,7 @@ def test_killed_at_random_instants_it_recovers(clone):
         sys.path.insert(0, {str(clone)!r})
         import standalone
         standalone.wants_cpu_build = lambda: False
+        standalone.unreachable = lambda address: ""
         kept = standalone.environment
         standalone.environment = lambda: {{**kept(), "PYTHONPATH": {str(slow)!r}}}
         standalone.install("standalone")
