@@ -153,9 +153,7 @@ def test_a_texture_asks_for_less_total_variation_than_a_flat_picture(recipe):
         torch.testing.assert_close(both.image[k : k + 1], alone.image)
     # Less error by it than with the strength of flat pictures.
     full = regularised(Measurement(y[1:], operator, 0.1), both.typical, y[1:])
-    error = [
-        float(operator.A(image - texture).square().mean()) for image in (both.image[1:], full)
-    ]
+    error = [float(operator.A(image - texture).square().mean()) for image in (both.image[1:], full)]
     assert error[0] < error[1]
 
 
