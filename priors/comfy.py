@@ -398,8 +398,9 @@ class ComfyPrior(BasePrior):
             pixels = pixels.unsqueeze(2)
         with _pass_of(x):
             raw = self.vae.first_stage_model.encode(pixels)
-        z = self._format.process_in((raw.clone() if raw.is_inference() else raw).to(x))
-        mean = z.unsqueeze(2) if self._video and z.ndim == 4 else z
+        raw = (raw.clone() if raw.is_inference() else raw).to(x)
+        # A video model's format has one mean for each channel and frame.
+        mean = self._format.process_in(raw.unsqueeze(2) if self._video and raw.ndim == 4 else raw)
         if self._mask is not None and not x.requires_grad:
             kept = self.model.latent_image.to(mean)
             mean = torch.lerp(kept, mean, self._mask.to(mean))
