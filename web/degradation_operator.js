@@ -25,7 +25,8 @@ function show(node, found, visible) {
 
 const shown = new WeakMap() // The task whose words a node shows.
 
-function relabel(node) {
+// A node that a user made larger stays so, unless it is new or its task was just chosen.
+function relabel(node, fit = false) {
   const number = widget(node, NUMBER)
   const known = linked(node, 'task') ? undefined : fields[widget(node, 'task')?.value]
   const usual = known?.number
@@ -34,12 +35,13 @@ function relabel(node) {
     number.label = usual ? words[usual.name] ?? usual.name : number.usual.label
     number.tooltip = usual ? words[usual.meaning] ?? usual.meaning : number.usual.tooltip
     const slot = node.inputs?.find((each) => each.widget?.name === NUMBER)
-    if (slot && usual) slot.label = number.label
+    if (slot) slot.label = number.label
     show(node, number, !known || usual || linked(node, NUMBER))
   }
   show(node, widget(node, 'seed'), !known || known.seeded || linked(node, 'seed'))
   shown.set(node, widget(node, 'task')?.value)
-  node.setSize([node.size[0], node.computeSize()[1]])
+  const least = node.computeSize()[1]
+  node.setSize([node.size[0], fit ? least : Math.max(least, node.size[1])])
   node.setDirtyCanvas?.(true, true)
 }
 
@@ -48,7 +50,7 @@ function choose(node, task) {
   const number = widget(node, NUMBER)
   const usual = fields[task]?.number
   if (usual && number && !linked(node, NUMBER)) number.value = usual.default
-  relabel(node)
+  relabel(node, true)
 }
 
 function after(object, name, then) {
@@ -73,7 +75,7 @@ app.registerExtension({
     after(kind.prototype, 'onNodeCreated', function () {
       const task = widget(this, 'task')
       after(task, 'callback', (value) => { if (value !== shown.get(this)) choose(this, value) })
-      relabel(this)
+      relabel(this, true)
     })
     after(kind.prototype, 'onConfigure', function () { relabel(this) })
     after(kind.prototype, 'onConnectionsChange', function () { relabel(this) })
