@@ -97,9 +97,17 @@ class Decision:
         )
         if not found.healthy:
             found.found.append(done(method_named(request.method).title, settings, steps))
-
-            def round_trip(part: Tensor) -> Tensor:
-                return decoded(prior, encoded(prior, part.to(prior.device))).to(part)
-
-            found.warnings += strangeness(x, found.noise_level, prior.stride, round_trip)
         return found, request
+
+    @torch.no_grad()
+    def try_model(self, x: Tensor, found: Diagnosis, prior: FlowPrior) -> None:
+        """Add a warning to what was found in x if the model is not made for such a photo.
+
+        Unlike ``of``, this runs the model.
+        """
+
+        def round_trip(part: Tensor) -> Tensor:
+            return decoded(prior, encoded(prior, part.to(prior.device))).to(part)
+
+        if not found.healthy:
+            found.warnings += strangeness(x, found.noise_level, prior.stride, round_trip)

@@ -62,12 +62,21 @@ class Damage:
             return []
         return [f"the mask of {mask.height}x{mask.width} is stretched to {height}x{width}"]
 
-    def of(self, file: Path, x: Tensor) -> tuple[Recipe, float, list[str]]:
-        """Degradation, noise level and notes for the photo x (1, 3, H, W), read from ``file``.
+    def of(
+        self, file: str | Path, x: Tensor, content: bytes | None = None
+    ) -> tuple[Recipe, float, list[str]]:
+        """Degradation, noise level and notes for the photo x (1, 3, H, W), read from ``file``,
+        whose bytes are ``content``.
 
         ValueError for a photo that is too small, and for the estimator jpeg if the file is no JPEG.
         """
-        photo = Photo(x, file, noise_level=self.noise, kernel_size=self.kernel_size)
+        photo = Photo(
+            x,
+            file,
+            noise_level=self.noise,
+            kernel_size=self.kernel_size,
+            content=content,
+        )
         found: dict[str, Recipe] = {}
         levels: list[float] = []
         notes: list[str] = []

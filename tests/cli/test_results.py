@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comfyui_flowdps.cli import results
+from comfyui_flowdps.cli.folders import LocalStore
 from comfyui_flowdps.cli.results import Results, mark_of
 from comfyui_flowdps.restoration import images
 from PIL import Image
@@ -177,11 +178,12 @@ def test_a_name_taken_while_the_photo_was_restored_is_left_alone(tmp_path, photo
     folder.mkdir()
     ours = Results(folder)
     file = photo()
-    (place,) = ours.plan([file])
+    place = ours.place_for(file, set())
     shutil.copy(photo(shift=30), folder / "x_restored.png")
     before = (folder / "x_restored.png").read_bytes()
-    made = {part: images.read_image(file)[0] for part in results.PARTS}
-    written = ours.write(file, place, "run", made, {}, {})
+    x, source = images.read_image(file)[0], results.source_of(file)
+    made = {part: results.marked(x, part, "run", source, {}) for part in results.PARTS}
+    written = ours.write(file, place, "run", made, {})
     assert written.name == "x_png"
     assert ours.finished(written, "run")
     assert not ours.finished(place, "run")
@@ -249,9 +251,10 @@ def test_several_runs_into_one_folder_at_once(tmp_path, photo):
 
 
 def test_the_log_is_as_it_was_where_a_line_cannot_be_written(tmp_path, monkeypatch):
-    log = results.Log(tmp_path)
+    store, path = LocalStore(tmp_path), tmp_path / results.LOG
+    log = results.Log(store)
     log.add({"run": "a", "input": "bad\udcff"})
-    before = log.path.read_bytes()
+    before = path.read_bytes()
     real = Path.open
 
     class Full:
@@ -275,13 +278,13 @@ def test_the_log_is_as_it_was_where_a_line_cannot_be_written(tmp_path, monkeypat
     monkeypatch.setattr(Path, "open", lambda *a, **k: Full(real(*a, **k)))
     with pytest.raises(OSError, match="No space"):
         log.add({"run": "b"})
-    assert log.path.read_bytes() == before
+    assert path.read_bytes() == before
     monkeypatch.undo()
     log.add({"input": "line\u2028separator", "run": "c"})
-    lines = [json.loads(line) for line in log.path.read_text("utf-8").split("\n")[:-1]]
+    lines = [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
     assert [line["run"] for line in lines] == ["a", "c"]
     assert lines[0]["input"] == "bad\udcff"
-    assert results.Log(tmp_path).finished == {"a", "c"}
+    assert results.Log(store).finished == {"a", "c"}
 
 
 def test_names_of_any_length_and_alphabet_fit_and_stay_apart(tmp_path):
@@ -295,11 +298,12 @@ def test_names_of_any_length_and_alphabet_fit_and_stay_apart(tmp_path):
     folder = tmp_path / "o"
     folder.mkdir()
     ours = Results(folder, samples=12)
-    places = ours.plan(files)
-    written = [path.name for place in places for path in place.files.values()]
+    taken, again = set(), set()
+    places = [ours.place_for(file, taken) for file in files]
+    written = [name for place in places for name in place.files.values()]
     assert max(len(name.encode("utf-8")) for name in written) <= 255
     assert len({name.casefold() for name in written}) == len(written)
-    assert ours.plan(files) == places
+    assert [ours.place_for(file, again) for file in files] == places
     assert places[files.index(tmp_path / "in" / f"{'画' * 76}.png")].name == "画" * 76
 
 
