@@ -111,7 +111,7 @@ class Restoring:
         source = source_of(file)
         with self._guard:
             self._places[source] = file, place
-        return Job(str(file), content, run, source)
+        return Job(str(file), file.name, content, run, source)
 
     def _write(self, outcome: Outcome) -> Outcome:
         """Write the pictures, and then the line of the log that marks them as finished."""

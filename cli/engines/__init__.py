@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any, Protocol
 
 
@@ -16,19 +15,16 @@ from typing import Any, Protocol
 class Job:
     """A photo to be restored.
 
-    address: of its file, as the user knows it. content: the file's bytes. run: the id of the run,
-    of this photo with these settings. source: what tells the photo from all others.
+    address: of its file, as the user knows it; name: of the file. content: the file's bytes. run:
+    the id of the run, of this photo with these settings. source: what tells the photo from all
+    others.
     """
 
     address: str
+    name: str
     content: bytes = field(repr=False)
     run: str
     source: str
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return PurePath(self.address).name
 
 
 @dataclass(frozen=True)
