@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..estimation.progress import SILENT, Progress
 from ..operators.observation import Observation
 from ..priors.base import FlowPrior, is_out_of_memory
 from ..restoration import images
@@ -120,20 +121,20 @@ class Work:
         """The model, loaded on first access; ValueError if it cannot be loaded."""
         return self.task.load()
 
-    def looked(self, job: Job) -> Looked:
+    def looked(self, job: Job, progress: Progress = SILENT) -> Looked:
         """The photo with its measurement, and the request with its degradation and noise.
 
-        Needs the model's sizes, and does not run it. ValueError, in one sentence, for a photo that
-        cannot be read or restored.
+        Needs the model's sizes, and does not run it. ``progress`` may stop it. ValueError, in one
+        sentence, for a photo that cannot be read or restored.
         """
         task, prior = self.task, self.prior
         picture = images.read(job.address, srgb=task.in_srgb, content=job.content)
         request, told, found = task.request, [], None
         x = picture.pixels
         if task.decision is not None:
-            found, request = task.decision.of(x, request, prior)
+            found, request = task.decision.of(x, request, prior, progress)
         elif task.damage.estimate:
-            recipe, noise, told = task.damage.of(job.address, x, job.content)
+            recipe, noise, told = task.damage.of(job.address, x, job.content, progress)
             request = dataclasses.replace(request, recipe=recipe, noise=noise)
         if found is not None and found.healthy:
             same = Observation.from_photo(x, request.recipe, request.noise, prior.stride)

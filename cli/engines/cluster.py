@@ -104,7 +104,7 @@ class Cluster:
         first = next(jobs, None)
         if first is None:
             return
-        feed = Feed(chain([first], jobs), MOST)
+        feed = Feed(chain([first], jobs), max(MOST, self.task.batch))
         try:
             self._hire()
             while not (feed.ended and not self._again and not self._busy):
@@ -160,7 +160,7 @@ class Cluster:
         for hand in sorted(self._hands, key=lambda each: len(each.chunks)):
             if hand.room == AT_ONCE and self._again:
                 self._give(hand, [self._again.popleft()], alone=True)
-            elif hand.room > 0 and (chunk := _chunk(feed)):
+            elif hand.room > 0 and (chunk := _chunk(feed, self.task.batch)):
                 self._give(hand, chunk)
 
     def _give(self, hand: _Hand, chunk: list[Job], *, alone: bool = False) -> None:
@@ -228,11 +228,13 @@ class Cluster:
         self._hands.append(_Hand(self._actor.remote(*self._given)))
 
 
-def _chunk(feed: Feed[Job]) -> list[Job]:
-    """Some jobs that are there by now."""
+def _chunk(feed: Feed[Job], batch: int) -> list[Job]:
+    """Some jobs that are there by now: ``batch`` of them, or if that is 0, as many as suit."""
     chunk: list[Job] = []
     size = 0
-    while len(chunk) < MOST and size < KIBIBYTES * 1024 and not feed.ended:
+    while not feed.ended and len(chunk) < (batch or MOST):
+        if not batch and size >= KIBIBYTES * 1024:
+            break
         try:
             job = feed.get(0)
         except (queue.Empty, StopIteration):

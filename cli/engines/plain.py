@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 
+from ...estimation.progress import Progress
 from ...priors.base import is_out_of_memory
 from ..ahead import ahead
 from ..work import Looked, Work, sentence
@@ -36,7 +38,19 @@ class Plain:
             return
         _ = self.work.prior  # Outside of what is caught: no photo could be restored.
         pool, described = ThreadPoolExecutor(1), deque[Future[Outcome]]()
-        looked = ahead(self._looked, chain([first], jobs), THREADS, AHEAD)
+        ended = threading.Event()
+
+        def going_on(_: float) -> None:
+            if ended.is_set():
+                raise RuntimeError("the run has ended")
+
+        def look(job: Job) -> Looked | Outcome:
+            try:
+                return self.work.looked(job, Progress(going_on))
+            except Exception as error:
+                return Outcome(job, problem=sentence(job.name, error))
+
+        looked = ahead(look, chain([first], jobs), THREADS, AHEAD)
         try:
             for outcome in self._modelled(looked, console):
                 if isinstance(outcome, Outcome):
@@ -48,14 +62,9 @@ class Plain:
             while described:
                 yield described.popleft().result()
         finally:
+            ended.set()
             looked.close()
             pool.shutdown(wait=False, cancel_futures=True)
-
-    def _looked(self, job: Job) -> Looked | Outcome:
-        try:
-            return self.work.looked(job)
-        except Exception as error:
-            return Outcome(job, problem=sentence(job.name, error))
 
     def _described(self, each: Looked, result: object) -> Outcome:
         try:
