@@ -32,8 +32,6 @@ from . import attack
 QUICK = ("--task", "identity", "--observed", "--method", "flowchef", "--steps", "1")
 """Hardly any work for the model, so that what is measured is all the rest."""
 PACKAGE = (__package__ or "").partition(".")[0]
-IGNORED = ("work", "residual_ratio", "device")
-"""What a line of the log may say differently: the first two are of a batch."""
 WORKER = "ray::Worker"
 """How the command line of a worker's process begins, also while it loads the model."""
 
@@ -112,10 +110,10 @@ def workers() -> list[int]:
 
 
 def lines(out: Path) -> dict[str, dict[str, object]]:
-    """The log by run, without what may differ. ValueError for a photo that is there twice."""
+    """The log by run. ValueError for a photo that is there twice."""
     found: dict[str, dict[str, object]] = {}
     for line in (out / "results.jsonl").read_text(encoding="utf-8").splitlines():
-        record = {k: v for k, v in json.loads(line).items() if k not in IGNORED}
+        record = json.loads(line)
         if record["run"] in found:
             raise ValueError(f"{record['input']} is in the log twice")
         found[record["run"]] = record
