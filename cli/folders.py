@@ -19,6 +19,11 @@ from filelock import FileLock, Timeout
 
 from ..restoration import images
 
+WINDOWS = os.name == "nt"
+LONGEST_PATH = 259
+"""Characters of a whole path on Windows, unless it was told to take longer ones."""
+FOREIGN = frozenset('<>:"/\\|?*') | frozenset(map(chr, range(32)))
+"""Characters that Windows, and the file systems of memory cards, take in no name."""
 LOCK = ".flowdps.lock"
 PATIENCE = 60.0
 """Seconds to wait for another run that is writing."""
@@ -117,11 +122,21 @@ def folder_at(address: str) -> Photo:
     return Remote.at(address) if is_remote(address) else local(address)
 
 
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths lead to one file or folder, however they write it: there are file systems
+    in which names of another case are the same.
+    """
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # One of them is not there.
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
 def is_same(address: str, folder: Photo) -> bool:
     """Whether ``address`` is that of ``folder``."""
     if isinstance(folder, Remote) or is_remote(address):
         return address.rstrip("/") == str(folder)
-    return os.path.realpath(local(address)) == os.path.realpath(folder)
+    return same_file(local(address), folder)
 
 
 def content_of(photo: Photo) -> bytes:
@@ -192,7 +207,18 @@ class LocalStore:
     def clean(self) -> None:
         """Remove what is half written. Only while nobody writes: it was left by a killed run."""
         for file in self.folder.glob(".flowdps-*.part"):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # On Windows, of a scanner that reads it.
+                file.unlink(missing_ok=True)
+
+    def takes_any_name(self) -> bool:
+        """Whether files may have names of all characters."""
+        probe = self.folder / f".flowdps-{os.getpid()}-:?\x1f.part"
+        try:
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            return error.errno not in (errno.EINVAL, errno.EILSEQ)
+        return not WINDOWS  # There, a colon makes a second stream of a file.
 
     def exists(self, name: str) -> bool:
         """Whether anything has this name, be it a link to nothing."""
@@ -235,9 +261,11 @@ class LocalStore:
 
     def longest_name(self) -> int:
         """How many bytes a file name may have."""
+        if WINDOWS:
+            return max(64, min(255, LONGEST_PATH - len(os.path.abspath(self.folder)) - 1))
         try:
             return max(64, min(255, os.pathconf(self.folder, "PC_NAME_MAX")))
-        except (AttributeError, OSError, ValueError):  # Windows has no pathconf.
+        except (AttributeError, OSError, ValueError):
             return 255
 
 
@@ -281,6 +309,10 @@ class RemoteStore:
 
     def clean(self) -> None:
         """Nothing: what is half written may be another run's."""
+
+    def takes_any_name(self) -> bool:
+        """Whether files may have names of all characters, as objects of a store may."""
+        return True
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""

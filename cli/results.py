@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..restoration import images
-from .folders import Photo, Remote, Store, place_of, store_at
+from .folders import FOREIGN, Photo, Remote, Store, place_of, same_file, store_at
 
 KEY = "flowdps"
 """Name of the text in a PNG file: JSON with what made the picture."""
@@ -81,9 +81,15 @@ def mark_of(file: Path | IO[bytes]) -> dict[str, Any] | None:
         return None
 
 
-def _stem(file: Photo) -> str:
-    """The name of ``file`` without its suffix, in valid UTF-8 whatever bytes it has."""
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\ud800" <= c <= "\udfff" else c for c in file.stem)
+def _written(name: str, *, everywhere: bool = False) -> str:
+    """``name`` in UTF-8, whatever bytes it has; ``everywhere``: as all file systems take it."""
+    found = []
+    for c in name:
+        if "\ud800" <= c <= "\udfff":
+            found.append(f"%{ord(c) - (0xDC00 if c >= chr(0xDC00) else 0):02X}")
+        else:
+            found.append(f"%{ord(c):02X}" if everywhere and c in FOREIGN else c)
+    return "".join(found)
 
 
 def _cut(name: str, length: int) -> str:
@@ -145,6 +151,7 @@ class Results:
         self._removed: set[str] = set()
         with self.store.locked():
             self.store.clean()
+            self.everywhere = not self.store.takes_any_name()
         self.log = Log(self.store)
 
     def mark(self, name: str) -> dict[str, Any] | None:
@@ -172,7 +179,7 @@ class Results:
         if isinstance(file, Remote) or isinstance(self.folder, Remote):
             here = str(file) == str(self.folder / file.name)
         else:
-            here = os.path.realpath(self.folder) == os.path.realpath(file.parent)
+            here = same_file(self.folder, file.parent)
         return here and (file.name in self._removed or self.mark(file.name) is not None)
 
     def look_up(self, file: Photo) -> None:
@@ -196,8 +203,8 @@ class Results:
         """The places that the photo in ``file`` might have, the first ones first."""
         longest = max(map(len, self.parts)) + len("_.png")
         room = max(16, self.store.longest_name() - longest)
-        stem = _stem(file)
-        suffix = _cut(_stem(Path(file.suffix[1:] or "file")), 16)
+        stem = _written(file.stem, everywhere=self.everywhere)
+        suffix = _cut(_written(file.suffix[1:] or "file", everywhere=self.everywhere), 16)
         for k in itertools.count(1):
             end = ("", f"_{suffix}")[k - 1] if k < 3 else f"_{suffix}_{k - 1}"
             yield Place(_cut(stem, room - len(end.encode())) + end, self.parts)
