@@ -5,6 +5,10 @@ pictures with a prior that costs nothing, runs again when all are finished, and 
 tenth is missing: seconds of the processor and by the clock per photo, and the most memory. Every
 run is a process of its own.
 
+``python -m comfyui_flowdps.benchmarks.many --batches`` restores eight pictures with the demo prior
+in batches of 1, 2, 4 and 8: processor seconds, how much the results differ from those alone, and
+whether a result has the same bits among any others in a batch of that number.
+
 ``python -m comfyui_flowdps.benchmarks.many --kills 50 --workers 3`` restores pictures on a local
 Ray cluster while workers are killed at random instants, and compares the results with those of a
 plain run: every file to the bit, and every line of the log.
@@ -25,9 +29,17 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
+from ..operators import recipe_for_task
+from ..priors.diffusers import load_prior
+from ..restoration.images import read_image
+from ..restoration.pipeline import Request, prepare, resize, restore
+from ..samplers import preset
 from . import attack
+from .command import HELD_OUT
 
 QUICK = ("--task", "identity", "--observed", "--method", "flowchef", "--steps", "1")
 """Hardly any work for the model, so that what is measured is all the rest."""
@@ -120,6 +132,43 @@ def lines(out: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+def batches(sides: list[int]) -> None:
+    """Print the table of batches."""
+    prior = load_prior(device="cpu")
+    file = min((HELD_OUT / "test").glob("*.png"))
+    whole, drawn = read_image(file)[0], random.Random(0)
+    print("| method | side | batch | processor, ms per photo | differs by | 8-bit values | bits |")
+    print("|---|---|---|---|---|---|---|")
+    for method, steps in (("refine", 1), ("flowdps", 3)):
+        settings = preset(method, "fast" if method == "refine" else None)
+        request = Request(recipe_for_task("sr_bicubic", 2), method, settings, steps)
+        for side in sides:
+            shifted = [resize(whole.roll(3 * k, 3), side, side) for k in range(8)]
+            photos = [prepare(x, f"{k}.png", request, prior) for k, x in enumerate(shifted)]
+            alone: list[Tensor] = []
+            for size in (1, 2, 4, 8):
+                began, found = time.process_time(), list[Tensor]()
+                for k in range(0, 8, size):
+                    found += [x.restored for x in restore(photos[k : k + size], request, prior)]
+                spent = 1000 * (time.process_time() - began) / 8
+                alone = alone or found
+                far = max(float((a - b).abs().max()) for a, b in zip(alone, found, strict=True))
+                values = sum(
+                    int((_eight_bits(a) != _eight_bits(b)).sum())
+                    for a, b in zip(alone, found, strict=True)
+                )
+                others = [photos[0], *drawn.choices(photos, k=size - 1)]
+                drawn.shuffle(others)
+                again = restore(others, request, prior)[others.index(photos[0])].restored
+                bits = "the same" if torch.equal(again, found[0]) else "others"
+                row = f"{method} | {side} | {size} | {spent:.0f} | {far:.1e} | {values} | {bits}"
+                print(f"| {row} |", flush=True)
+
+
+def _eight_bits(x: Tensor) -> Tensor:
+    return ((x + 1) * 127.5).round()
+
+
 def logged(out: Path) -> int:
     """How many photos are finished."""
     try:
@@ -175,7 +224,11 @@ def main() -> int:
     parser.add_argument("--ray-address", help="of a cluster that is there; else one is started")
     parser.add_argument("--photos", type=int, default=300, help="of a run with kills")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batches", action="store_true", help="measure batches instead")
     args = parser.parse_args()
+    if args.batches:
+        batches([32, 64])
+        return 0
     if args.kills:
         words = ["--workers", str(args.workers)]
         words += ["--ray-address", args.ray_address] if args.ray_address else []
