@@ -226,3 +226,29 @@ def test_options_of_another_engine_are_refused(tmp_path, many, capsys, words, to
     assert restore(*many(1), *words, "--out", tmp_path / "o") == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_ctrl_c_ends_the_run_and_the_next_goes_on(tmp_path, many, still, monkeypatch, capsys):
+    """While the model works; what was finished stays, and nothing is done twice."""
+    from comfyui_flowdps.cli.command import main
+    from comfyui_flowdps.cli.work import Work
+
+    files, calls, real = many(40), itertools.count(), Work.restored
+
+    def interrupted(self, *given):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, *given)
+
+    monkeypatch.setattr(Work, "restored", interrupted)
+    words = [str(word) for word in (*files, *CHEAP, "--out", tmp_path / "o")]
+    assert main(["restore", *words]) == 130
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == "flowdps: stopped; run it again to restore the remaining photos"
+    assert 0 < len(records(tmp_path / "o")) <= 24
+    assert main(["restore", *words]) == 0
+    assert len(records(tmp_path / "o")) == 40
+    monkeypatch.undo()
+    monkeypatch.setattr(request, "prior_of", lambda _: Still())
+    assert restore(*files, *CHEAP, "--out", tmp_path / "p") == 0
+    assert pictures(tmp_path / "o") == pictures(tmp_path / "p")
