@@ -30,6 +30,7 @@ from ..samplers import (
     Sample,
     Step,
     Work,
+    check_film,
     check_sigmas,
     data_consistency,
     override,
@@ -237,6 +238,7 @@ def _walk(
     show: Any,
 ) -> Sample:
     """Run the method, and log how often it called the networks and the operator."""
+    check_film(how.settings, measurement)
     work = Work(prior, measurement)
     function = how.method.function
     z = Sample.of(function(prior, x, levels, work.measurement, how.settings, generators, show))
