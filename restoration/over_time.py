@@ -1,4 +1,4 @@
-"""What the frames of a shot tell of each other: dust that lasts one frame, and pixels seen again."""
+"""What frames of a shot tell of each other: dust that lasts one frame, and pixels seen again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..estimation.shifts import camera_motion, composed, inside, moved, reversed_
+from ..estimation.shifts import camera_motion, composed, inside, moved, reversed_, still
 from ..operators import LinearOperator, Recipe
 from ..samplers.fill import filled
 
@@ -74,9 +74,7 @@ class Neighbours:
             rough = filled(known.values, part)
             smooth = torch.where(count > 0, total / count.clamp(min=1e-6), rough)
             self.full = torch.where(part > 0, known.values, smooth)
-        self._motions: dict[int, Tensor] = {}
-        if len(smooth) > 1:
-            self._motions[1] = camera_motion(smooth[:-1], smooth[1:])
+        self._motions = {1: _steps(smooth, part.flatten(1).any(1))}
 
     def motion(self, distance: int) -> Tensor:
         """From frame t to frame t + ``distance``, (T − ``distance``, 2, 3)."""
@@ -103,8 +101,23 @@ class Neighbours:
         )
 
 
+def _steps(frames: Tensor, known: Tensor) -> Tensor:
+    """The motion from every frame to the next, (T − 1, 2, 3); over frames that are not ``known``
+    (T,) at all it is even."""
+    steps = still(max(0, len(frames) - 1))
+    at = known.nonzero()[:, 0]
+    if len(at) < 2:
+        return steps
+    first, last = at[:-1], at[1:]
+    for a, b, theta in zip(
+        first.tolist(), last.tolist(), camera_motion(frames[first], frames[last]), strict=True
+    ):
+        steps[a:b] = still(1) + (theta - still(1)) / (b - a)
+    return steps
+
+
 def seen_again(known: Known, noise: float, reach: int) -> Known:
-    """Frames with the mean of all that is seen of a pixel in up to ``reach`` frames before and after.
+    """Frames with the mean of what is seen of every pixel in up to ``reach`` frames on either side.
 
     Frames are moved by the motion of the camera, and compared square by square: what moved by
     itself, or was covered, differs by more than ``noise`` and does not count. Where two frames know
@@ -145,7 +158,7 @@ def seen_again(known: Known, noise: float, reach: int) -> Known:
 
 
 def _alike(one: Known, other: Known, noise: float) -> Tensor:
-    """How far pixels are the same in two films, (N, 1, H, W) from 0 to 1; NaN where it is unknown."""
+    """How far pixels are the same in two films, (N, 1, H, W) from 0 to 1; NaN: unknown."""
     both = ((one.weights > 0) & (other.weights > 0)).to(one.values)
     variance = 1 / one.weights.clamp(min=1e-6) + 1 / other.weights.clamp(min=1e-6)
     variance = max(noise, LEAST_NOISE) ** 2 * variance
