@@ -20,12 +20,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..estimation.noise import overall_noise
 from ..operators import Fields, Identity, Interlace, Recipe
 from ..operators.randomness import generators, standard_normal
 from ..priors.base import FlowPrior
 from ..restoration import images
 from ..restoration.degradation import Damage
-from ..restoration.film import FilmRestoring, Treatment
+from ..restoration.film import Treatment, film_restoring, one_field
 from ..restoration.pipeline import Request
 from ..samplers import method_named, preset
 
@@ -106,14 +107,15 @@ def restored(
         observed=True,
         suited=True,
     )
-    how = Treatment(request, over_time, damage=Damage(estimate=("noise",)), reach=way.reach)
     if not way.alone:
-        return torch.cat(list(FilmRestoring(how, prior)(y.split(1))))
+        how = Treatment(request, over_time, damage=Damage(estimate=("noise",)), reach=way.reach)
+        return torch.cat(list(film_restoring(how, prior)(y.split(1))))
 
     def each() -> Iterator[Tensor]:
         for k, frame in enumerate(y.split(1)):
-            own = dataclasses.replace(how, request=dataclasses.replace(request, seed=k))
-            yield from FilmRestoring(own, prior)([frame])
+            seen = one_field(frame) if isinstance(recipe, Interlace) else frame
+            own = dataclasses.replace(request, seed=k, noise=overall_noise(seen))
+            yield from film_restoring(Treatment(own, reach=0), prior)([frame])
 
     return torch.cat(list(each()))
 

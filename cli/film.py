@@ -14,7 +14,7 @@ from ..operators import Cadence, Exposure, Fields, Recipe
 from ..operators.registry import OVER_TIME
 from ..operators.sensor import FIELDS
 from ..restoration.decision import Decision
-from ..restoration.film import FilmRestoring, Treatment
+from ..restoration.film import Treatment, film_restoring
 from ..restoration.video import Source, check_target, write
 from . import arguments
 from .request import prior_of, request_of, wish_of
@@ -132,7 +132,7 @@ def run_film(args: argparse.Namespace) -> int:
     treatment = treatment_of(args)
     source = Source.of(args.source, args.rate)
     check_target(args.target)
-    restoring = FilmRestoring(treatment, prior_of(args), lambda text: tqdm.write(shown(text)))
+    restoring = film_restoring(treatment, prior_of(args), lambda text: tqdm.write(shown(text)))
     every = Fraction(treatment.rate).limit_denominator(1000)
     with tqdm(total=source.count or None, unit="frame", disable=None, leave=False) as bar:
 

@@ -52,9 +52,9 @@ def camera_motion(fixed: Tensor, other: Tensor) -> Tensor:
     """The affine motion from every frame of ``fixed`` to that of ``other``, (N, 2, 3).
 
     Both are (N, C, H, W); ``moved(other, motion)`` lies over ``fixed``. Pans, zooms and turns of
-    the camera are found by Gauss and Newton's method from coarse to fine, with weights that leave out
-    what moves by itself (Lucas and Kanade 1981; Odobez and Bouthemy 1995). Where a step makes it
-    worse, as in frames without detail, the last motion is kept.
+    the camera are found by Gauss and Newton's method from coarse to fine, with weights that leave
+    out what moves by itself (Lucas and Kanade 1981; Odobez and Bouthemy 1995). Where a step makes
+    it worse, as in frames without detail, the last motion is kept.
     """
     a, b = (each.mean(1, keepdim=True).float() for each in (fixed, other))
     a, b = (each - each.mean((2, 3), keepdim=True) for each in (a, b))

@@ -27,8 +27,6 @@ LOOKS = 3
 AHEAD = 6
 """Frames after a window that are read for the usual brightness of a flickering film."""
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Treatment:
@@ -70,39 +68,79 @@ class Treatment:
         return self.cycle[0] / self.cycle[1]
 
 
+Run = Callable[[Observation, Request, str], Tensor]
+"""Restores the measurement of some frames, with the noise of a shot of that name: (T, 3, H, W)."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in some frames of a shot: the request that repairs it, what is said of it, and
+    whether nothing is wrong."""
+
+    request: Request
+    said: str = ""
+    healthy: bool = False
+
+
 @dataclass
 class _Shot:
-    """What is known of a shot: its number, its buffered frames, of which ``before`` are already
-    restored, the light of these frames, and the request, once it has been looked at."""
+    """The shot that is being read: its number, the buffered frames, of which ``before`` only tell
+    of others, and the light of all frames. ``tail`` are restored frames that the next window blends
+    with."""
 
     number: int
     frames: list[Tensor] = field(default_factory=list)
     light: list[float] = field(default_factory=list)
     before: int = 0
-    request: Request | None = None
-    healthy: bool = False
+    look: Look | None = None
+    tail: Tensor | None = None
 
 
 class FilmRestoring:
     """Restores the frames of a film one after another, in the memory of some windows.
 
     All frames of a shot have the same noise and the same estimates, so that nothing flickers. A
-    frame is restored from what it and its neighbours show of it (``seen_again``). What is said of a
-    shot goes to ``say``; ``shots`` counts them.
+    frame is restored from what it and its neighbours show of it (``seen_again``). ``look`` finds
+    what is wrong with a shot, by ``LOOKS`` of its frames (1, 3, h, w); ``run`` restores;
+    ``stride``: pixels per latent cell of its model. ``overlap``: frames that windows share, which
+    are blended, for a model that sees all frames of a window at once. What is said of a shot goes
+    to ``say``; ``shots`` counts them.
+
+    Raises ValueError for an overlap that leaves nothing of a window.
     """
 
-    def __init__(self, treatment: Treatment, prior: FlowPrior, say: Progress = lambda _: None):
-        self.treatment, self.prior, self.say = treatment, prior, say
-        self.shots = 0
-        film, unit = treatment.cycle
-        self._unit = unit
-        self._window = -(-treatment.window // unit) * unit
+    def __init__(
+        self,
+        treatment: Treatment,
+        run: Run,
+        look: Callable[[list[Tensor]], Look],
+        stride: int,
+        say: Callable[[str], None] = lambda _: None,
+        overlap: int = 0,
+    ):
+        self.treatment, self.run, self.look = treatment, run, look
+        self.stride, self.say, self.shots = stride, say, 0
         self._mixed = isinstance(treatment.over_time, Exposure)
-        reach = 0 if self._mixed else -(-treatment.reach * unit // film)
-        reach = max(reach, int(treatment.dust))
-        self._context = -(-reach // unit) * unit
-        ahead = max(self._context, AHEAD * treatment.flicker)
-        self._ahead = -(-ahead // unit) * unit
+        reach = 0 if self._mixed else self._measured(treatment.reach)
+        self._window = self._whole(treatment.window)
+        self._overlap = self._measured(overlap)
+        if not 0 <= self._overlap < self._window:
+            raise ValueError(
+                f"the overlap is {overlap} and the window {treatment.window} frames; expected a"
+                " window of more frames than overlap"
+            )
+        self._context = self._whole(max(reach, int(treatment.dust)))
+        self._ahead = self._whole(max(self._context, AHEAD * treatment.flicker))
+
+    def _whole(self, frames: int) -> int:
+        """So many frames of the given film, or the next number of whole cycles."""
+        unit = self.treatment.cycle[1]
+        return -(-frames // unit) * unit
+
+    def _measured(self, frames: int) -> int:
+        """How many frames of the given film are at least so many of the restored one."""
+        film, unit = self.treatment.cycle
+        return -(-frames // film) * unit
 
     def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         """The restored frames (1, 3, H, W) of given ones (1, 3, h, w), both in [-1, 1]."""
@@ -115,119 +153,160 @@ class FilmRestoring:
             shot.frames.append(frame)
             shot.light.append(float(brightness(frame)))
             if len(shot.frames) == shot.before + self._window + self._ahead:
-                yield from self._window_of(shot, self._window)
+                yield from self._window_of(shot, self._window, self._overlap)
         yield from self._rest(shot)
 
     def _rest(self, shot: _Shot) -> Iterator[Tensor]:
         """The frames of a shot that has ended."""
         while (left := len(shot.frames) - shot.before) > 0:
-            whole = left // self._unit * self._unit
-            yield from self._window_of(shot, min(self._window, whole) or left)
+            count = min(self._window, left // self._whole(1) * self._whole(1)) or left
+            yield from self._window_of(shot, count, self._overlap if count < left else 0)
 
-    def _window_of(self, shot: _Shot, count: int) -> Iterator[Tensor]:
-        """The next ``count`` frames of a shot, restored; those before its window are forgotten."""
-        if shot.request is None:
-            self._look(shot)
-        assert shot.request is not None
+    def _window_of(self, shot: _Shot, count: int, overlap: int) -> Iterator[Tensor]:
+        """The next ``count`` frames of a shot, restored; the last ``overlap`` of them stay for the
+        next window. Frames that tell nothing of later ones are forgotten."""
+        if shot.look is None:
+            seen = shot.frames[: min(len(shot.frames), self._window)]
+            picked = {round(k * (len(seen) - 1) / max(1, LOOKS - 1)) for k in range(LOOKS)}
+            shot.look = self.look([seen[k] for k in sorted(picked)])
+            if shot.look.said:
+                self.say(f"shot {shot.number}: {shot.look.said}")
+        film, unit = self.treatment.cycle
         first, last = shot.before, shot.before + count
-        over_time = self.treatment.over_time if count % self._unit == 0 else None
+        over_time = self.treatment.over_time if count % unit == 0 else None
         end = min(len(shot.frames), last + self._context)
-        end -= (end - first) % self._unit if over_time else 0
+        end -= (end - first) % unit if over_time else 0
         frames = torch.cat(shot.frames[:end])
-        if shot.healthy and over_time is None:
-            yield from frames[first:last].split(1)
+        plain = shot.look.healthy and over_time is None
+        plain &= not (self.treatment.flicker or self.treatment.dust)
+        if plain:
+            result = frames[first:last]
         else:
-            yield from self._restored(shot, frames, over_time, first, last).split(1)
-        forgotten = max(0, last - self._context) // self._unit * self._unit
+            result = self._restored(shot, shot.look.request, frames, over_time, first, last)
+        if shot.tail is not None:
+            result = _blended(shot.tail, result)
+        kept = overlap * film // unit
+        shot.tail = result[len(result) - kept :] if kept else None
+        yield from result[: len(result) - kept].split(1)
+        shot.before = last - overlap
+        forgotten = max(0, shot.before - self._context) // unit * unit
         del shot.frames[:forgotten]
-        shot.before = last - forgotten
+        shot.before -= forgotten
 
     def _gains(self, shot: _Shot, count: int) -> Recipe:
-        """The flicker of the first ``count`` buffered frames; earlier and later ones are looked at,
-        too."""
+        """The flicker of the first ``count`` buffered frames, by the light of all frames."""
         light = torch.tensor(shot.light, dtype=torch.float64)
         gains = flicker_gains(light)[len(light) - len(shot.frames) :][:count]
         return Flicker(tuple(gains.clamp(0.1, 10).tolist()))
 
     def _restored(
-        self, shot: _Shot, frames: Tensor, over_time: Recipe | None, first: int, last: int
+        self,
+        shot: _Shot,
+        request: Request,
+        frames: Tensor,
+        over_time: Recipe | None,
+        first: int,
+        last: int,
     ) -> Tensor:
         """Frames ``first`` to ``last`` restored, (T, 3, H, W); the others tell of them."""
-        request, how = shot.request, self.treatment
-        assert request is not None
+        how = self.treatment
         flicker = self._gains(shot, len(frames)) if how.flicker else None
         if self._mixed and over_time is not None:
-            parts = [request.recipe, over_time] + ([flicker] if flicker else [])
-            parts = [each for each in parts if each != Identity()]
-            return self._run(shot, frames[first:last], Chain(tuple(parts)), request)
+            if flicker is not None:
+                frames = Known.of(frames).before(flicker).values
+            return self._run(shot, frames[first:last], _after(request.recipe, over_time), request)
         known = Known.of(frames)
         if flicker is not None:
             known = known.before(flicker)
         if how.dust:
             known = known.without(find_dust(known.values, request.noise))
-        film, unit = how.cycle
         if over_time is not None:
             known = known.before(over_time)
+            film, unit = how.cycle
             first, last = first // unit * film, last // unit * film
         linear = request.recipe.bind(_shape_for(request.recipe, known.values)).linear
         if linear:
             known = seen_again(known, request.noise, how.reach)
         values, weights = known.values[first:last], known.weights[first:last, 0]
-        best = float(weights.max())
-        recipe = request.recipe
+        best, recipe = float(weights.max()), request.recipe
         if linear or not bool((weights == best).all()):
-            own = Dust.from_tensor((weights / best).clamp(0, 1).sqrt())
-            recipe = own if recipe == Identity() else Chain((recipe, own))
-        noise = request.noise / math.sqrt(best)
-        return self._run(shot, values, recipe, dataclasses.replace(request, noise=noise))
+            recipe = _after(recipe, Dust.from_tensor((weights / best).clamp(0, 1).sqrt()))
+        request = dataclasses.replace(request, noise=request.noise / math.sqrt(best))
+        return self._run(shot, values, recipe, request)
 
     def _run(self, shot: _Shot, frames: Tensor, recipe: Recipe, request: Request) -> Tensor:
         """Frames restored as one batch with the noise of their shot."""
-        observation = Observation.from_photo(frames, recipe, request.noise, self.prior.stride)
+        request = dataclasses.replace(request, recipe=recipe)
+        observation = Observation.from_photo(frames, recipe, request.noise, self.stride)
+        return observation.crop(self.run(observation, request, f"shot {shot.number}"))
+
+
+def film_restoring(
+    treatment: Treatment, prior: FlowPrior, say: Callable[[str], None] = lambda _: None
+) -> FilmRestoring:
+    """The restoring of a film by a model that restores pictures."""
+
+    def run(observation: Observation, request: Request, name: str) -> Tensor:
         if observation.recipe.cycle is None:
             parts = [dataclasses.replace(observation, y=y) for y in observation.y.split(1)]
         else:
             parts = [observation]
-        photos = [
-            Photo(f"shot {shot.number}", x, each)
-            for x, each in zip([frames] * len(parts), parts, strict=True)
-        ]
-        images, _ = drawn(photos, dataclasses.replace(request, recipe=recipe), self.prior, None, 0)
-        return observation.crop(images)
+        # Of the pixels of a photo, only those of a clean one count here.
+        photos = [Photo(name, each.y, each) for each in parts]
+        return drawn(photos, request, prior, None, 0)[0]
 
-    def _look(self, shot: _Shot) -> None:
-        """What is wrong with a shot, by some of the frames of its first window."""
-        how = self.treatment
-        count = min(len(shot.frames), self._window)
-        chosen = sorted({round(k * (count - 1) / max(1, LOOKS - 1)) for k in range(LOOKS)})
-        frames = [shot.frames[k] for k in chosen]
-        if isinstance(how.over_time, Fields):
-            # Rows of two instants look like detail that is not there.
-            frames = [each[..., ::2, :] for each in frames]
-        shot.request = how.request
-        if how.decision is not None:
-            found = [how.decision.of(each, how.request, self.prior) for each in frames]
-            recipe = pooled([request.recipe for _, request in found])
-            noise = pooled_noise([request.noise for _, request in found])
-            shot.healthy = all(each.healthy for each, _ in found)
-            shot.healthy &= not (how.flicker or how.dust)
-            shot.request = dataclasses.replace(found[0][1], recipe=recipe, noise=noise)
-            sentences = found[len(found) // 2][0].sentences
-            self.say(f"shot {shot.number}: {' '.join(sentences)}")
-        elif how.damage.estimate:
-            seen = [
-                how.damage.of(Path(f"frame {k}"), x) for k, x in zip(chosen, frames, strict=True)
-            ]
-            recipe = pooled([recipe for recipe, _, _ in seen])
-            noise = pooled_noise([noise for _, noise, _ in seen])
-            shot.request = dataclasses.replace(how.request, recipe=recipe, noise=noise)
-            self.say(f"shot {shot.number}: {'; '.join(seen[len(seen) // 2][2])}")
+    def look(frames: list[Tensor]) -> Look:
+        request, said, healthy = treatment.request, "", False
+        if isinstance(treatment.over_time, Fields):
+            frames = [one_field(each) for each in frames]
+        if treatment.decision is not None:
+            found = [treatment.decision.of(each, request, prior) for each in frames]
+            said = " ".join(found[len(found) // 2][0].sentences)
+            healthy = all(each.healthy for each, _ in found)
+            request = pooled_request([each for _, each in found])
+        elif treatment.damage.estimate:
+            seen = [treatment.damage.of(Path("the frame"), each) for each in frames]
+            said = "; ".join(seen[len(seen) // 2][2])
+            request = pooled_request(
+                [dataclasses.replace(request, recipe=r, noise=n) for r, n, _ in seen]
+            )
+        return Look(request, said, healthy)
+
+    return FilmRestoring(treatment, run, look, prior.stride, say)
+
+
+def one_field(frame: Tensor) -> Tensor:
+    """The rows of one instant of an interlaced frame, in which grain can be told: those of two look
+    like detail that is not there."""
+    return frame[..., ::2, :]
+
+
+def _blended(tail: Tensor, frames: Tensor) -> Tensor:
+    """``frames``, whose first ones blend with the ``tail`` of the window before, as tiles do."""
+    count = min(len(tail), len(frames))
+    at = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    weight = (math.pi / 2 * at).sin().square().to(frames).view(-1, 1, 1, 1)
+    both = torch.lerp(tail[:count], frames[:count], weight)
+    return torch.cat([both, frames[count:]])
+
+
+def _after(recipe: Recipe, then: Recipe) -> Recipe:
+    return then if recipe == Identity() else Chain((recipe, then))
 
 
 def _shape_for(recipe: Recipe, frames: Tensor) -> tuple[int, int, int]:
     """The shape of the images whose measurement's pictures are ``frames``."""
     height, width = recipe.image_size(frames.shape[2], frames.shape[3])
     return 3, *(-(-n // recipe.stride) * recipe.stride for n in (height, width))  # type: ignore[return-value]
+
+
+def pooled_request(requests: Sequence[Request]) -> Request:
+    """One request for all frames of a shot, with what was estimated of them pooled."""
+    return dataclasses.replace(
+        requests[0],
+        recipe=pooled([each.recipe for each in requests]),
+        noise=pooled_noise([each.noise for each in requests]),
+    )
 
 
 def pooled_noise(levels: Sequence[float]) -> float:
