@@ -14,7 +14,7 @@ from ..operators import Cadence, Exposure, Fields, Recipe
 from ..operators.registry import OVER_TIME
 from ..operators.sensor import FIELDS
 from ..restoration.decision import Decision
-from ..restoration.film import Treatment, film_restoring
+from ..restoration.film import GRAIN, OF_FILMS, Treatment, film_restoring
 from ..restoration.video import Source, check_target, write
 from . import arguments
 from .request import prior_of, request_of, wish_of
@@ -24,8 +24,6 @@ LEFT_OUT = ("inputs", "out", "mask", "observed", "size", "samples", "batch", "st
 """Options of ``flowdps restore`` that a film has no use for."""
 FIXED = {"mask": None, "size": None, "samples": 1, "batch": 1, "observed": True, "out": None}
 """What they are for a film."""
-OF_FILMS = {"old video": "fields", "scratched": "dust"}
-"""What is wrong with photos that is undone over time in a film, and how."""
 
 
 def rate(text: str) -> Fraction:
@@ -116,7 +114,7 @@ def treatment_of(args: argparse.Namespace) -> Treatment:
     unsaid = args.wrong is None and isinstance(over_time, Fields)
     stated = args.task or args.estimate or args.kernel
     if args.wrong in OF_FILMS or (unsaid and not stated):
-        args.wrong = "grainy"
+        args.wrong = GRAIN
     request, damage = request_of(args)
     wish = wish_of(args)
     decision = None if wish is None else Decision(wish, damage, args.steps)

@@ -13,17 +13,23 @@ import torch
 from torch import Tensor
 
 from ..estimation.brightness import brightness, flicker_gains
+from ..estimation.progress import SILENT, Progress
 from ..operators import Chain, Dust, Exposure, Fields, Flicker, Identity, Interlace, Mask, Recipe
 from ..operators.observation import Observation
 from ..priors.base import FlowPrior
 from .cuts import shots
 from .decision import Decision
 from .degradation import Damage
+from .diagnosis import Wish, diagnose
 from .over_time import Known, find_dust, seen_again
 from .pipeline import Photo, Request, drawn
 
 LOOKS = 3
 """Frames of a shot in which it is looked for what is wrong."""
+OF_FILMS = {"old video": "fields", "scratched": "dust"}
+"""What is wrong with photos that is undone over time in a film, and how."""
+GRAIN = "grainy"
+"""What is looked for beside it."""
 AHEAD = 6
 """Frames after a window that are read for the usual brightness of a flickering film."""
 
@@ -103,8 +109,9 @@ class FilmRestoring:
     frame is restored from what it and its neighbours show of it (``seen_again``). ``look`` finds
     what is wrong with a shot, by ``LOOKS`` of its frames (1, 3, h, w); ``run`` restores;
     ``stride``: pixels per latent cell of its model. ``overlap``: frames that windows share, which
-    are blended, for a model that sees all frames of a window at once. What is said of a shot goes
-    to ``say``; ``shots`` counts them.
+    are blended, for a model that sees all frames of a window at once, and ``takes(n)`` the number
+    of frames that it takes for n: the last one is repeated. What is said of a shot goes to ``say``;
+    ``shots`` counts them.
 
     Raises ValueError for an overlap that leaves nothing of a window.
     """
@@ -117,9 +124,10 @@ class FilmRestoring:
         stride: int,
         say: Callable[[str], None] = lambda _: None,
         overlap: int = 0,
+        takes: Callable[[int], int] = lambda count: count,
     ):
         self.treatment, self.run, self.look = treatment, run, look
-        self.stride, self.say, self.shots = stride, say, 0
+        self.stride, self.say, self.takes, self.shots = stride, say, takes, 0
         self._mixed = isinstance(treatment.over_time, Exposure)
         reach = 0 if self._mixed else self._measured(treatment.reach)
         self._window = self._whole(treatment.window)
@@ -228,11 +236,13 @@ class FilmRestoring:
         if linear:
             known = seen_again(known, request.noise, how.reach)
         values, weights = known.values[first:last], known.weights[first:last, 0]
+        count = len(values)
+        values, weights = (_lengthened(each, self.takes(count)) for each in (values, weights))
         best, recipe = float(weights.max()), request.recipe
         if linear or not bool((weights == best).all()):
             recipe = _after(recipe, Dust.from_tensor((weights / best).clamp(0, 1).sqrt()))
         request = dataclasses.replace(request, noise=request.noise / math.sqrt(best))
-        return self._run(shot, values, recipe, request)
+        return self._run(shot, values, recipe, request)[:count]
 
     def _run(self, shot: _Shot, frames: Tensor, recipe: Recipe, request: Request) -> Tensor:
         """Frames restored as one batch with the noise of their shot."""
@@ -288,6 +298,21 @@ def _blended(tail: Tensor, frames: Tensor) -> Tensor:
     weight = (math.pi / 2 * at).sin().square().to(frames).view(-1, 1, 1, 1)
     both = torch.lerp(tail[:count], frames[:count], weight)
     return torch.cat([both, frames[count:]])
+
+
+def _lengthened(x: Tensor, count: int) -> Tensor:
+    """``x`` (T, ...) with its last frame again until there are ``count``."""
+    return torch.cat([x, x[-1:].expand(count - len(x), *x.shape[1:])]) if count > len(x) else x
+
+
+def looked_at(
+    frames: list[Tensor], wish: Wish, request: Request, progress: Progress = SILENT
+) -> Look:
+    """What is wrong with frames (1, 3, h, w) of a shot, by the wish alone."""
+    found = [diagnose(each, wish, progress=progress) for each in frames]
+    each = [dataclasses.replace(request, recipe=one.recipe, noise=one.noise_level) for one in found]
+    said = " ".join(found[len(found) // 2].sentences)
+    return Look(pooled_request(each), said, all(one.healthy for one in found))
 
 
 def _after(recipe: Recipe, then: Recipe) -> Recipe:
