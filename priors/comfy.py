@@ -205,8 +205,9 @@ class ComfyPrior(BasePrior):
     ``like`` (N, C, h, w) gives device, dtype and channels of the latents, which may have a time
     axis, (N, C, f, h, w): images are then the frames of all N films, one after another, as many as
     ``frames_of`` says; f = 1 is that of pictures. ``memory`` is a mode of :mod:`.gradients.modes`
-    or auto, ``tiny_vae`` the VAE of mode tiny. Latents are kept fixed where the noise mask is 0. Of a model in pixels, the
-    latents are the image: stride 1, and neither decoding nor encoding changes or rounds them.
+    or auto, ``tiny_vae`` the VAE of mode tiny. Latents are kept fixed where the noise mask is 0. Of
+    a model in pixels, the latents are the image: stride 1, and neither decoding nor encoding
+    changes or rounds them.
     """
 
     def __init__(
