@@ -165,8 +165,8 @@ class RestoreFilm(io.ComfyNode):
                     max=1000.0,
                     step=0.01,
                     optional=True,
-                    tooltip="Frames a second of the given film, from Get Video Components. They change"
-                    " no frame, only the output fps, which is twice as much for fields.",
+                    tooltip="Frames a second of the given film, from Get Video Components. They"
+                    " change no frame, only the output fps, which is twice as much for fields.",
                     **ADVANCED,
                 ),
                 io.Conditioning.Input(
