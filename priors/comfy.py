@@ -428,8 +428,10 @@ class ComfyPrior(BasePrior):
             pixels = pixels.unflatten(0, (films, -1)).movedim(1, 2)
         with _pass_of(x):
             raw = self.vae.first_stage_model.encode(pixels)
-        z = self._format.process_in((raw.clone() if raw.is_inference() else raw).to(x))
-        mean = z.unflatten(0, (films, -1)).movedim(1, 2) if self._video and z.ndim == 4 else z
+        raw = raw.clone() if raw.is_inference() else raw
+        if self._video and raw.ndim == 4:  # The scale of a video's latents has a time axis.
+            raw = raw.unflatten(0, (films, -1)).movedim(1, 2)
+        mean = self._format.process_in(raw.to(x))
         if self._mask is not None and not x.requires_grad:
             kept = self.model.latent_image.to(mean)
             mean = torch.lerp(kept, mean, self._mask.to(mean))
