@@ -7,21 +7,24 @@ python3 standalone.py test [ARGUMENTS OF PYTEST]
 ``test`` is ``lint`` (ruff and pyright) and then ``pytest``; each of the two can be run alone. After
 them, ``test`` brings the versions of ComfyUI that count into a cache and tests inside them.
 
-A set-up that was interrupted is begun again. It uses uv where that is installed, else pip: that of
-ensurepip, of the Python that runs this, or a downloaded one.
+A set-up that was interrupted is begun again, once what it left running has ended. It uses uv where
+that is installed, else pip: that of ensurepip, of the Python that runs this, or a downloaded one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,8 +32,9 @@ from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
-SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
-PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
+WINDOWS = os.name == "nt"
+SCRIPTS = ENVIRONMENT / ("Scripts" if WINDOWS else "bin")
+PYTHON = SCRIPTS / ("python.exe" if WINDOWS else "python")
 STAMP = ENVIRONMENT / "flowdps-installed"
 """Says what is installed, once it is; without it, the set-up was not finished."""
 UNFINISHED = ENVIRONMENT / "flowdps-unfinished"
@@ -39,13 +43,24 @@ LOCK = ROOT / ".venv.lock"
 LOG = ROOT / ".venv.log"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH_CPU = ["torch==2.13.0", "--extra-index-url", CPU_INDEX]
+INDEX = "https://pypi.org/simple/pip/"
 GET_PIP = "https://bootstrap.pypa.io/get-pip.py"
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
 TESTS = (["pytest"],)
 CHECKS = {"test": LINT + TESTS, "lint": LINT, "pytest": TESTS}
 """What the verbs for developers run; all other verbs are those of the command ``flowdps``."""
+STEP = ("error: subprocess-exited", "error: failed to build")
+"""How pip tells that a step of its own failed, which says nothing of the reason."""
+BROKEN = "connection broken by"
+"""What pip says of an index that cannot be reached."""
 PATIENCE = 6
 """Seconds to wait for an answer of PyTorch's index."""
+REMOVING = 30
+"""Seconds in which a broken environment has to be gone: other programs may have its files open."""
+HELD: list[int] = []
+"""Descriptors of the locks that are held. Steps inherit them, so that a lock lasts as long as what
+a killed set-up left running; Windows knows no such inheritance.
+"""
 RUN = (
     "import sys; sys.path[:] = [p for p in sys.path if p];"
     " from comfyui_flowdps.cli.command import main; sys.exit(main())"
@@ -57,8 +72,8 @@ def aim(folder: Path) -> None:
     """Let what follows be about the environment ``.venv`` in ``folder``."""
     global ENVIRONMENT, SCRIPTS, PYTHON, STAMP, UNFINISHED, LOCK, LOG
     ENVIRONMENT = folder / ".venv"
-    SCRIPTS = ENVIRONMENT / SCRIPTS.name
-    PYTHON = SCRIPTS / PYTHON.name
+    SCRIPTS = ENVIRONMENT / ("Scripts" if WINDOWS else "bin")
+    PYTHON = SCRIPTS / ("python.exe" if WINDOWS else "python")
     STAMP, UNFINISHED = ENVIRONMENT / STAMP.name, ENVIRONMENT / UNFINISHED.name
     LOCK, LOG = folder / LOCK.name, folder / LOG.name
 
@@ -98,10 +113,43 @@ def answers(address: str) -> bool:
         return False
 
 
+def unreachable(address: str) -> str:
+    """Why ``address`` cannot be reached; empty if something answers, whatever it says.
+
+    A certificate that Python does not know is an answer: pip may know it.
+    """
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE):
+            return ""
+    except (urllib.error.HTTPError, ssl.SSLError):
+        return ""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return "" if isinstance(reason, ssl.SSLError) else str(reason)
+
+
+def has_another_index() -> bool:
+    """Whether pip or uv may take packages from elsewhere than PyPI, or from a cache."""
+    words = ("INDEX", "FIND_LINKS", "CONFIG_FILE", "OFFLINE")
+    names = [name.upper() for name in os.environ]
+    if any(n.startswith(("PIP_", "UV_")) and any(word in n for word in words) for n in names):
+        return True
+    home = Path.home()
+    here = [Path("/etc"), Path("/etc/xdg"), home, home / ".config"]
+    here += [home / "Library" / "Application Support"]
+    here += [Path(os.environ[n]) for n in ("APPDATA", "PROGRAMDATA") if n in os.environ]
+    files = ("pip.conf", "pip/pip.conf", ".pip/pip.conf", "pip/pip.ini", "uv/uv.toml")
+    return any((folder / file).is_file() for folder in here for file in files)
+
+
 def environment() -> dict[str, str]:
-    """This process's environment without what leads pip or Python to other places than .venv."""
+    """This process's environment without what leads pip or Python to other places than .venv.
+
+    What pip starts by itself is told by PIP_RETRIES alone how often to try.
+    """
     apart = {"PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_QUIET"}
     kept = {key: value for key, value in os.environ.items() if key.upper() not in apart}
+    kept.setdefault("PIP_RETRIES", "2")
     return {**kept, "PYTHONIOENCODING": "utf-8", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
@@ -121,6 +169,7 @@ def run(command: Sequence[str]) -> None:
             encoding="utf-8",
             errors="replace",
             env=environment(),
+            pass_fds=() if WINDOWS else tuple(HELD),
         )
         lines: list[str] = []
         reader = threading.Thread(target=lambda: lines.extend(_noted(process, log)), daemon=True)
@@ -133,12 +182,15 @@ def run(command: Sequence[str]) -> None:
                     say(f"  ... {said - started:.0f} s")
         except BaseException:
             process.kill()
+            process.wait()
             raise
         if process.wait():
             error = [line for line in lines if line.lower().startswith(("error", "  × "))]
             # pip's last word on a step of its own, whose reason stands above.
-            error = [line for line in error if "subprocess-exited" not in line] or error
-            raise Failed((error or lines or ["no message"])[-1])
+            error = [line for line in error if not line.lower().startswith(STEP)] or error
+            broken = [line for line in lines if BROKEN in line]
+            reached = f" (an index cannot be reached: {broken[-1]})" if broken else ""
+            raise Failed((error or lines or ["no message"])[-1] + reached)
 
 
 def _noted(process: subprocess.Popen[str], log: TextIO) -> Iterator[str]:
@@ -191,7 +243,7 @@ def make_environment() -> list[str]:
             tried.append(f"{way}: {error}")
     if not _works([*inside, "--version"]):
         raise Failed("there is no pip for the environment (" + "; ".join(tried) + ")")
-    return [*inside, "install", "--no-input", "--progress-bar", "off", "--retries", "2"]
+    return [*inside, "install", "--no-input", "--progress-bar", "off"]
 
 
 def _works(command: Sequence[str]) -> bool:
@@ -229,12 +281,15 @@ def install(extras: str = "standalone,test") -> None:
     with locked():
         if is_installed(extras):  # By another run, while this one waited.
             return
-        if ENVIRONMENT.exists() and (UNFINISHED.exists() or not _works([str(PYTHON), "-c", ""])):
+        if not has_another_index() and (why := unreachable(INDEX)):
+            raise Failed(f"{INDEX.split('/')[2]} cannot be reached ({why})")
+        there = os.path.lexists(ENVIRONMENT)
+        if there and (UNFINISHED.exists() or not _works([str(PYTHON), "-c", ""])):
             ours = any(file.exists() for file in (UNFINISHED, STAMP, ENVIRONMENT / "pyvenv.cfg"))
-            if not ours and any(ENVIRONMENT.iterdir()):
+            if not ENVIRONMENT.is_dir() or (not ours and any(ENVIRONMENT.iterdir())):
                 raise Failed(f"{ENVIRONMENT} is there and no environment of Python; move it away")
             say("The last set-up was interrupted, or its Python is gone; beginning again.")
-            shutil.rmtree(ENVIRONMENT)
+            empty()
         say("Setting up .venv, once; this takes a few minutes ...")
         LOG.write_text("", encoding="utf-8")
         STAMP.unlink(missing_ok=True)
@@ -249,35 +304,77 @@ def install(extras: str = "standalone,test") -> None:
             else:
                 say("  PyTorch's index of CPU builds cannot be reached; taking the usual build.")
         run([*pip, "--editable", f"{ROOT}[{extras}]"])
-        STAMP.write_text(wanted(extras), encoding="utf-8")
+        # In this order: killed in between, it finds all that is wanted, and says so.
         UNFINISHED.unlink(missing_ok=True)
+        STAMP.write_text(wanted(extras), encoding="utf-8")
+
+
+def empty() -> None:
+    """Remove all that is in the environment but ``UNFINISHED``: killed meanwhile, the next run
+    still knows that the rest is its own.
+
+    Raises Failed if something stays, as it does on Windows while a program has it open.
+    """
+    until = time.monotonic() + REMOVING
+    while True:
+        try:
+            UNFINISHED.touch()
+            for each in list(ENVIRONMENT.iterdir()):
+                if each.is_dir() and not each.is_symlink():
+                    shutil.rmtree(each)
+                elif each != UNFINISHED:
+                    each.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise Failed(
+                    f"{error.filename or ENVIRONMENT} cannot be removed"
+                    f" ({error.strerror or error}): end the programs that use it"
+                ) from error
+            time.sleep(0.2)
 
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Let one set-up run at a time; the system releases the lock of one that was killed."""
+    """Let one set-up run at a time; the system releases the lock of one that was killed, once what
+    it left running has ended.
+    """
     with LOCK.open("a+") as stream:
-        if os.name == "nt":
+        if not _took(stream):
+            say("Another set-up is at work here; waiting until it has ended ...")
+            while not _took(stream):
+                time.sleep(0.2)
+        HELD.append(stream.fileno())
+        try:
+            yield
+        finally:
+            HELD.pop()
+
+
+def _took(stream: TextIO) -> bool:
+    """Whether the lock of ``stream`` is ours now; a file system without locks lets everyone in."""
+    try:
+        if WINDOWS:
             import msvcrt
 
-            while True:
-                try:
-                    msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore
-                    break
-                except OSError:  # After ten seconds.
-                    continue
+            stream.seek(0)
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore
         else:
             import fcntl
 
-            with contextlib.suppress(OSError):  # A file system without locks.
-                fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True
 
 
 ADVICE = """What it did is in {log}. What helps:
 - behind a proxy, set HTTPS_PROXY; with a mirror of PyPI, set PIP_INDEX_URL (with uv, UV_INDEX_URL)
 - on Debian and Ubuntu: sudo apt install python3-venv; anywhere else uv: docs.astral.sh/uv
 - to begin from nothing, delete {environment} and run this again"""
+ADVICE_ON_WINDOWS = """
+- where paths are too long, clone into a short folder, such as C:\\flowdps, or let Windows take long
+  ones: learn.microsoft.com/windows/win32/fileio/maximum-file-path-limitation"""
 
 
 def main() -> int:
@@ -293,7 +390,8 @@ def main() -> int:
         install(f"standalone{more}")
     except (Failed, OSError) as error:
         say(f"The set-up failed: {error}")
-        say(ADVICE.format(log=LOG, environment=ENVIRONMENT))
+        advice = ADVICE + (ADVICE_ON_WINDOWS if WINDOWS else "")
+        say(advice.format(log=LOG, environment=ENVIRONMENT))
         return 1
     except KeyboardInterrupt:
         say("Stopped; the next run begins the set-up again.")

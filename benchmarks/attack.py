@@ -444,7 +444,8 @@ def numbers(r: Random, here: Path) -> Attack:
     for name in r.sample(counts, r.randint(1, 3)):
         words += [f"{name}={r.choice(NUMBERS)}"]
     if r.random() < 0.25:
-        words += [f"--size={r.choice(SIZES)}"]
+        width, both, height = (text := r.choice(SIZES)).partition("x")
+        words += [f"--width={width}", f"--height={height}"] if both else [f"--size={text}"]
     if r.random() < 0.1:
         words += [f"{r.choice(['--steps', '--samples'])}={r.choice(small)}"]
     if r.random() < 0.15:

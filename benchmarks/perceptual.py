@@ -42,7 +42,7 @@ def flip_of() -> Callable[[Tensor, Tensor], float] | str:
     """Mean FLIP of two images (1, 3, H, W) in [-1, 1], at 67 pixels per degree; or why there is
     none."""
     try:
-        import flip_evaluator
+        import flip_evaluator  # pyright: ignore[reportMissingImports]
     except ImportError:
         return "FLIP is left out: pip install flip-evaluator"
 

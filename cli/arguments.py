@@ -35,14 +35,24 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def size(text: str) -> tuple[int, int]:
-    """Parse a size such as ``768x1152`` to (height, width)."""
-    found = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
+def square(text: str) -> int:
+    """Parse the side of a square, ``768`` or ``768x768``.
+
+    Of two sides, scripts from before the options --width and --height give the height first.
+    """
+    found = re.fullmatch(r"(\d{1,9})(?:[xX×](\d{1,9}))?", text.strip())
     if not found:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size; expected HEIGHTxWIDTH, such as 768x1152"
+            f"{text!r} is not a size; expected the side of a square in pixels, such as 768; give"
+            " other sizes by --width and --height"
         )
-    return int(found[1]), int(found[2])
+    first, second = int(found[1]), int(found[2] or found[1])
+    if first != second:
+        raise argparse.ArgumentTypeError(
+            f"{text.strip()} is no longer understood, as it was height x width, and sizes are width"
+            f" x height now: for what it made, give --width {second} --height {first}"
+        )
+    return first
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -130,7 +140,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="a black and white picture, white where the photo is unknown; resized to every photo"
-        " after --size, and applied after the task",
+        " after --size (or --width and --height), and applied after the task",
     )
     add(
         "--kernel",
@@ -242,7 +252,14 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         f" (white: a standard deviation of {WHITE:g} or more for images in [-1, 1], times the"
         " method's factor)",
     )
-    add("--size", type=size, metavar="HxW", help="size of the restoration; default: see README")
+    add(
+        "--size",
+        type=square,
+        metavar="SIDE",
+        help="of a square restoration, in pixels; default: see README",
+    )
+    add("--width", type=int, metavar="PIXELS", help="of the restoration, with --height")
+    add("--height", type=int, metavar="PIXELS", help="of the restoration, with --width")
     add(
         "--tile",
         type=int,

@@ -15,7 +15,7 @@ from ..priors.base import is_out_of_memory
 from ..restoration import images
 from .arguments import parse
 from .request import run_of
-from .results import shown
+from .results import same_file, shown
 from .runs import Restoring
 
 
@@ -25,7 +25,7 @@ def run_restore(args: argparse.Namespace) -> int:
         # Otherwise, to make a/../b would make a as well. Path.resolve raises for a link to itself.
         args.out = Path(os.path.realpath(args.out))
     run = run_of(args)
-    if os.path.realpath(args.out) in map(os.path.realpath, args.inputs):
+    if any(same_file(args.out, given) for given in args.inputs):
         raise ValueError(
             f"--out is {args.out}, an input as well; choose another folder for results"
         )

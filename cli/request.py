@@ -33,6 +33,26 @@ STATED = ("task", "estimate", "kernel")
 """The options that state the damage, so that it is not looked for."""
 
 
+SIZES = ("size", "width", "height")
+"""The options that give the size of the restoration."""
+
+
+def size_of(args: argparse.Namespace) -> tuple[int, int] | None:
+    """(height, width) of the restoration, by --size or by --width and --height; None: not given.
+
+    ValueError for one of the two alone, and for both ways at once.
+    """
+    given = _given(args, *SIZES)
+    if "--size" in given and len(given) > 1:
+        raise ValueError(f"--size and {given[1]} both give the size: choose one")
+    if len(given) == 1 and "--size" not in given:
+        (other,) = {"--width", "--height"} - set(given)
+        raise ValueError(f"{given[0]} is given alone: add {other}")
+    if not given:
+        return None
+    return (args.size, args.size) if args.size is not None else (args.height, args.width)
+
+
 def _given(args: argparse.Namespace, *options: str) -> list[str]:
     """Those of the options that are given, as they are written."""
     return [f"--{each.replace('_', '-')}" for each in options if getattr(args, each) is not None]
@@ -52,10 +72,10 @@ def wish_of(args: argparse.Namespace) -> Wish | None:
             f"{wishes[0]} is for photos whose damage is found, and {stated[0]} states it: choose"
             " one"
         )
-    if args.size:
+    if sides := _given(args, *SIZES):
         raise ValueError(
-            "--size resizes the photos, and what is wrong with them can only be found at their own"
-            " size: leave it out, or name a --task"
+            f"{sides[0]} resizes the photos, and what is wrong with them can only be found at their"
+            " own size: leave it out, or name a --task"
         )
     if args.deg_scale is not None:
         raise ValueError("--deg-scale is the number of a task: add --task, or leave it out")
@@ -105,8 +125,8 @@ def damage_of(args: argparse.Namespace, *, large: bool) -> Damage:
     name, estimate = task_of(args), tuple(args.estimate or ())
     if estimate and not args.observed:
         raise ValueError("--estimate looks at photos as they are: add --observed")
-    if estimate and args.size:
-        raise ValueError("--estimate needs photos at their own size: leave --size out")
+    if estimate and (sides := _given(args, *SIZES)):
+        raise ValueError(f"--estimate needs photos at their own size: leave {sides[0]} out")
     blurs = [each for each in estimate if ESTIMATORS[each].place == "blur"]
     if blurs and args.kernel is not None:
         raise ValueError(f"--estimate {blurs[0]} and --kernel both give the blur: choose one")
@@ -146,7 +166,7 @@ def request_of(args: argparse.Namespace) -> tuple[Request, Damage]:
         method_named(args.method).steps if args.steps is None else args.steps,
         damage.noise_level,
         args.seed,
-        args.size,
+        size_of(args),
         SIDE["large" if large else "small"],
         args.observed or wish_of(args) is not None,
         args.tile,
@@ -215,7 +235,7 @@ def run_of(args: argparse.Namespace) -> Run:
         "prompt": args.prompt,
         "negative": args.negative,
         "cfg": weight_of(args),
-        "size": args.size,
+        "size": request.size,
         "side": request.side,
         "tile": args.tile,
         "seed": request.seed,

@@ -9,6 +9,7 @@ the operating system releases when a run is killed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -32,6 +33,11 @@ LOCK = ".flowdps.lock"
 LOG = "results.jsonl"
 PATIENCE = 60.0
 """Seconds to wait for another run that is writing."""
+WINDOWS = os.name == "nt"
+LONGEST_PATH = 259
+"""Characters of a whole path on Windows, unless it was told to take longer ones."""
+FOREIGN = frozenset('<>:"/\\|?*') | frozenset(map(chr, range(32)))
+"""Characters that Windows, and the file systems of memory cards, take in no name."""
 
 
 def parts_of(samples: int = 1) -> tuple[str, ...]:
@@ -71,9 +77,15 @@ def mark_of(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _stem(file: Path) -> str:
-    """The name of ``file`` without its suffix, in valid UTF-8 whatever bytes it has."""
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\ud800" <= c <= "\udfff" else c for c in file.stem)
+def _written(name: str, *, everywhere: bool = False) -> str:
+    """``name`` in UTF-8, whatever bytes it has; ``everywhere``: as all file systems take it."""
+    found = []
+    for c in name:
+        if "\ud800" <= c <= "\udfff":
+            found.append(f"%{ord(c) - (0xDC00 if c >= chr(0xDC00) else 0):02X}")
+        else:
+            found.append(f"%{ord(c):02X}" if everywhere and c in FOREIGN else c)
+    return "".join(found)
 
 
 def _cut(name: str, length: int) -> str:
@@ -145,7 +157,9 @@ class Results:
         with self._locked():
             # Nobody writes: what is half written was left by a run that was killed.
             for file in folder.glob(".flowdps-*.part"):
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # On Windows, of a scanner that reads it.
+                    file.unlink(missing_ok=True)
+            self.everywhere = not _takes_any_name(folder)
         self.log = Log(folder)
 
     @contextlib.contextmanager
@@ -174,8 +188,7 @@ class Results:
 
     def is_result(self, file: Path) -> bool:
         """Whether ``file`` is a result in this folder."""
-        here = os.path.realpath(self.folder) == os.path.realpath(file.parent)
-        return here and self.mark(file) is not None
+        return same_file(self.folder, file.parent) and self.mark(file) is not None
 
     def plan(self, files: Sequence[Path]) -> list[Place]:
         """A place for every photo, named by its stem; the next name if another photo's results, or
@@ -193,8 +206,8 @@ class Results:
         """The places that the photo in ``file`` may have, the first ones first."""
         longest = max(map(len, self.parts)) + len("_.png")
         room = max(16, _longest_name(self.folder) - longest)
-        stem, source = _stem(file), source_of(file)
-        suffix = _cut(_stem(Path(file.suffix[1:] or "file")), 16)
+        stem, source = _written(file.stem, everywhere=self.everywhere), source_of(file)
+        suffix = _cut(_written(file.suffix[1:] or "file", everywhere=self.everywhere), 16)
         k = 0
         while True:
             k += 1
@@ -269,9 +282,32 @@ def _key(place: Place) -> str:
     return unicodedata.normalize("NFC", place.name).casefold()
 
 
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths lead to one file or folder, however they write it: there are file systems
+    in which names of another case are the same.
+    """
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # One of them is not there.
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _takes_any_name(folder: Path) -> bool:
+    """Whether files in ``folder`` may have names of all characters."""
+    probe = folder / f".flowdps-{os.getpid()}-:?\x1f.part"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return error.errno not in (errno.EINVAL, errno.EILSEQ)
+    return not WINDOWS  # There, a colon makes a second stream of a file.
+
+
 def _longest_name(folder: Path) -> int:
     """How many bytes a file name may have."""
+    if WINDOWS:
+        return max(64, min(255, LONGEST_PATH - len(os.path.abspath(folder)) - 1))
     try:
         return max(64, min(255, os.pathconf(folder, "PC_NAME_MAX")))
-    except (AttributeError, OSError, ValueError):  # Windows has no pathconf.
+    except (AttributeError, OSError, ValueError):
         return 255

@@ -185,7 +185,7 @@ class Restoring:
         try:
             yield
         except ValueError as error:
-            self.refuse(str(error) if str(error).startswith(name) else f"{name}: {error}")
+            self.refuse(str(error) if name in str(error) else f"{name}: {error}")
         except OSError as error:
             self.refuse(f"{name}: {error.strerror or error}")
         except Exception as error:

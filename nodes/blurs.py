@@ -18,7 +18,7 @@ from ..operators import (
     NonuniformBlur,
     Recipe,
 )
-from ..operators.kernel import light_on_black, trimmed
+from ..operators.kernel import light_on_black, on_black, trimmed
 from .degradation import BlurNode, BorderNode, degradation
 from .inputs import SEED, boundary
 from .kit import numbers, only
@@ -283,11 +283,10 @@ class KernelNode(BlurNode):
 
     @classmethod
     def recipe(cls, image: Tensor, centre: bool, boundary: str) -> Recipe:
-        picture = (
-            only(numbers(image, "kernel picture", "image"), "kernel picture")[..., :3]
-            .float()
-            .mean(-1)
-        )
+        light = only(numbers(image, "kernel picture", "image"), "kernel picture").float()
+        picture = light[..., :3].mean(-1)
+        if light.shape[-1] == 4:
+            picture = on_black(picture, light[..., 3])
         picture, told = light_on_black(picture)
         if told:
             log.warning("Blur by a Picture: %s", told)

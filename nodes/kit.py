@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from ..operators import Chain, Recipe
 from ..operators.observation import Observation
+
+log = logging.getLogger(__name__)
 
 
 class Folder(enum.Enum):
@@ -125,11 +128,12 @@ def required(**sockets: Any) -> None:
     connected(**sockets)
 
 
-def to_images(image: Tensor, what: str = "image") -> Tensor:
+def to_images(image: Tensor, what: str = "image", *, ground: bool = True) -> Tensor:
     """The host's IMAGE (N, H, W, C) in [0, 1] as float32 (N, 3, H, W) in [-1, 1].
 
-    Grey becomes RGB and alpha is dropped. ValueError for another layout, an empty batch, and NaN
-    or infinite values.
+    Grey becomes RGB. Transparent parts are put on white, as the command does, and the log says so;
+    without ``ground``, their colours are taken as they are. ValueError for another layout, an empty
+    batch, and NaN or infinite values.
     """
     numbers(image, what, "image")
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
@@ -148,6 +152,11 @@ def to_images(image: Tensor, what: str = "image") -> Tensor:
             " node that made it"
         )
     x = image[..., :3].float().movedim(-1, 1).cpu()
+    if ground and image.shape[-1] == 4:
+        alpha = image[..., 3:].float().movedim(-1, 1).cpu().clamp(0, 1)
+        if bool((alpha < 1).any()):
+            log.warning("the transparent parts of the %s are put on white", what)
+            x = alpha * x + (1 - alpha)
     return x.expand(-1, 3, -1, -1).contiguous() * 2 - 1
 
 

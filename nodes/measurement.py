@@ -202,7 +202,7 @@ class MeasurementCheck(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, measurement: Observation, tolerance: float) -> io.NodeOutput:
-        x = to_images(image, "restoration")
+        x = to_images(image, "restoration", ground=False)
         check_size(x, measurement)
         there = measurement.bind(count=len(x))
         x, level = pad_to(x, *measurement.padded_size), there.floored_noise_level

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ _TEXT_INPUTS = (
     "cond_seq_linear",  # AuraFlow
     "text_embedding.0",  # Wan
 )
+# The layer that takes the pooled text vector, of families of which the host does not say its width.
+_POOLED_INPUTS = ("vector_in.in_layer",)  # Flux
+
+
+def _width(network: Any, names: Sequence[str]) -> int | None:
+    """Input width of the first of the layers ``names`` that ``network`` has; None: it has none."""
+    for name in names:
+        try:
+            return network.get_submodule(name).in_features
+        except AttributeError:
+            continue
+    return None
 
 
 def with_shift(model: Any, shift: float) -> Any:
@@ -245,20 +258,14 @@ class EmptyFlowConditioning(io.ComfyNode):
         required(model=model)
         check_flow(model)
         network = model.model.diffusion_model
-        width = None
-        for name in _TEXT_INPUTS:
-            try:
-                width = network.get_submodule(name).in_features
-                break
-            except AttributeError:
-                continue
+        width = _width(network, _TEXT_INPUTS)
         if width is None:
             raise ValueError(
                 "this MODEL takes its text in a way that is not known here: encode an empty prompt"
                 " with its CLIP instead"
             )
         values: dict[str, Any] = {}
-        pooled = getattr(model.model, "adm_channels", 0)
+        pooled = getattr(model.model, "adm_channels", 0) or _width(network, _POOLED_INPUTS)
         if pooled:
             values["pooled_output"] = torch.zeros(1, pooled)
         return io.NodeOutput([[torch.zeros(1, tokens, width), values]])

@@ -170,7 +170,7 @@ class RestorePhoto(io.ComfyNode):
         sensitivity: float = 0.5,
     ) -> io.NodeOutput:
         wish = Wish(wrong, strength, effort, invent, enlarge, sensitivity)
-        x = to_images(image, "photo")
+        x = to_images(image, "photo", ground=False)
         check_extent(wish.scale * x.shape[2], wish.scale * x.shape[3])
         required(model=model, vae=vae)
         connected(conditioning=prompt)
@@ -222,7 +222,7 @@ def _strange(vae: Any, x: Tensor, noise_level: float) -> list[str]:
 
     def round_trip(part: Tensor) -> Tensor:
         back = vae.decode(vae.encode(from_images(part)))
-        return to_images(back.reshape(1, *back.shape[-3:]))
+        return to_images(back.reshape(1, *back.shape[-3:]), ground=False)
 
     return strangeness(x, noise_level, stride_of(vae), round_trip)
 
@@ -240,7 +240,7 @@ def _restored(
     kept: list[Sample] = []
     _, image, ratio = restore(how, model, vae, Prompt(prompt), observation, walk, keep=kept.append)
     found.found.append(verdict(ratio, "grain"))
-    x, photos = to_images(image), len(observation.y)
+    x, photos = to_images(image, ground=False), len(observation.y)
     if walk.samples > 1:
         every = [Several(x[k::photos], [ratio] * walk.samples) for k in range(photos)]
         return image, torch.cat([each.map[:, 0] for each in every])

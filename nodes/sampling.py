@@ -323,11 +323,13 @@ def restore(
     if made is None:
         image = _decoded(vae, restored)
         if mask is None:
-            x = data_consistency(to_images(image).to(measurement.y), measurement, how.settings)
+            x = data_consistency(
+                to_images(image, ground=False).to(measurement.y), measurement, how.settings
+            )
             image = from_images(x).to(image.device)
     else:
         image = from_images(made).to(restored.device)
-    ratio = rms(measurement.residual_ratio(to_images(image)))
+    ratio = rms(measurement.residual_ratio(to_images(image, ground=False)))
     log.info("%s: residual is %.2f times the noise", how.method.name, ratio)
     height, width = observation.image_size
     return {**(walk.latent or {}), "samples": restored}, image[:, :height, :width], ratio

@@ -75,7 +75,7 @@ class CompareSamples(io.ComfyNode):
         cls, image: Tensor, measurement: Observation, calibration: float = 1.0
     ) -> io.NodeOutput:
         required(measurement=measurement)
-        x = to_images(image, "batch of samples")
+        x = to_images(image, "batch of samples", ground=False)
         check_size(x, measurement)
         photos = len(measurement.y)
         if len(x) < 2 * photos or len(x) % photos:

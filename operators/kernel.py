@@ -21,10 +21,20 @@ LARGEST = 511
 """Largest side, in taps, of a kernel from a picture; a larger one is probably a photo."""
 
 
+DARK = 0.1
+"""Brightness, from 0 to 1, up to which paint on a transparent ground is dark."""
 FLAT = 0.05
 """Part of the brightest value by which a kernel must differ from a flat area."""
 GROUND = 0.01
 """Part of the brightest value above which an even ground around the light is subtracted."""
+
+
+def on_black(grey: Tensor, alpha: Tensor) -> Tensor:
+    """The light of paint in ``grey`` (h, w) from 0 to 1 on a ground that is as transparent as
+    ``alpha`` says; of paint that is dark, its shape.
+    """
+    light = grey * alpha
+    return light if float(light.max()) > DARK else alpha
 
 
 def light_on_black(picture: Tensor) -> tuple[Tensor, str]:

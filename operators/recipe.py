@@ -96,10 +96,10 @@ class Recipe(ABC):
             raise ValueError(f"shape is {tuple(shape)}; expected (channels, height, width)")
         channels, height, width = shape
         if height % self.stride or width % self.stride:
-            up = [-(-n // self.stride) * self.stride for n in (width, height)]
+            wide, tall = (-(-n // self.stride) * self.stride for n in (width, height))
             raise ValueError(
                 f"the image is {width}x{height} (width x height), which {self.stride} does not"
-                f" divide; pad it to {up[0]}x{up[1]} or choose another scale"
+                f" divide; pad it to {wide}x{tall} or choose another scale"
             )
         key = (self, (channels, height, width), torch.device(device), dtype)
         operator = _BOUND.get(key)

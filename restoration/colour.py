@@ -25,6 +25,8 @@ SRGB = (
 ADOBE_GAMMA = 563 / 256
 USUAL_GAMMA = 1 / 2.2
 """That of files whose gamma is sRGB's, near enough."""
+EXACT = 0x0100
+"""Little CMS computes every colour; else it interpolates, 10 levels wrong in dark linear grey."""
 SAME = 2
 """Colours that change by no more than these levels of 255 were sRGB already."""
 
@@ -95,6 +97,7 @@ def _transform(profile: Any, mode: str) -> Callable[[Image.Image], Image.Image]:
         mode,
         "RGB",
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        flags=EXACT,
     )
 
     def apply(image: Image.Image) -> Image.Image:

@@ -60,7 +60,7 @@ class Damage:
             or abs(mask.height * width / (mask.width * height) - 1) < 0.03
         ):
             return []
-        return [f"the mask of {mask.height}x{mask.width} is stretched to {height}x{width}"]
+        return [f"the mask of {mask.width}x{mask.height} is stretched to {width}x{height}"]
 
     def of(self, file: Path, x: Tensor) -> tuple[Recipe, float, list[str]]:
         """Degradation, noise level and notes for the photo x (1, 3, H, W), read from ``file``.

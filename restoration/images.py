@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import glob
 import importlib
 import io
+import itertools
 import math
 import os
 import re
 import stat
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from . import png
+from . import png, tiff
 from .colour import Conversion, conversion_of
 
 _KINDS = "avif bmp gif jfif jp2 jpe jpeg jpg pbm pgm png ppm tga tif tiff webp"
@@ -36,6 +39,9 @@ UNREAD = frozenset([".heic", ".heif", ".hif", ".jxl", ".psd"]) | RAW
 """Those of further pictures in a folder, which are read where that is possible, or reported."""
 LARGEST = 2 * 2**30
 """Most bytes of a file."""
+WINDOWS = os.name == "nt"
+TRIES = 20
+"""Tenths of a second to wait for a file that another program has open."""
 SMALLEST = 16
 """Least height and width of an image in pixels."""
 
@@ -47,11 +53,11 @@ def list_images(inputs: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     """The files given by ``inputs``, without duplicates, in order, and a sentence for each input
     that gives none; folders yield their pictures, also those that cannot be read here.
 
-    Files are not opened.
+    Patterns such as ``*.png`` are understood, as not every console does that. Files are not opened.
     """
     found: dict[str, Path] = {}
     wrong: list[str] = []
-    for given in map(Path, inputs):
+    for given in itertools.chain.from_iterable(map(_expanded, map(Path, inputs))):
         try:
             files = _listed(given)
         except OSError as error:
@@ -62,6 +68,13 @@ def list_images(inputs: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
         for file in files:
             found.setdefault(os.path.realpath(file), file)
     return list(found.values()), wrong
+
+
+def _expanded(given: Path) -> list[Path]:
+    """The files that match ``given``, if it is no file and some do; else itself."""
+    if glob.has_magic(str(given)) and not os.path.lexists(given):
+        return sorted(map(Path, glob.glob(str(given)))) or [given]
+    return [given]
 
 
 def _listed(given: Path) -> list[Path]:
@@ -126,6 +139,7 @@ def read(path: str | Path, smallest: int = SMALLEST, *, srgb: bool = True) -> Pi
                     notes.append(f"first of {frames} frames")
                 # Pillow reduces 16-bit colour to 8 bits; only the tile layout reveals the depth.
                 deep = any(map(_is_deep, image.tile))
+                white = _white_of_pgm(image)
                 if image.getexif().get(0x0112) in range(2, 9):
                     notes.append("turned upright as its EXIF orientation says")
                 tags = getattr(image, "tag_v2", {})
@@ -137,7 +151,8 @@ def read(path: str | Path, smallest: int = SMALLEST, *, srgb: bool = True) -> Pi
                 upright.info = {**image.info, **upright.info}
             if deep:
                 notes.append("16 bits per channel reduced to 8")
-            x, alpha, conversion = _converted(image, upright, bits, ground == 0, srgb, path, notes)
+            told = bits, ground == 0, white
+            x, alpha, conversion = _converted(image, upright, told, srgb, path, notes)
     except UnidentifiedImageError as error:
         raise ValueError(_unread(path, content)) from error
     except Image.DecompressionBombError as error:
@@ -195,6 +210,10 @@ def _opened(path: Path, content: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
+        if (inverted := tiff.black_is_zero(content)) is not None:
+            image = Image.open(io.BytesIO(inverted))
+            image.tag_v2[tiff.PHOTOMETRIC] = 0  # type: ignore[attr-defined]
+            return image
         try:
             plugin = importlib.import_module(PLUGINS[_kind(path, content)].replace("-", "_"))
         except (KeyError, ImportError):
@@ -247,16 +266,26 @@ def _is_deep(tile: Any) -> bool:
     return re.match(r"(RGB|RGBA|RGBX|RGBa|CMYK|LA|LAB|YCbCr);16", str(layout)) is not None
 
 
+def _white_of_pgm(image: Image.Image) -> int | None:
+    """The number that a PGM of more than 8 bits states for white, which Pillow scales to 65535."""
+    if image.mode != "I" or not image.tile or image.tile[0][0] != "ppm":
+        return None
+    given = image.tile[0][3]
+    return int(given[-1]) if isinstance(given, tuple) else None
+
+
 def _converted(
     image: Image.Image,
     upright: Image.Image,
-    bits: int,
-    inverted: bool,
+    told: tuple[int, bool, int | None],
     srgb: bool,
     path: Path,
     notes: list[str],
 ) -> tuple[Tensor, Tensor | None, Conversion | None]:
-    """Pixels, alpha, and the conversion to sRGB that is left to do; see ``Picture``."""
+    """Pixels, alpha, and the conversion to sRGB that is left to do; see ``Picture``.
+
+    told: what the file says of grey; see ``_grey``.
+    """
     mode = upright.mode
     deep = mode == "F" or mode.startswith("I")
     base = {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK", "LAB": "LAB"}.get(mode, "RGB")
@@ -264,7 +293,7 @@ def _converted(
     if problem:
         notes.append(problem)
     if deep:
-        grey = _grey(upright, bits, inverted, path, notes)
+        grey = _grey(upright, *told, path, notes)
         if conversion is not None:
             grey = conversion.grey(grey)
             notes.append(f"{conversion.name} converted to sRGB")
@@ -309,9 +338,11 @@ def _tensor(image: Image.Image) -> Tensor:
 
 
 def _grey(
-    image: Image.Image, bits: int, inverted: bool, path: Path, notes: list[str]
+    image: Image.Image, bits: int, inverted: bool, white: int | None, path: Path, notes: list[str]
 ) -> np.ndarray:
-    """Grey of more than 8 bits as numbers from 0 (black) to 1 (white)."""
+    """Grey of more than 8 bits as numbers from 0 (black) to 1 (white). inverted: 0 is white. white:
+    what stands for white in the file, where Pillow has scaled it.
+    """
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise _Refused(f"{path} holds NaN or infinite values; expected finite ones")
@@ -321,9 +352,9 @@ def _grey(
     if top is None:
         expected = "about 0 to 1, 255 or 65535" if floating else "0 to 65535"
         raise _Refused(f"{path} holds values from {low:g} to {high:g}; expected {expected}")
-    kind = "floating-point" if floating else f"{bits if top < 65535 else 16}-bit"
+    kind = "floating-point" if floating else f"{int(white or top).bit_length()}-bit"
     notes.append(
-        f"{kind} grey, {'0' if inverted else f'{top:g}'} taken as white"
+        f"{kind} grey, {'0' if inverted else f'{white or top:g}'} taken as white"
         + (f" and {top:g} as black" if inverted else "")
     )
     if low < 0 or high > top:
@@ -385,9 +416,22 @@ def save_png(
     part = Path(path).with_name(f".flowdps-{os.getpid()}-{uuid4().hex[:8]}.part")
     try:
         picture.save(part, format="PNG", pnginfo=said)
-        part.replace(path)
+        _replace(part, Path(path))
     finally:
         part.unlink(missing_ok=True)
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Rename ``part`` to ``path``. On Windows, a scanner or a viewer may have the old file open for
+    a moment; PermissionError if it is longer.
+    """
+    for _ in range(TRIES if WINDOWS else 0):
+        try:
+            part.replace(path)
+            return
+        except PermissionError:
+            time.sleep(0.1)
+    part.replace(path)
 
 
 def sheet(columns: Sequence[tuple[str, Tensor]], per_row: int | None = None) -> Image.Image:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..operators import Kernel, Mask
-from ..operators.kernel import light_on_black, trimmed
+from ..operators.kernel import light_on_black, on_black, trimmed
 from . import images
 
 ONE_COLOUR = 0.1
@@ -61,8 +61,7 @@ def kernel_in(file: Path) -> tuple[Kernel, list[str]]:
     painted, alpha, notes = _read(file)
     grey = painted.mean(0)
     if alpha is not None:
-        light = grey * alpha
-        grey = light if float(light.max()) > ONE_COLOUR else alpha
+        grey = on_black(grey, alpha)
         notes.append("kernel: the transparent ground is taken as black")
     try:
         kernel, told = light_on_black(grey)

@@ -67,8 +67,8 @@ class Request:
         uneven = any(n % self.recipe.stride for n in self.size or ())
         if min(sides) < 16 or max(sides) > LARGEST or uneven:
             raise ValueError(
-                f"the size is {sides[0]}x{sides[1]}; expected 16x16 to {LARGEST}x{LARGEST}, both"
-                f" sides divisible by {self.recipe.stride}"
+                f"the size is {sides[1]}x{sides[0]} (width x height); expected 16x16 to"
+                f" {LARGEST}x{LARGEST}, both sides divisible by {self.recipe.stride}"
             )
 
 
@@ -138,11 +138,11 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
         height, width = recipe.measured_size(*request.size) if request.observed else request.size
         if (height, width) != given:
             x = cover(x, height, width)
-            notes.append(f"{given[0]}x{given[1]} resized and cut to {height}x{width}")
+            notes.append(f"{given[1]}x{given[0]} resized and cut to {width}x{height}")
     elif not request.observed and min(given) > request.side:
         zoom = request.side / min(given)
         x = resize(x, round(given[0] * zoom), round(given[1] * zoom))
-        notes.append(f"{given[0]}x{given[1]} shrunk to {x.shape[2]}x{x.shape[3]}")
+        notes.append(f"{given[1]}x{given[0]} shrunk to {x.shape[3]}x{x.shape[2]}")
     if request.observed:
         observation = Observation.from_photo(x, recipe, request.noise, prior.stride)
     else:
@@ -152,7 +152,7 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
     if observation.padded:
         image = observation.image_size
         notes.append(
-            f"padded by reflection from {image[0]}x{image[1]} to {size[0]}x{size[1]} while it is"
+            f"padded by reflection from {image[1]}x{image[0]} to {size[1]}x{size[0]} while it is"
             " restored"
         )
     try:
@@ -160,7 +160,7 @@ def prepare(x: Tensor, name: str, request: Request, prior: FlowPrior) -> Photo:
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if side:
-        notes.append(f"{size[0]}x{size[1]} in tiles of {side}")
+        notes.append(f"{size[1]}x{size[0]} in tiles of {side}")
     return Photo(name, x, observation, notes)
 
 

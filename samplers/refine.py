@@ -168,7 +168,8 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
     strength = typical.expand(measurement.count, 1, 1, 1)
     if operator.cycle:
         strength = strength * _certainty(known)
-    if direct > 0.5 and isinstance(operator, LinearOperator) and typical > 0:
+    whole = isinstance(weight, float)
+    if (whole or direct > 0.5) and isinstance(operator, LinearOperator) and typical > 0:
         strength = strength * _share(
             measurement, strength, typical, begin, weight, finish.iterations // 2
         )
@@ -210,7 +211,7 @@ def _share(
 ) -> Tensor:
     """The share of the strength that suits every sample, or film, (N, 1, 1, 1), one of ``SOFTER``.
 
-    It is that with the least of Stein's unbiased estimate of the risk,
+    It is that with the least of Stein's unbiased estimate of the risk to what is measured,
     ‖A x̂(y) − y‖² + 2 σₙ² div A x̂(y), the divergence by one random direction (Ramani, Blu and
     Unser 2008, Monte-Carlo SURE).
     """

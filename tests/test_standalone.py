@@ -5,6 +5,8 @@ Nothing is downloaded here: pip, uv and venv are small programs that do as they 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.util
 import os
 import subprocess
@@ -59,6 +61,7 @@ def script(clone, monkeypatch):
     monkeypatch.setattr(module, "run", run)
     monkeypatch.setattr(module, "_works", works)
     monkeypatch.setattr(module, "answers", lambda address: True)
+    monkeypatch.setattr(module, "unreachable", lambda address: "")
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
     return module
 
@@ -114,6 +117,117 @@ def test_an_environment_that_is_not_ours_is_left_alone(script):
     assert (script.ENVIRONMENT / "precious").read_text() == "mine"
 
 
+@pytest.mark.parametrize("after", [*range(9)])
+def test_a_removal_that_was_interrupted_goes_on(script, monkeypatch, after):
+    """However many files are gone already, what is left is known to be of the set-up."""
+    script.install()
+    for name in ("pyvenv.cfg", "a/b/c", "z/d", "e"):
+        file = script.ENVIRONMENT / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    script.STAMP.unlink()
+    script.PYTHON.unlink()
+    removed, left = os.unlink, [after]
+
+    def stopped(*words, **options):
+        left[0] -= 1
+        if left[0] == -1:
+            raise KeyboardInterrupt
+        removed(*words, **options)
+
+    monkeypatch.setattr(os, "unlink", stopped)
+    with contextlib.suppress(KeyboardInterrupt):
+        script.install()
+    script.install()
+    assert script.is_installed("standalone,test")
+    assert not (script.ENVIRONMENT / "e").exists()
+
+
+def test_an_environment_in_use_is_said_and_waited_for(script, monkeypatch):
+    """A program has a file open on Windows: it may be gone soon, or the user has to end it."""
+    script.ENVIRONMENT.mkdir()
+    script.UNFINISHED.touch()
+    (script.ENVIRONMENT / "Lib").mkdir()
+    real, left = script.shutil.rmtree, [2]
+
+    def used(path):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(13, "Access is denied", str(path))
+        real(path)
+
+    monkeypatch.setattr(script.shutil, "rmtree", used)
+    script.empty()
+    assert [each.name for each in script.ENVIRONMENT.iterdir()] == [script.UNFINISHED.name]
+    (script.ENVIRONMENT / "Lib").mkdir()
+    left[0] = 10**6
+    monkeypatch.setattr(script, "REMOVING", 0)
+    with pytest.raises(script.Failed, match=r"Lib cannot be removed \(Access is denied\): end the"):
+        script.empty()
+
+
+def test_on_windows_the_environment_is_laid_out_as_there(script, monkeypatch, capsys):
+    """Reasoned, as no Windows is at hand: Scripts/python.exe, and a lock of msvcrt that others may
+    hold for a while, or that a share does not know.
+    """
+    answers = [OSError(errno.EACCES, "held"), OSError(errno.EDEADLK, "held"), None]
+    asked = []
+
+    class Console:
+        LK_NBLCK = 2
+
+        @staticmethod
+        def locking(descriptor, mode, count):
+            asked.append((mode, count))
+            if answer := answers.pop(0):
+                raise answer
+
+    monkeypatch.setitem(sys.modules, "msvcrt", Console)
+    monkeypatch.setattr(script, "WINDOWS", True)
+    script.aim(script.ROOT)
+    script.install("standalone")
+    assert script.PYTHON == script.ENVIRONMENT / "Scripts" / "python.exe"
+    assert script.is_installed("standalone")
+    assert asked == [(2, 1)] * 3
+    said = capsys.readouterr().err
+    assert said.count("Another set-up is at work here") == 1
+    answers.append(OSError(errno.EINVAL, "no locks"))
+    with script.locked():
+        pass
+    script.fails += ["--editable"]
+    answers.append(None)
+    monkeypatch.setattr(script.sys, "argv", ["standalone.py", "lint"])
+    assert script.main() == 1
+    assert r"C:\flowdps" in capsys.readouterr().err
+
+
+@POSIX
+def test_what_a_killed_set_up_left_running_is_waited_for(script, monkeypatch, capsys, tmp_path):
+    """The lock lasts as long as the step of the set-up that was killed."""
+    monkeypatch.undo()
+    began, done = tmp_path / "began", tmp_path / "done"
+    step = f"open({str(began)!r}, 'w'); import time; time.sleep(2); open({str(done)!r}, 'w')"
+    program = textwrap.dedent(
+        f"""
+        import sys
+        sys.path.insert(0, {str(script.ROOT)!r})
+        import standalone
+        with standalone.locked():
+            standalone.run([sys.executable, "-c", {step!r}])
+        """
+    )
+    child = subprocess.Popen([sys.executable, "-c", program])
+    until = time.monotonic() + 60
+    while not began.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    assert not done.exists()
+    with script.locked():
+        assert done.exists()
+    assert "Another set-up is at work here" in capsys.readouterr().err
+
+
 def test_without_the_index_of_pytorch_it_goes_on_at_once_and_in_one_line(
     script, monkeypatch, capsys
 ):
@@ -124,6 +238,65 @@ def test_without_the_index_of_pytorch_it_goes_on_at_once_and_in_one_line(
     said = capsys.readouterr().err.strip().splitlines()
     assert len([line for line in said if "cannot be reached" in line]) == 1
     assert len(said) == 2
+
+
+def test_without_the_package_index_one_sentence_says_so_at_once(script, monkeypatch, capsys):
+    """Nothing is made or removed before; a mirror that pip or uv knows is left to them."""
+    for name in [n for n in os.environ if n.upper().startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    for name in ("APPDATA", "PROGRAMDATA"):
+        monkeypatch.setenv(name, str(script.ROOT))
+    monkeypatch.setattr(script.Path, "is_file", lambda path: False)
+    monkeypatch.setattr(script, "unreachable", lambda address: "no route to host")
+    script.ENVIRONMENT.mkdir()
+    script.UNFINISHED.touch()
+    monkeypatch.setattr(script.sys, "argv", ["standalone.py", "restore", "x.png"])
+    assert script.main() == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "The set-up failed: pypi.org cannot be reached (no route to host)"
+    assert "PIP_INDEX_URL" in "".join(said)
+    assert not script.steps
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://mirror.invalid/simple")
+    script.install("standalone")
+    assert script.is_installed("standalone")
+
+
+def test_what_answers_is_reachable_whatever_it_says(script, monkeypatch):
+    """A page that is not there, and a certificate that pip may know and Python does not."""
+    import ssl
+    import urllib.error
+
+    monkeypatch.undo()
+    answers = [
+        urllib.error.HTTPError("x", 404, "not found", None, None),  # type: ignore[arg-type]
+        urllib.error.URLError(ssl.SSLError("self-signed")),
+        urllib.error.URLError(OSError("no such name")),
+        TimeoutError("timed out"),
+    ]
+
+    def asked(*_, **__):
+        raise answers.pop(0)
+
+    monkeypatch.setattr(script.urllib.request, "urlopen", asked)
+    found = [script.unreachable("https://index.invalid/") for _ in range(4)]
+    assert found == ["", "", "no such name", "timed out"]
+
+
+def test_an_index_that_is_lost_on_the_way_is_told(script, monkeypatch):
+    """pip says it of a step within a step, and ends with a line that does not."""
+    monkeypatch.undo()
+    code = (
+        "print('WARNING: Retrying after connection broken by NameResolutionError');"
+        "print('ERROR: No matching distribution found for setuptools');"
+        "print('ERROR: Failed to build x when installing build dependencies'); exit(1)"
+    )
+    with pytest.raises(script.Failed) as failed:
+        script.run([sys.executable, "-c", code])
+    assert str(failed.value) == (
+        "ERROR: No matching distribution found for setuptools (an index cannot be reached:"
+        " WARNING: Retrying after connection broken by NameResolutionError)"
+    )
+    assert script.environment()["PIP_RETRIES"]
 
 
 def test_an_address_that_does_not_answer_is_given_up_within_seconds(script, monkeypatch):
@@ -254,6 +427,7 @@ def test_killed_at_random_instants_it_recovers(clone):
         sys.path.insert(0, {str(clone)!r})
         import standalone
         standalone.wants_cpu_build = lambda: False
+        standalone.unreachable = lambda address: ""
         kept = standalone.environment
         standalone.environment = lambda: {{**kept(), "PYTHONPATH": {str(slow)!r}}}
         standalone.install("standalone")
@@ -264,7 +438,8 @@ def test_killed_at_random_instants_it_recovers(clone):
         time.sleep(0.15 * (k + 1))
         child.kill()
         child.communicate()
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
     assert (clone / ".venv" / "all").exists()
     assert (clone / ".venv" / "flowdps-installed").exists()
     assert not (clone / ".venv" / "flowdps-unfinished").exists()

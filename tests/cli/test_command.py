@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,7 +214,7 @@ def test_bad_masks_and_kernels_get_one_sentence(
 
 def test_a_size_that_nothing_divides_is_padded_and_said(tmp_path, photo, capsys):
     assert restore(photo(size=(45, 37)), "--out", tmp_path / "o") == 0
-    assert "padded by reflection from 37x45 to 40x48" in capsys.readouterr().out
+    assert "padded by reflection from 45x37 to 48x40" in capsys.readouterr().out
     (record,) = records(tmp_path / "o")
     with Image.open(tmp_path / "o" / record["restored_file"]) as image:
         assert image.size == (45, 37)
@@ -260,11 +262,34 @@ def test_a_jpeg_tells_its_tables_a_number_stays_and_the_mask_comes_last(
     assert "skipped" in capsys.readouterr().out
 
 
+def test_every_sentence_tells_sizes_as_width_x_height():
+    """As the host does: where code writes two sides, the first of them is the width."""
+    root = Path(__file__).parents[2]
+    rooms = ("cli", "estimation", "nodes", "operators", "priors", "restoration", "samplers")
+    files = [file for room in rooms for file in (root / room).rglob("*.py")]
+    found = [
+        (file.name, pair)
+        for file in files
+        for pair in re.findall(r"\{([^{}]+)\}x(?:\"\n\s+f\")?\{([^{}]+)\}", file.read_text("utf-8"))
+    ]
+    assert len(found) > 25
+    for name, pair in found:
+        place = [re.search(r"\[(-?\d)\]$", side) for side in pair]
+        if all(place):
+            first, second = (int(each[1]) for each in place if each)
+            assert first > second, (name, pair)
+        else:
+            assert not re.search("height|tall|bottom", pair[0]), (name, pair)
+            assert not re.search("width|wide|right", pair[1]), (name, pair)
+
+
 def test_size_cuts_and_shrinks(tmp_path, photo, capsys):
-    assert restore(photo(size=(90, 60)), "--size", "32x64", "--out", tmp_path / "o") == 0
+    assert (
+        restore(photo(size=(90, 60)), "--width", 64, "--height", 32, "--out", tmp_path / "o") == 0
+    )
     (record,) = records(tmp_path / "o")
     assert (record["height"], record["width"]) == (32, 64)
-    assert "60x90 resized and cut to 32x64" in capsys.readouterr().out
+    assert "90x60 resized and cut to 64x32" in capsys.readouterr().out
     assert restore(photo(size=(300, 200)), "--out", tmp_path / "p") == 0
     assert (records(tmp_path / "p")[0]["height"], records(tmp_path / "p")[0]["width"]) == (128, 192)
 
@@ -359,10 +384,15 @@ def test_names_that_repeat_do_not_overwrite(tmp_path, photo):
         (["--deg-scale", "nan"], "nan"),
         (["--task", "deblur_motion", "--deg-scale", "4.5"], "4.5"),
         (["--size", "big"], "'big' is not a size"),
-        (["--size", "30x32"], "30x32"),
+        (["--width", "32", "--height", "30"], "the size is 32x30 (width x height); expected 16x16"),
+        (["--size", "30x32"], "for what it made, give --width 32 --height 30"),
+        (["--size", "32", "--width", "32"], "--size and --width both give the size: choose one"),
+        (["--height", "32"], "--height is given alone: add --width"),
+        (["--size", "0"], "the size is 0x0 (width x height); expected 16x16"),
+        (["--width", "-64", "--height", "64"], "the size is -64x64 (width x height)"),
         (
-            ["--size", "4100x64"],
-            "the size is 4100x64; expected 16x16 to 4096x4096",
+            ["--width", "64", "--height", "4100"],
+            "the size is 64x4100 (width x height); expected 16x16 to 4096x4096",
         ),
         (["--tile", "8"], "the tile is 8 pixels a side; expected 0 (automatic) or from 64 to 768"),
         (["--batch", "0"], "--batch is 0"),

@@ -303,6 +303,104 @@ def test_names_of_any_length_and_alphabet_fit_and_stay_apart(tmp_path):
     assert places[files.index(tmp_path / "in" / f"{'画' * 76}.png")].name == "画" * 76
 
 
+def test_names_for_file_systems_that_take_not_every_character(tmp_path, photo, monkeypatch):
+    """Reasoned, as no such system is at hand: a memory card refuses what Linux takes."""
+    names = ("a:b?.png", "a%3Ab%3F.png", "CON.png", "dot..png", "line\n.png", "画.png")
+    files = [photo(name, shift=k) for k, name in enumerate(names)]
+    real = Path.touch
+
+    def strict(path, *words, **options):
+        if set(path.name) & results.FOREIGN:
+            raise OSError(errno.EINVAL, "Invalid argument", str(path))
+        real(path, *words, **options)
+
+    monkeypatch.setattr(Path, "touch", strict)
+    out = tmp_path / "o"
+    assert restore(*files, *QUICK, "--out", out) == 0
+    written = {path.name for path in out.glob("*_restored.png")}
+    assert written == {
+        "a%3Ab%3F_restored.png",
+        "a%3Ab%3F_png_restored.png",
+        "CON_restored.png",
+        "dot._restored.png",
+        "line%0A_restored.png",
+        "画_restored.png",
+    }
+    reserved = {"con", "prn", "aux", "nul"}
+    for path in out.iterdir():
+        assert not set(path.name) & results.FOREIGN
+        assert path.name.split(".")[0].casefold() not in reserved
+        assert path.name[-1] not in ". "
+
+
+def test_paths_fit_into_what_windows_takes(tmp_path, photo, monkeypatch):
+    """Of the whole path, not only of the name."""
+    folder = tmp_path / ("deep" * 20)
+    folder.mkdir()
+    monkeypatch.setattr(results, "WINDOWS", True)
+    files = [tmp_path / f"{'x' * 200}{k}.png" for k in range(3)]
+    places = Results(folder).plan(files)
+    longest = max(len(str(path)) for place in places for path in place.files.values())
+    assert results.LONGEST_PATH - 8 < longest <= results.LONGEST_PATH
+    assert len({place.name for place in places}) == 3
+
+
+def test_a_folder_is_known_however_it_is_written(tmp_path, photo, monkeypatch, capsys):
+    """As on macOS and Windows, where IN is in: results are no input, and no folder of inputs is
+    that of the results.
+    """
+    file = photo()
+    real = os.path.samefile
+
+    def folded(one, other):
+        return real(*(str(path).replace("/IN", "/in") for path in (one, other)))
+
+    monkeypatch.setattr(os.path, "samefile", folded)
+    assert restore(file.parent, *QUICK, "--out", tmp_path / "IN") == 2
+    assert "an input as well" in capsys.readouterr().err
+    ours = Results(tmp_path / "in")
+    assert restore(file, *QUICK, "--out", tmp_path / "in") == 0
+    ours.folder = tmp_path / "IN"
+    assert ours.is_result(tmp_path / "in" / "x_restored.png")
+
+
+def test_a_result_that_is_open_on_windows_is_waited_for(tmp_path, photo, monkeypatch, capsys):
+    """A viewer that lets go of it, and one that does not: one line, and the old result stays."""
+    file, out = photo(), tmp_path / "o"
+    assert restore(file, *QUICK, "--out", out) == 0
+    before = (out / "x_restored.png").read_bytes()
+    monkeypatch.setattr(images, "WINDOWS", True)
+    monkeypatch.setattr(images.time, "sleep", lambda seconds: None)
+    real, left = Path.replace, [3]
+
+    def used(path, target):
+        if target.name == "x_restored.png" and left[0]:
+            left[0] -= 1
+            raise PermissionError(errno.EACCES, "Access is denied", str(target))
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", used)
+    left[0] = 10**6
+    assert restore(file, *QUICK, "--seed", 1, "--out", out) == 2
+    assert capsys.readouterr().err.strip() == "flowdps: x.png: Access is denied"
+    assert (out / "x_restored.png").read_bytes() == before
+    assert not list(out.glob("*.part"))
+    left[0] = 3
+    assert restore(file, *QUICK, "--seed", 1, "--out", out) == 0
+    assert (out / "x_restored.png").read_bytes() != before
+
+
+def test_patterns_are_understood_where_the_console_leaves_them(tmp_path, photo, capsys):
+    """cmd.exe and PowerShell hand ``*.png`` over as it is; a file of that very name is meant."""
+    for k, name in enumerate(("b.png", "a.png", "c.jpg", "[x].png")):
+        photo(name, shift=k)
+    folder, out = tmp_path / "in", tmp_path / "o"
+    assert restore(folder / "*.png", folder / "[x].png", *QUICK, "--out", out) == 0
+    assert [Path(record["input"]).name for record in records(out)] == ["[x].png", "a.png", "b.png"]
+    assert restore(folder / "*.webp", *QUICK, "--out", out) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
 def test_a_way_to_the_folder_of_results_makes_no_other_folder(tmp_path, photo):
     assert restore(photo(), *QUICK, "--out", tmp_path / "never" / ".." / "o") == 0
     assert not (tmp_path / "never").exists()

@@ -200,7 +200,8 @@ def test_heic_is_read_where_its_package_is(tmp_path, monkeypatch):
     [
         (["--batch=--"], "--batch=-- gives no value"),
         (["--noise", "1e300"], "and at most 100"),
-        (["--size", "99999x16"], "expected 16x16 to 4096x4096"),
+        (["--size", "99999"], "expected 16x16 to 4096x4096"),
+        (["--width", "9" * 5000, "--height", "64"], "argument --width: invalid int value"),
         (["--task", "sr_bicubic", "--deg-scale", "1e12"], "expected at most 256"),
         (["--task", "deblur_uni", "--deg-scale", "inf"], "expected at most 1023"),
         (["--task", "outpainting", "--deg-scale", "3000", "--observed"], "at most 4096 a side"),

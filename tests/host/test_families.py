@@ -155,6 +155,17 @@ def test_psld_with_every_family(server, name):
     assert float((picture - free).abs().mean()) > 1e-4
 
 
+def test_empty_conditioning_has_the_pooled_vector_that_flux_takes(server):
+    """Older hosts refuse Flux without one; newer ones take zeros."""
+    problem = family("Flux")
+    p = problem.prompt
+    empty = p.ours("EmptyConditioning", model=problem.model, tokens=4)
+    problem.positive = empty[0]
+    p.record(problem.sampler("PSLD", steps=2)[1], "flux_empty")
+    server.run(p)
+    assert bool(value(server, "flux_empty").isfinite().all())
+
+
 def in_pixels(picture: str = "small.png") -> Problem:
     """Chroma Radiance, small and random, with the host's stand-in for an autoencoder."""
     p = Prompt()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from comfyui_flowdps.cli.arguments import parse
 from comfyui_flowdps.cli.request import request_of
+from comfyui_flowdps.operators import BicubicDownsample
 from comfyui_flowdps.operators.observation import pad_to
 from comfyui_flowdps.restoration import images
 from comfyui_flowdps.restoration.pipeline import prepare
@@ -25,11 +26,11 @@ PRIOR = SimpleNamespace(stride=8, largest=2048, usual=1024)
 """All that a photo is fitted to."""
 
 
-def attempt(folder: Path, cases: list) -> list[Any]:
+def attempt(folder: Path, cases: list, said: list[str] | None = None) -> list[Any]:
     """The outputs of nodes, given as (module, class, inputs), in a process with a stand-in host; or
     the words with which they refuse.
 
-    Packages in ``folder`` can be imported there.
+    Packages in ``folder`` can be imported there. ``said`` gets what the log says.
     """
     torch.save(cases, folder / "cases.pt")
     module = "comfyui_flowdps.tests.nodes.execute"
@@ -39,6 +40,8 @@ def attempt(folder: Path, cases: list) -> list[Any]:
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": places}
     )
     assert run.returncode == 0, run.stderr
+    if said is not None:
+        said += run.stderr.splitlines()
     return torch.load(folder / "found.pt", weights_only=False)
 
 
@@ -153,3 +156,42 @@ def test_estimates_agree(folder):
     assert ours[4][0] == jpeg[1]
     assert ours[4][1] == pytest.approx(jpeg[4], abs=1e-6)
     assert ours[4][2] == [jpeg[3]]
+
+
+def test_transparent_parts_are_put_on_white_and_it_is_said(tmp_path):
+    """Whatever colours hide under them: nodes see what the command sees."""
+    generator = torch.Generator().manual_seed(5)
+    seen = torch.rand(1, 48, 48, 3, generator=generator)
+    alpha = torch.rand(1, 48, 48, 1, generator=generator).round()
+    plain = alpha * seen + 1 - alpha
+    hidden = torch.cat([torch.where(alpha > 0, seen, 0.3), alpha], -1)
+    opaque = torch.cat([plain, torch.ones_like(alpha)], -1)
+    known = {"operator": BicubicDownsample(4), "mode": "simulate", "noise": 0.0, "seed": 0}
+    noise = ("estimation", "EstimateNoise")
+    cases = [
+        (*place, more | {"image": image})
+        for place, more in ((("measurement", "EncodeMeasurement"), known), (noise, {}))
+        for image in (plain, hidden, opaque)
+    ]
+    said: list[str] = []
+    found = attempt(tmp_path, cases, said)
+    for k in (1, 2):
+        torch.testing.assert_close(found[k][1], found[0][1])
+        assert found[3 + k][0] == pytest.approx(found[3][0])
+    told = "the transparent parts of the image are put on white"
+    assert [line for line in said if "transparent" in line] == [told] * 2
+
+
+@pytest.mark.parametrize("paint", [1.0, 0.0])
+def test_a_kernel_on_transparency_is_the_light_that_was_painted(tmp_path, paint):
+    """On whatever colour lies under a transparent ground, as in the command; also dark paint."""
+    alpha = torch.zeros(1, 21, 21, 1)
+    alpha[:, 8:13, 10] = 1
+    images = [torch.cat([alpha] * 3, -1)]
+    for under in (1.0, 0.0):
+        colours = torch.where(alpha > 0, paint, under).expand(-1, -1, -1, 3)
+        images.append(torch.cat([colours, alpha], -1))
+    more = {"centre": True, "boundary": "symmetric", "operator": None}
+    cases = [("blurs", "KernelNode", more | {"image": image}) for image in images]
+    first, *others = attempt(tmp_path, cases)
+    assert [recipe[0] for recipe in others] == [first[0]] * 2

@@ -138,6 +138,20 @@ def test_grey_has_the_gamma_of_its_profile(tmp_path, gamma, depth):
     assert np.abs(levels(x)[..., 0] - 255 * grey)[:, 10:].max() < (3 if depth == 8 else 2)
 
 
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.6])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_every_level_of_a_profile_is_converted_exactly(tmp_path, gamma, mode):
+    """Also the darkest, where a table of few entries would be wrong by ten levels."""
+    code = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    kind = profile("a gamma", None if mode == "L" else SPACES["Adobe RGB (1998)"][0], gamma)
+    image = Image.fromarray(code).convert(mode)
+    image.save(tmp_path / "a.png", icc_profile=kind)
+    light = (code[0] / 255) ** gamma
+    want = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    found = levels(read_image(tmp_path / "a.png")[0])[0]
+    assert np.abs(found - 255 * want[:, None]).max() < 1
+
+
 def test_srgb_files_get_no_note_and_broken_profiles_one(tmp_path):
     image = Image.fromarray(scene())
     theirs = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -213,6 +227,48 @@ def test_tiff_grey_of_every_depth_and_either_ground(tmp_path, top, kind, white_i
     x, notes = read_image(tmp_path / "a.tif")
     assert np.abs((x[0, 1].numpy() + 1) / 2 - want).max() < 1 / 250
     assert not white_is_zero or kind == np.uint8 or "0 taken as white" in notes[0]
+
+
+@pytest.mark.parametrize("ground", [0, 1])
+@pytest.mark.parametrize(("bits", "order"), [(12, "little"), (16, "little"), (16, "big")])
+def test_tiff_grey_in_either_order_of_bytes(tmp_path, bits, order, ground):
+    """Pillow knows white-is-zero of more than 8 bits only in one order, and of 12 bits in none."""
+    top = 2**bits - 1
+    values = ramp(top, np.uint16)
+    if bits == 16:
+        packed = values.astype("<u2" if order == "little" else ">u2").tobytes()
+    else:
+        packed = int("".join(f"{v:012b}" for v in values.ravel()), 2).to_bytes(720, "big")
+    sign, mark = ("<", b"II") if order == "little" else (">", b"MM")
+    entries = [(256, 4, 24), (257, 4, 20), (258, 3, bits), (259, 3, 1), (262, 3, ground)]
+    entries += [(273, 4, 8), (277, 3, 1), (278, 4, 20), (279, 4, len(packed))]
+    table = b"".join(
+        struct.pack(sign + "HHI", tag, kind, 1)
+        + (struct.pack(sign + "HH", value, 0) if kind == 3 else struct.pack(sign + "I", value))
+        for tag, kind, value in entries
+    )
+    head = mark + struct.pack(sign + "HI", 42, 8 + len(packed)) + packed
+    file = tmp_path / "a.tif"
+    file.write_bytes(head + struct.pack(sign + "H", len(entries)) + table + bytes(4))
+    x, notes = read_image(file)
+    want = values / top if ground else 1 - values / top
+    assert np.abs((x[0, 0].numpy() + 1) / 2 - want).max() < 1e-4
+    assert notes == [
+        f"{bits}-bit grey, {top} taken as white"
+        if ground
+        else f"{bits}-bit grey, 0 taken as white and {top} as black"
+    ]
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_a_pgm_says_what_is_white(tmp_path, bits):
+    top = 2**bits - 1
+    values = ramp(top, np.uint16)
+    file = tmp_path / "a.pgm"
+    file.write_bytes(b"P5 24 20 %d\n" % top + values.astype(">u2").tobytes())
+    x, notes = read_image(file)
+    assert notes == [f"{bits}-bit grey, {top} taken as white"]
+    assert np.abs((x[0, 0].numpy() + 1) / 2 - values / top).max() < 1e-4
 
 
 def test_twelve_bits_are_white_at_4095(tmp_path):
