@@ -64,10 +64,11 @@ class Dust(Recipe):
             )
         if not bool(((masks >= 0) & (masks <= 1)).all()):
             raise ValueError("the masks have values outside 0 to 1; expected 1 for what is known")
+        frames, height, width = masks.shape
         if bool(((masks == 0) | (masks == 1)).all()):
-            return cls(*masks.shape, pack_bits(masks > 0))
+            return cls(frames, height, width, pack_bits(masks > 0))
         levels = (masks * 255).round().to(torch.uint8)
-        return cls(*masks.shape, pack(levels.contiguous().numpy().tobytes()), 8)
+        return cls(frames, height, width, pack(levels.contiguous().numpy().tobytes()), 8)
 
     @property
     def cycle(self) -> Cycle:
