@@ -237,3 +237,21 @@ def test_bad_values_are_named():
         Treatment(REQUEST, window=0)
     with pytest.raises(ValueError, match="overlap is 4 and the window 4"):
         unchanged(Treatment(REQUEST, window=4), overlap=4)
+
+
+def test_windows_are_filled_up_to_what_a_model_takes():
+    """As the autoencoders of video models do, which take 1, 5, 9, ... frames."""
+    x, seen = pan(13), []
+
+    def run(observation, request, name):
+        seen.append(observation.count)
+        return observation.y
+
+    def takes(count):
+        return -(-(count - 1) // 4) * 4 + 1
+
+    how = Treatment(REQUEST, reach=0, window=5)
+    look = Look(REQUEST)
+    got = list(FilmRestoring(how, run, lambda _: look, 8, overlap=2, takes=takes)(x.split(1)))
+    torch.testing.assert_close(torch.cat(got), x, rtol=0, atol=1e-6)
+    assert set(seen) == {5, 1} or set(seen) == {5}
