@@ -166,7 +166,8 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
     else:
         begin = operator.picture(y)
     strength = typical.expand(len(y), 1, 1, 1)
-    if direct > 0.5 and isinstance(operator, LinearOperator) and typical > 0:
+    whole = isinstance(weight, float)
+    if (whole or direct > 0.5) and isinstance(operator, LinearOperator) and typical > 0:
         strength = typical * _share(measurement, typical, begin, weight, finish.iterations // 2)
     image = regularised(measurement, strength, begin, weight, finish.iterations, typical)
     lost = operator.cut_off(image, measurement.noise_level)
@@ -193,7 +194,7 @@ def _share(
 ) -> Tensor:
     """The share of the strength that suits every sample, (N, 1, 1, 1), one of ``SOFTER``.
 
-    It is that with the least of Stein's unbiased estimate of the risk,
+    It is that with the least of Stein's unbiased estimate of the risk to what is measured,
     ‖A x̂(y) − y‖² + 2 σₙ² div A x̂(y), the divergence by one random direction (Ramani, Blu and
     Unser 2008, Monte-Carlo SURE).
     """

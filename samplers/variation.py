@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,46 +18,53 @@ PROX_STEPS = 4
 start from the last iteration's solution, so that what they leave is caught up with."""
 SLOPE = 1.0
 """Largest slope that a nonlinear operator is taken to have: clipping, rounding and JPEG have 1."""
+STRIP = 2**18
+"""Values of an image in one strip of rows: what is worked out in it stays in the processor's cache,
+and large images need no further memory."""
+STRIP_ON_DEVICE = 2**24
+"""The same on other devices, which large pieces suit."""
+
+Pair = tuple[Tensor, Tensor]
 
 
-def _differences(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences to the pixel below and to the right, 0 at the border: each (N, C, H, W)."""
-    down = F.pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 0, 1))
-    return down, F.pad(x[..., 1:] - x[..., :-1], (0, 1))
+def _differences(x: Tensor, first: int, last: int) -> Pair:
+    """Differences in rows from ``first`` to before ``last``: to the pixel below, also of the row
+    before ``first``, (N, C, last - first + 1, W), and to the right, with a column of zeros on
+    either side, (N, C, last - first, W + 1). They are 0 across the border."""
+    top, bottom = max(first - 1, 0), min(last + 1, x.shape[-2])
+    rows = x[..., top:bottom, :]
+    down = F.pad(rows.diff(dim=-2), (0, 0, int(first == 0), int(last == x.shape[-2])))
+    return down, F.pad(x[..., first:last, :].diff(dim=-1), (1, 1))
 
 
-def _shifted(a: Tensor, axis: int) -> Tensor:
-    """What the pixel before has, along ``axis``, and 0 for the first."""
-    first = (0, 0, 1, 0) if axis == -2 else (1, 0)
-    return F.pad(a.narrow(axis, 0, a.shape[axis] - 1), first)
-
-
-def _back(a: Tensor, axis: int) -> Tensor:
-    """The adjoint of ``_shifted``."""
-    last = (0, 0, 0, 1) if axis == -2 else (0, 1)
-    return F.pad(a.narrow(axis, 1, a.shape[axis] - 1), last)
-
-
-def corners(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Vertical and horizontal differences at the four corners of every pixel.
+def corners(x: Tensor, first: int = 0, last: int | None = None) -> Iterator[Pair]:
+    """Vertical and horizontal differences at the four corners of every pixel, in the rows from
+    ``first`` to before ``last``.
 
     Each pair takes the neighbours above or below, and to the left or to the right.
     """
-    down, right = _differences(x)
-    up, left = _shifted(down, -2), _shifted(right, -1)
-    for first, second in CORNERS:
-        yield (up if first else down), (left if second else right)
+    down, right = _differences(x, first, x.shape[-2] if last is None else last)
+    for above, left in CORNERS:
+        vertical = down[..., :-1, :] if above else down[..., 1:, :]
+        yield vertical, right[..., :-1] if left else right[..., 1:]
 
 
-def _adjoint(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The adjoint of ``corners``: images (N, C, H, W) of four pairs of fields."""
+def _adjoint(pairs: Sequence[Pair], first: int = 0, last: int | None = None) -> Tensor:
+    """The adjoint of ``corners``: images (N, C, H, W) of four pairs of fields, in the rows from
+    ``first`` to before ``last``."""
+    height = pairs[0][0].shape[-2]
+    last = height if last is None else last
+    top, bottom = max(first - 1, 0), min(last + 1, height)
     down = right = torch.zeros(())
-    for (first, second), (p, q) in zip(CORNERS, pairs, strict=True):
-        down = down + (_back(p, -2) if first else p)
-        right = right + (_back(q, -1) if second else q)
-    # The field at the last row or column belongs to no difference.
-    p, q = down[..., :-1, :], right[..., :-1]
-    return F.pad(p, (0, 0, 1, 0)) - F.pad(p, (0, 0, 0, 1)) + F.pad(q, (1, 0)) - F.pad(q, (0, 1))
+    for (above, left), (p, q) in zip(CORNERS, pairs, strict=True):
+        # The field at a difference between two pixels: that of the upper or the left one, or that
+        # of the other. Those of differences across the border count for nothing.
+        p, q = p[..., top:bottom, :], q[..., first:last, :]
+        down = down + (p[..., 1:, :] if above else p[..., :-1, :])
+        right = right + (q[..., 1:] if left else q[..., :-1])
+    down = F.pad(down, (0, 0, int(first == 0), int(last == height)))
+    right = F.pad(right, (1, 1))
+    return down[..., :-1, :] - down[..., 1:, :] + right[..., :-1] - right[..., 1:]
 
 
 def symmetric_variation(x: Tensor) -> Tensor:
@@ -70,6 +77,19 @@ def symmetric_variation(x: Tensor) -> Tensor:
     for p, q in corners(x):
         total = total + (p.square() + q.square()).sum(1).sqrt().sum((1, 2)) / len(CORNERS)
     return total
+
+
+def _strips(x: Tensor) -> list[tuple[int, int]]:
+    """First row and row after the last of strips of images x (N, C, H, W)."""
+    height = x.shape[-2]
+    values = STRIP if x.device.type == "cpu" else STRIP_ON_DEVICE
+    rows = max(1, values * height // max(x.numel(), 1))
+    return [(first, min(first + rows, height)) for first in range(0, height, rows)]
+
+
+def _rows(values: Tensor, first: int, last: int) -> Tensor:
+    """Rows of values (…, H, W) of every pixel, or of (…, 1, 1) of all pixels."""
+    return values if values.shape[-2] == 1 else values[..., first:last, :]
 
 
 def _prox(operator: LinearOperator, z: Tensor, y: Tensor, gamma: float, last: Tensor) -> Tensor:
@@ -98,8 +118,10 @@ def regularised(
     smallest w with the prox, the rest of it by its gradient.
     """
     operator, y, anchor = measurement.operator, measurement.y.to(start), start
-    strength = torch.as_tensor(strength).to(start)
-    weight = torch.as_tensor(weight).to(start)
+    strength, weight = (
+        value.view(1, 1, 1, 1) if value.ndim == 0 else value
+        for value in (torch.as_tensor(given).to(start) for given in (strength, weight))
+    )
     least, most = float(weight.min()), float(weight.max())
     linear = isinstance(operator, LinearOperator)
     curvature = most - least + (0.0 if linear else SLOPE**2)
@@ -111,23 +133,39 @@ def regularised(
         tau = min(tau, 0.5 / curvature)
     sigma = (1 / tau - curvature) / 8
     relax = 1.9 if not curvature else 1.4
-    x = last = start
-    duals = [(torch.zeros_like(p), torch.zeros_like(q)) for p, q in corners(x)]
+    x, last = start.clone(), start
+    duals = [(torch.zeros_like(x), torch.zeros_like(x)) for _ in CORNERS]
+    radius = (strength / 2).clamp(min=1e-12)
+    strips = _strips(x)
     for _ in range(iterations):
-        slope = _adjoint(duals) / 2
-        if most > least:
-            slope = slope + (weight - least) * (x - anchor)
+        slope = torch.empty_like(x)
+        for rows in strips:
+            part = _adjoint(duals, *rows) / 2
+            if most > least:
+                off = _rows(x, *rows) - _rows(anchor, *rows)
+                part = part + (_rows(weight, *rows) - least) * off
+            slope[..., slice(*rows), :] = part
         if not isinstance(operator, LinearOperator):
-            slope = slope + gradient_of_fit(operator, x, y)
+            slope += gradient_of_fit(operator, x, y)
         step = 1 / (1 / tau + least)
-        new = step * ((x - tau * slope) / tau + least * anchor)
+        new = slope.mul_(-tau).add_(x).div_(tau).add_(anchor, alpha=least).mul_(step)
         if isinstance(operator, LinearOperator):
             last = new = _prox(operator, new, y, step, last)
-        moved = []
-        for (p, q), (down, right) in zip(duals, corners(2 * new - x), strict=True):
-            u, v = p + sigma / 2 * down, q + sigma / 2 * right
-            size = (u.square() + v.square()).sum(1, keepdim=True).sqrt()
-            size = (size / (strength / 2).clamp(min=1e-12)).clamp(min=1)
-            moved.append((p + relax * (u / size - p), q + relax * (v / size - q)))
-        x, duals = x + relax * (new - x), moved
+        ahead = torch.lerp(x, new, 2.0)
+        for rows in strips:
+            for dual, pair in zip(duals, corners(ahead, *rows), strict=True):
+                _ascend(dual, pair, rows, sigma, _rows(radius, *rows), relax)
+        x.lerp_(new, relax)
     return x
+
+
+def _ascend(
+    dual: Pair, pair: Pair, rows: tuple[int, int], sigma: float, radius: Tensor, relax: float
+) -> None:
+    """A step of the dual variables of one corner, in some rows, towards ``pair`` and back into the
+    ball of ``radius``."""
+    p, q = (_rows(field, *rows) for field in dual)
+    u, v = (p.add(pair[0], alpha=sigma / 2), q.add(pair[1], alpha=sigma / 2))
+    size = (u.square() + v.square()).sum(1, keepdim=True).sqrt_().div(radius).clamp_(min=1)
+    p.add_(u.div_(size).sub_(p), alpha=relax)
+    q.add_(v.div_(size).sub_(q), alpha=relax)

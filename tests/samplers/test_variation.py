@@ -10,6 +10,7 @@ from comfyui_flowdps.operators import (
     Measurement,
     Quantise,
 )
+from comfyui_flowdps.samplers import variation
 from comfyui_flowdps.samplers.variation import _adjoint, corners, regularised, symmetric_variation
 
 
@@ -99,6 +100,17 @@ def test_an_operator_without_a_closed_prox_gives_the_same():
     want = regularised(measurement, 0.02, measurement.y, iterations=400)
     got = regularised(twin, 0.02, measurement.y, iterations=400)
     torch.testing.assert_close(got, want, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("values", [1, 2 * 2 * 3 * 8, 3 * 2 * 3 * 8], ids=lambda n: f"{n} values")
+@pytest.mark.parametrize("recipe", [GaussianBlur(3, sigma=1.0), Quantise(5)], ids=str)
+def test_strips_change_nothing(recipe, values, monkeypatch):
+    measurement, anchor = problem(recipe), 0.3 * drawn(2, 3, 8, 8, seed=3)
+    local = PLACES.mean(1, keepdim=True), anchor, PLACES
+    whole = regularised(measurement, *local, iterations=20)
+    monkeypatch.setattr(variation, "STRIP", values)
+    assert len(variation._strips(anchor)) > 1
+    torch.testing.assert_close(regularised(measurement, *local, iterations=20), whole)
 
 
 def test_a_batch_is_its_samples():
