@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "samplers": ("operators", "priors.base", "priors.error_spectrum"),
     "operators": (),
     "priors": ("operators.randomness",),
-    "training": ("priors", "estimation", "operators.scratches"),
+    "training": ("priors", "estimation", "operators.scratches", "restoration.images"),
 }
 """Which room may import which other: never upwards. Samplers know of priors only the protocol,
 priors of operators only how a seed becomes noise, and nothing imports the training."""
