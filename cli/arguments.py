@@ -85,8 +85,13 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``flowdps restore``."""
     parser.epilog = tasks()
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="image files, or folders of images")
-    add("--out", type=Path, default=Path("out"), help="folder for the results")
+    add(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="image files, or folders of images; paths, or addresses such as s3://bucket/photos",
+    )
+    add("--out", default="out", help="folder for the results, a path or an address")
     add(
         "--wrong",
         choices=list(WRONGS),
@@ -269,7 +274,30 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", default="auto", help="cpu, cuda, mps or auto")
     add("--dtype", default="auto", help="float32, float16, bfloat16 or auto")
-    add("--batch", type=int, default=1, help="photos of one size to restore at once")
+    add(
+        "--batch",
+        type=int,
+        default=0,
+        metavar="N",
+        help="photos of one size to restore at once; a batch that is not full takes as long as a"
+        " full one, so that a result does not depend on what else there is to do. 0: as many small"
+        " ones as suit the model",
+    )
+    add(
+        "--engine",
+        default="plain",
+        choices=["plain", "ray", "comfyui"],
+        help="what restores: plain: this process; ray: the workers of a Ray cluster; comfyui: one"
+        " or more ComfyUI servers; see docs/many_photos.md",
+    )
+    add(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="of the Ray cluster, such as auto or ray://head:10001; default: one is started on this"
+        " machine",
+    )
+    add("--workers", type=int, metavar="N", help="of --engine ray; default: as many as fit")
+    add("--server", nargs="+", metavar="URL", help="of --engine comfyui: the servers")
     add(
         "--memory",
         default="auto",

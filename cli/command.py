@@ -8,41 +8,44 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..priors.base import is_out_of_memory
-from ..restoration import images
 from .arguments import parse
-from .request import run_of
-from .results import same_file, shown
+from .folders import folder_at, is_same, list_photos
+from .request import engine_of, task_for
+from .results import shown
 from .runs import Restoring
 
 
 def run_restore(args: argparse.Namespace) -> int:
     """``flowdps restore``. What is given is listed before anything is written."""
-    if ".." in args.out.parts:
+    out = folder_at(args.out)
+    if isinstance(out, Path) and ".." in out.parts:
         # Otherwise, to make a/../b would make a as well. Path.resolve raises for a link to itself.
-        args.out = Path(os.path.realpath(args.out))
-    run = run_of(args)
-    if any(same_file(args.out, given) for given in args.inputs):
-        raise ValueError(
-            f"--out is {args.out}, an input as well; choose another folder for results"
-        )
-    if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out is {args.out}, a file; expected a folder")
-    files, wrong = images.list_images(args.inputs)
+        out = Path(os.path.realpath(out))
+    task = task_for(args)
+    engine = engine_of(args, task)
+    if any(is_same(each, out) for each in args.inputs):
+        raise ValueError(f"--out is {out}, an input as well; choose another folder for results")
+    if isinstance(out, Path) and out.exists() and not out.is_dir():
+        raise ValueError(f"--out is {out}, a file; expected a folder")
+    files, wrong = list_photos(args.inputs)
     code = 0
     if files:
         try:
-            args.out.mkdir(parents=True, exist_ok=True)
-            restoring = Restoring(run)
+            restoring = Restoring(task, engine, out)
         except OSError as error:
             raise ValueError(
-                f"--out is {args.out}, where nothing can be written"
+                f"--out is {out}, where nothing can be written"
                 f" ({error.strerror or error}); choose another folder"
             ) from error
-        code = restoring.run(files)
+        with warnings.catch_warnings():
+            # Several threads read at once, and what each of them ignores is not its own.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            code = restoring.run(files)
     for sentence in wrong:
         tell(sentence)
     return 2 if wrong else code

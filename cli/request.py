@@ -20,8 +20,10 @@ from ..restoration.diagnosis import EFFORTS, Wish
 from ..restoration.painted import kernel_in, mask_in
 from ..restoration.pipeline import Request
 from ..samplers import method_named, override, preset
+from .arguments import parse
+from .engines import Engine, Graph
 from .results import digest
-from .runs import Run, recorded
+from .work import Task, Work, recorded
 
 SIDE = {"small": 128, "large": 768}
 """Shorter side in pixels to which clean photos are shrunk, for the built-in and large models."""
@@ -210,10 +212,10 @@ def content_of(model: str | None) -> str | None:
     return digest(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode())
 
 
-def run_of(args: argparse.Namespace) -> Run:
-    """The run given by the arguments; ValueError for contradictory options or bad values."""
-    if args.batch < 1:
-        raise ValueError(f"--batch is {args.batch}; expected at least 1")
+def task_for(args: argparse.Namespace) -> Task:
+    """The task given by the arguments; ValueError for contradictory options or bad values."""
+    if args.batch < 0:
+        raise ValueError(f"--batch is {args.batch}; expected 0 (as many as suit) or more")
     request, damage = request_of(args)
     wish, device = wish_of(args), device_named(args.device)
     record = {
@@ -245,10 +247,51 @@ def run_of(args: argparse.Namespace) -> Run:
         "guide": args.tiny_vae or "tiny" if args.memory == "tiny" else "vae",
         "version": __version__,
     }
+    if args.engine == "comfyui":
+        record["engine"] = args.engine  # Another program, with other bits.
     if request.samples > 1:
         record["samples"] = request.samples
     decision = None
     if wish is not None:
         record |= {**asdict(wish), "steps_given": args.steps}
         decision = Decision(wish, damage, args.steps)
-    return Run(request, damage, partial(prior_of, args), record, args.out, args.batch, decision)
+    return Task(request, damage, partial(prior_of, args), record, args.batch, decision)
+
+
+ON_SERVERS = ("inputs", "out", "seed", "prior", "prompt", "engine", "server", "batch", *WISHES)
+"""The options that ``--engine comfyui`` knows: the others are not of the node Restore Photo."""
+
+
+def graph_of(args: argparse.Namespace) -> Graph:
+    """What a server is asked to do with a photo; ValueError for options that it does not know."""
+    usual = vars(parse(["restore", "x"]))
+    for name, value in vars(args).items():
+        if name not in ON_SERVERS and value != usual[name]:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is not for --engine comfyui, where the node Restore"
+                " Photo finds out what is wrong; leave it out"
+            )
+    row = built_in(model_of(args))
+    if row is not None and args.prompt:
+        raise ValueError(f"the prior {row.name} takes no prompt; leave --prompt out")
+    wish = wish_of(args) or Wish()
+    model = row.title if row is not None else str(args.prior)
+    return Graph(model, {**asdict(wish), "seed": args.seed}, args.prompt)
+
+
+def engine_of(args: argparse.Namespace, task: Task) -> Engine:
+    """The engine that restores, which is imported only now."""
+    for option, engine in (("ray_address", "ray"), ("workers", "ray"), ("server", "comfyui")):
+        if args.engine != engine and _given(args, option):
+            raise ValueError(f"{_given(args, option)[0]} is for --engine {engine}")
+    if args.engine == "comfyui":
+        from .engines.comfyui import Servers
+
+        return Servers(task, graph_of(args), args.server or [])
+    if args.engine == "ray":
+        from .engines.cluster import Cluster
+
+        return Cluster(task, args.ray_address, args.workers or 0)
+    from .engines.plain import Plain
+
+    return Plain(Work(task))

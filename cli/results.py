@@ -2,42 +2,35 @@
 
 Every picture carries what made it, in a text of its PNG file. A picture may be replaced only by a
 result of the same photo, and only while its pixels are those that were written; whatever else lies
-in the folder keeps its name, and the result gets another one. All writing happens under a lock that
-the operating system releases when a run is killed.
+in the folder keeps its name, and the result gets another one.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import itertools
 import json
 import os
+import threading
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor
 
 from ..restoration import images
+from .folders import FOREIGN, Photo, Remote, Store, place_of, same_file, store_at
 
 KEY = "flowdps"
 """Name of the text in a PNG file: JSON with what made the picture."""
 PARTS = ("measurement", "restored", "sheet")
-LOCK = ".flowdps.lock"
 LOG = "results.jsonl"
-PATIENCE = 60.0
-"""Seconds to wait for another run that is writing."""
-WINDOWS = os.name == "nt"
-LONGEST_PATH = 259
-"""Characters of a whole path on Windows, unless it was told to take longer ones."""
-FOREIGN = frozenset('<>:"/\\|?*') | frozenset(map(chr, range(32)))
-"""Characters that Windows, and the file systems of memory cards, take in no name."""
+REMEMBERED = 1024
+"""Number of pictures whose marks are kept in memory."""
 
 
 def parts_of(samples: int = 1) -> tuple[str, ...]:
@@ -56,21 +49,32 @@ def shown(name: str | Path) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
-def source_of(file: Path) -> str:
+def source_of(file: Photo) -> str:
     """What tells the photo in ``file`` from all others: a digest of its place."""
-    return digest(os.fsencode(os.path.abspath(os.path.realpath(file))))
+    return digest(os.fsencode(place_of(file)))
 
 
 def _digest_of_pixels(picture: Image.Image) -> str:
     return digest(f"{picture.mode} {picture.size}".encode(), picture.tobytes())
 
 
-def mark_of(path: Path) -> dict[str, Any] | None:
-    """What made the result at ``path``; None for any other file, and for a result whose pixels were
-    changed since.
+def marked(
+    picture: Image.Image | Tensor, part: str, run: str, source: str, made: Mapping[str, Any]
+) -> bytes:
+    """The PNG file of a result: ``part`` of the run ``run`` of the photo ``source``, and ``made``,
+    what else it carries."""
+    picture = picture if isinstance(picture, Image.Image) else images.to_pil(picture)
+    mark = {"part": part, "run": run, "source": source, **made}
+    mark["pixels"] = _digest_of_pixels(picture)
+    return images.as_png(picture, {KEY: json.dumps(mark)})
+
+
+def mark_of(file: Path | IO[bytes]) -> dict[str, Any] | None:
+    """What made a result; None for any other file, and for a result whose pixels were changed
+    since.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with Image.open(file, formats=["PNG"]) as picture:
             mark = json.loads(picture.info[KEY])
             return mark if mark["pixels"] == _digest_of_pixels(picture) else None
     except Exception:  # Whatever it is, it is not a result.
@@ -101,127 +105,120 @@ def _cut(name: str, length: int) -> str:
 class Place:
     """Where the results of one photo go: ``name`` is the start of all file names."""
 
-    folder: Path
     name: str
     parts: tuple[str, ...]
 
     @property
-    def files(self) -> dict[str, Path]:
-        """The file of every part."""
-        return {part: self.folder / f"{self.name}_{part}.png" for part in self.parts}
+    def files(self) -> dict[str, str]:
+        """The name of the file of every part."""
+        return {part: f"{self.name}_{part}.png" for part in self.parts}
 
 
 class Log:
     """``results.jsonl``: one line per finished photo; existing lines are never changed."""
 
-    def __init__(self, folder: Path):
-        self.path = folder / LOG
+    def __init__(self, store: Store):
+        self._store = store
         self.finished: set[str] = set()
-        if self.path.exists():
-            # Not splitlines: a line separator of Unicode inside a name ends no record.
-            for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if not store.exists(LOG):
+            return
+        with store.open(LOG) as stream:
+            for line in stream:
                 try:
                     self.finished.add(json.loads(line)["run"])
                 except (ValueError, KeyError, TypeError):
                     continue  # An incomplete line, after a crash: that photo is restored again.
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Mapping[str, Any]) -> None:
         """Append one record, or leave the file as it was and raise OSError."""
         # In JSON, a backslash escape is how a character that is no valid UTF-8 is written.
         line = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        with self.path.open("ab+", buffering=0) as stream:
-            before = stream.seek(0, os.SEEK_END)
-            if before:
-                stream.seek(before - 1)
-                line = line if stream.read(1) == b"\n" else b"\n" + line
-            try:
-                while line:
-                    line = line[stream.write(line) or 0 :]
-            except OSError:
-                with contextlib.suppress(OSError):
-                    stream.truncate(before)
-                raise
+        self._store.append(LOG, line)
         self.finished.add(record["run"])
 
 
 class Results:
-    """The results in one folder. Raises OSError where nothing can be written."""
+    """The results in one folder, for any number of photos: what is kept in memory of one is its id
+    and the start of its name. Raises OSError where nothing can be written.
+    """
 
-    def __init__(self, folder: Path, samples: int = 1):
+    def __init__(self, folder: Photo, samples: int = 1):
         self.folder, self.parts = folder, parts_of(samples)
-        self._lock = FileLock(folder / LOCK, timeout=PATIENCE)
-        for name in (LOCK, LOG):
-            if (folder / name).is_symlink():
-                raise OSError(f"{name} in it is a link to another file; remove it")
-        self._marks: dict[tuple[str, int, int, int], dict[str, Any] | None] = {}
-        with self._locked():
-            # Nobody writes: what is half written was left by a run that was killed.
-            for file in folder.glob(".flowdps-*.part"):
-                with contextlib.suppress(OSError):  # On Windows, of a scanner that reads it.
-                    file.unlink(missing_ok=True)
-            self.everywhere = not _takes_any_name(folder)
-        self.log = Log(folder)
+        self.store = store_at(folder)
+        self.store.check(LOG)
+        self._marks: OrderedDict[tuple[Any, ...], dict[str, Any] | None] = OrderedDict()
+        self._guard = threading.Lock()
+        self._removed: set[str] = set()
+        with self.store.locked():
+            self.store.clean()
+            self.everywhere = not self.store.takes_any_name()
+        self.log = Log(self.store)
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise OSError(f"another run is writing into {shown(self.folder)}; try again") from error
-        except NotImplementedError:
-            pass  # A file system without locks, where only one run at a time is safe.
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    def mark(self, path: Path) -> dict[str, Any] | None:
-        """``mark_of(path)``, read again only when the file has changed."""
-        try:
-            stat = path.stat()
-        except OSError:
+    def mark(self, name: str) -> dict[str, Any] | None:
+        """``mark_of`` a file, read again only when it has changed. Threads may ask at once."""
+        state = self.store.state(name)
+        if state is None:
             return None
-        key = path.name, stat.st_ino, stat.st_mtime_ns, stat.st_size
-        if key not in self._marks:
-            self._marks[key] = mark_of(path)
-        return self._marks[key]
+        key = name, *state
+        with self._guard:
+            if key in self._marks:
+                return self._marks[key]
+        try:
+            with self.store.open(name) as stream:
+                found = mark_of(stream)
+        except OSError:
+            found = None
+        with self._guard:
+            self._marks[key] = found
+            while len(self._marks) > REMEMBERED:
+                self._marks.popitem(last=False)
+        return found
 
-    def is_result(self, file: Path) -> bool:
-        """Whether ``file`` is a result in this folder."""
-        return same_file(self.folder, file.parent) and self.mark(file) is not None
+    def is_result(self, file: Photo) -> bool:
+        """Whether ``file`` is a result in this folder, or was until this run removed it."""
+        if isinstance(file, Remote) or isinstance(self.folder, Remote):
+            here = str(file) == str(self.folder / file.name)
+        else:
+            here = same_file(self.folder, file.parent)
+        return here and (file.name in self._removed or self.mark(file.name) is not None)
 
-    def plan(self, files: Sequence[Path]) -> list[Place]:
-        """A place for every photo, named by its stem; the next name if another photo's results, or
-        a file that is no result, has that one. The order of ``files`` decides, not that of writing.
+    def look_up(self, file: Photo) -> None:
+        """Read the marks that will be asked for: a thread may do so ahead."""
+        self.is_result(file)
+        for name in next(self._names(file)).files.values():
+            self.mark(name)
+
+    def place_for(self, file: Photo, taken: set[str]) -> Place:
+        """The place of the next photo of a run, named by its stem; the next name if another photo's
+        results, or a file that is no result, has that one. The order of the photos decides, not
+        that of writing.
+
+        taken: the names that the photos before have, to which this one's is added.
         """
-        taken: set[str] = set()
-        places = []
-        for file in files:
-            place = next(p for p in self._places(file) if _key(p) not in taken)
-            taken.add(_key(place))
-            places.append(place)
-        return places
+        place = next(p for p in self._places(file) if _key(p) not in taken)
+        taken.add(_key(place))
+        return place
 
-    def _places(self, file: Path) -> Iterator[Place]:
-        """The places that the photo in ``file`` may have, the first ones first."""
+    def _names(self, file: Photo) -> Iterator[Place]:
+        """The places that the photo in ``file`` might have, the first ones first."""
         longest = max(map(len, self.parts)) + len("_.png")
-        room = max(16, _longest_name(self.folder) - longest)
-        stem, source = _written(file.stem, everywhere=self.everywhere), source_of(file)
+        room = max(16, self.store.longest_name() - longest)
+        stem = _written(file.stem, everywhere=self.everywhere)
         suffix = _cut(_written(file.suffix[1:] or "file", everywhere=self.everywhere), 16)
-        k = 0
-        while True:
-            k += 1
+        for k in itertools.count(1):
             end = ("", f"_{suffix}")[k - 1] if k < 3 else f"_{suffix}_{k - 1}"
-            name = _cut(stem, room - len(end.encode())) + end
-            place = Place(self.folder, name, self.parts)
-            if self._may_write(place, source):
-                yield place
+            yield Place(_cut(stem, room - len(end.encode())) + end, self.parts)
+
+    def _places(self, file: Photo) -> Iterator[Place]:
+        """Those that it may have."""
+        source = source_of(file)
+        return (place for place in self._names(file) if self._may_write(place, source))
 
     def _may_write(self, place: Place, source: str) -> bool:
         """Whether every file of ``place`` is missing or a result of the photo ``source``."""
-        for path in place.files.values():
-            if os.path.lexists(path):
-                mark = self.mark(path)
+        for name in place.files.values():
+            if self.store.exists(name):
+                mark = self.mark(name)
                 if mark is None or mark.get("source") != source:
                     return False
         return True
@@ -235,30 +232,24 @@ class Results:
 
     def write(
         self,
-        file: Path,
+        file: Photo,
         place: Place,
         run: str,
-        pictures: Mapping[str, Image.Image | Tensor],
-        made: Mapping[str, Any],
+        pictures: Mapping[str, bytes],
         record: Mapping[str, Any],
     ) -> Place:
-        """Write the ``pictures`` of the photo in ``file``, and then the line of the log that says
-        that they are finished. Returns where they are: if ``place`` was taken meanwhile, the next.
-
-        ``made`` goes into every picture; ``record`` into the log.
+        """Write the ``pictures`` of the photo in ``file``, PNG files by part, and then the line of
+        the log that says that they are finished. Returns where they are: if ``place`` was taken
+        meanwhile, the next.
         """
         source = source_of(file)
-        with self._locked():
+        with self.store.locked():
             if not self._may_write(place, source):
                 place = next(self._places(file))
-            for part, path in place.files.items():
-                picture = pictures[part]
-                picture = picture if isinstance(picture, Image.Image) else images.to_pil(picture)
-                mark = {"part": part, "run": run, "source": source, **made}
-                mark["pixels"] = _digest_of_pixels(picture)
-                images.save_png(picture, path, {KEY: json.dumps(mark)})
+            for part, name in place.files.items():
+                self.store.write(name, pictures[part])
             self._remove_rest(place, source)
-            written = {f"{part}_file": path.name for part, path in place.files.items()}
+            written = {f"{part}_file": name for part, name in place.files.items()}
             self.log.add({**record, **written, "run": run})
         return place
 
@@ -267,12 +258,13 @@ class Results:
         beside a restoration that they do not belong to.
         """
         for k in itertools.count():
-            path = self.folder / f"{place.name}_{f'sample{k}' if k else 'spread'}.png"
-            if path in place.files.values():
+            name = f"{place.name}_{f'sample{k}' if k else 'spread'}.png"
+            if name in place.files.values():
                 continue
-            mark = self.mark(path)
+            mark = self.mark(name)
             if mark is not None and mark.get("source") == source:
-                path.unlink(missing_ok=True)
+                self.store.remove(name)
+                self._removed.add(name)
             elif k:
                 return
 
@@ -280,34 +272,3 @@ class Results:
 def _key(place: Place) -> str:
     """The same for names that some file systems do not tell apart."""
     return unicodedata.normalize("NFC", place.name).casefold()
-
-
-def same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths lead to one file or folder, however they write it: there are file systems
-    in which names of another case are the same.
-    """
-    try:
-        return os.path.samefile(one, other)
-    except (OSError, ValueError):  # One of them is not there.
-        return os.path.realpath(one) == os.path.realpath(other)
-
-
-def _takes_any_name(folder: Path) -> bool:
-    """Whether files in ``folder`` may have names of all characters."""
-    probe = folder / f".flowdps-{os.getpid()}-:?\x1f.part"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        return error.errno not in (errno.EINVAL, errno.EILSEQ)
-    return not WINDOWS  # There, a colon makes a second stream of a file.
-
-
-def _longest_name(folder: Path) -> int:
-    """How many bytes a file name may have."""
-    if WINDOWS:
-        return max(64, min(255, LONGEST_PATH - len(os.path.abspath(folder)) - 1))
-    try:
-        return max(64, min(255, os.pathconf(folder, "PC_NAME_MAX")))
-    except (AttributeError, OSError, ValueError):
-        return 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,17 +92,20 @@ def _tables(content: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
         content = content[1 + size :]
 
 
-def read_jpeg(path: str | Path) -> JpegFile:
+def read_jpeg(path: str | Path, data: bytes | None = None) -> JpegFile:
     """How the JPEG file at ``path`` was compressed: tables, colour sampling and orientation.
+
+    ``data``: the bytes of the file, where they were read already.
 
     Tables are the file's own, whatever wrote it. A grey file counts as 4:4:4 with colours that are
     kept exactly. ValueError, in one sentence, for a file that is missing, not a JPEG, damaged, or
     of a kind (RGB, CMYK, 12 bits, lossless, other sampling) that the operator does not know.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
-    data = path.read_bytes()
+    if data is None:
+        if not path.is_file():
+            raise ValueError(f"no such file: {path}")
+        data = path.read_bytes()
     if data[:2] != b"\xff\xd8":
         raise ValueError(
             f"{path} is not a JPEG file; expected one, straight from where it was made"
@@ -140,15 +144,15 @@ def read_jpeg(path: str | Path) -> JpegFile:
     letters = bytes(name for name, *_ in parts) == b"RGB"
     if len(parts) == 3 and not jfif and (letters if adobe is None else adobe == 0):
         raise ValueError(f"{path} keeps its colours as RGB; expected YCbCr, as usual: {AGAIN}")
-    return _described(path, [part[1:] for part in parts], tables, _orientation(path))
+    return _described(path, [part[1:] for part in parts], tables, _orientation(data))
 
 
-def _orientation(path: Path) -> int:
+def _orientation(data: bytes) -> int:
     """How the picture in the file lies, by its EXIF data: 1 to 8."""
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             found = image.getexif().get(0x0112, 1)
     except (OSError, SyntaxError, ValueError):
         return 1

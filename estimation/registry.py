@@ -32,6 +32,7 @@ class Photo:
     noise_level: standard deviation of the noise of a single channel; None: it is measured.
     kernel_size: width in pixels, odd, of a kernel that has no family.
     progress: is told how far the estimate is, and may raise to stop it.
+    content: the bytes of ``file``, where they were read already.
     """
 
     x: Tensor
@@ -40,6 +41,7 @@ class Photo:
     noise_level: float | None = None
     kernel_size: int = KERNEL_SIZE
     progress: Progress = SILENT
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _point(photo: Photo) -> Estimate:
 def _jpeg(photo: Photo) -> Estimate:
     if photo.file is None:
         raise ValueError("the tables of a JPEG stand in its file; give the file itself")
-    found = read_jpeg(photo.file)
+    found = read_jpeg(photo.file, photo.content)
     lost = rounded_away(found.recipe, photo.x)
     report = f"{found}; it took about {lost:.4f}"
     return Estimate(found.recipe, lost, report, quality=found.quality)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..estimation.progress import SILENT, Progress
 from ..operators import Mask
 from ..operators.observation import pad_to
 from ..priors.base import FlowPrior
@@ -67,17 +68,20 @@ class Decision:
     steps: int | None = None
 
     @torch.no_grad()
-    def of(self, x: Tensor, request: Request, prior: FlowPrior) -> tuple[Diagnosis, Request]:
+    def of(
+        self, x: Tensor, request: Request, prior: FlowPrior, progress: Progress = SILENT
+    ) -> tuple[Diagnosis, Request]:
         """What is wrong with the photo x (1, 3, H, W) in [-1, 1], and the request that repairs it.
 
         Method, preset and seed are those of ``request``; its noise levels give way to the wish's
-        where ``request.suited`` lets them. ValueError for a photo that is too small.
+        where ``request.suited`` lets them. ``progress`` may stop it. ValueError for a photo that is
+        too small.
         """
         mask, level = self.damage.mask, self.damage.noise
         painted = None
         if isinstance(mask, Mask):
             painted = 1 - mask.from_photo(torch.ones(1, 1, *x.shape[2:]))[0, 0]
-        found = diagnose(x, self.wish, painted)
+        found = diagnose(x, self.wish, painted, progress)
         if level is not None:
             found.noise_level, found.healthy = level, found.healthy and not level
             found.found.append(f"Its noise level is {level:g}, as you say.")
@@ -97,9 +101,17 @@ class Decision:
         )
         if not found.healthy:
             found.found.append(done(method_named(request.method).title, settings, steps))
-
-            def round_trip(part: Tensor) -> Tensor:
-                return decoded(prior, encoded(prior, part.to(prior.device))).to(part)
-
-            found.warnings += strangeness(x, found.noise_level, prior.stride, round_trip)
         return found, request
+
+    @torch.no_grad()
+    def try_model(self, x: Tensor, found: Diagnosis, prior: FlowPrior) -> None:
+        """Add a warning to what was found in x if the model is not made for such a photo.
+
+        Unlike ``of``, this runs the model.
+        """
+
+        def round_trip(part: Tensor) -> Tensor:
+            return decoded(prior, encoded(prior, part.to(prior.device))).to(part)
+
+        if not found.healthy:
+            found.warnings += strangeness(x, found.noise_level, prior.stride, round_trip)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..estimation.progress import SILENT, Progress
 from ..estimation.registry import ESTIMATORS, KERNEL_SIZE, Photo, estimate
 from ..operators import Chain, Identity, Mask, Recipe
 
@@ -62,12 +63,26 @@ class Damage:
             return []
         return [f"the mask of {mask.width}x{mask.height} is stretched to {width}x{height}"]
 
-    def of(self, file: Path, x: Tensor) -> tuple[Recipe, float, list[str]]:
-        """Degradation, noise level and notes for the photo x (1, 3, H, W), read from ``file``.
+    def of(
+        self,
+        file: str | Path,
+        x: Tensor,
+        content: bytes | None = None,
+        progress: Progress = SILENT,
+    ) -> tuple[Recipe, float, list[str]]:
+        """Degradation, noise level and notes for the photo x (1, 3, H, W), read from ``file``,
+        whose bytes are ``content``. ``progress`` may stop it.
 
         ValueError for a photo that is too small, and for the estimator jpeg if the file is no JPEG.
         """
-        photo = Photo(x, file, noise_level=self.noise, kernel_size=self.kernel_size)
+        photo = Photo(
+            x,
+            file,
+            noise_level=self.noise,
+            kernel_size=self.kernel_size,
+            progress=progress,
+            content=content,
+        )
         found: dict[str, Recipe] = {}
         levels: list[float] = []
         notes: list[str] = []

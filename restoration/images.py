@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from uuid import uuid4
 
@@ -70,6 +70,11 @@ def list_images(inputs: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     return list(found.values()), wrong
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file of a folder counts as one of its pictures, by its name."""
+    return PurePath(name).suffix.lower() in SUFFIXES | UNREAD and name[0] != "."
+
+
 def _expanded(given: Path) -> list[Path]:
     """The files that match ``given``, if it is no file and some do; else itself."""
     if glob.has_magic(str(given)) and not os.path.lexists(given):
@@ -80,11 +85,7 @@ def _expanded(given: Path) -> list[Path]:
 def _listed(given: Path) -> list[Path]:
     if not given.is_dir():
         return [given]
-    return sorted(
-        file
-        for file in given.iterdir()
-        if file.suffix.lower() in SUFFIXES | UNREAD and file.name[0] != "." and not file.is_dir()
-    )
+    return sorted(f for f in given.iterdir() if is_picture(f.name) and not f.is_dir())
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
@@ -117,8 +118,14 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> tuple[Tensor, list
     return picture.pixels, picture.notes
 
 
-def read(path: str | Path, smallest: int = SMALLEST, *, srgb: bool = True) -> Picture:
-    """The picture in a file.
+def read(
+    path: str | Path,
+    smallest: int = SMALLEST,
+    *,
+    srgb: bool = True,
+    content: bytes | None = None,
+) -> Picture:
+    """The picture in a file, or in the bytes that were read from it (``content``).
 
     Reads the first frame, applies the EXIF orientation, converts colours to sRGB as the file's
     profile, gamma or EXIF data say, puts transparent parts on white, scales grey of 12, 16 and 32
@@ -128,7 +135,7 @@ def read(path: str | Path, smallest: int = SMALLEST, *, srgb: bool = True) -> Pi
     or infinite values.
     """
     path = Path(path)
-    content = _content(path)
+    content = content_of(path) if content is None else content
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -175,7 +182,18 @@ class _Refused(ValueError):
     """A picture that is not understood, with the sentence that says so."""
 
 
-def _content(path: Path) -> bytes:
+def check_kind(path: str | PurePath, size: int) -> None:
+    """ValueError, in one sentence, for a file of ``size`` bytes that is not read at all."""
+    if size > LARGEST:
+        raise ValueError(
+            f"{path} has {size / 2**30:.1f} GiB; expected at most {LARGEST // 2**30}: make it"
+            " smaller first"
+        )
+    if PurePath(path).suffix.lower() in RAW:
+        raise ValueError(f"{path} is a camera's raw file; develop it to a PNG or TIFF first")
+
+
+def content_of(path: Path) -> bytes:
     """The bytes of an ordinary file; ValueError, in one sentence, for anything else."""
     try:
         found = path.stat()
@@ -183,13 +201,7 @@ def _content(path: Path) -> bytes:
             raise ValueError(f"{path} is a folder; expected an image file")
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{path} is a pipe or a device; expected an ordinary image file")
-        if found.st_size > LARGEST:
-            raise ValueError(
-                f"{path} has {found.st_size / 2**30:.1f} GiB; expected at most"
-                f" {LARGEST // 2**30}: make it smaller first"
-            )
-        if path.suffix.lower() in RAW:
-            raise ValueError(f"{path} is a camera's raw file; develop it to a PNG or TIFF first")
+        check_kind(path, found.st_size)
         return path.read_bytes()
     except PermissionError as error:
         raise ValueError(f"{path} cannot be read: permission denied") from error
@@ -401,22 +413,24 @@ def to_pil(x: Tensor) -> Image.Image:
     return Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
 
 
-def save_png(
-    picture: Tensor | Image.Image, path: str | Path, text: Mapping[str, str] | None = None
-) -> None:
-    """Write a PNG atomically: a temporary file replaces ``path`` once it is complete.
-
-    text: what the file carries beside the pixels, in Latin-1.
-    """
+def as_png(picture: Tensor | Image.Image, text: Mapping[str, str] | None = None) -> bytes:
+    """The PNG file of a picture; ``text``: what it carries beside the pixels, in Latin-1."""
     picture = picture if isinstance(picture, Image.Image) else to_pil(picture)
     said = PngInfo()
     for key, value in (text or {}).items():
         said.add_text(key, value)
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", pnginfo=said)
+    return stream.getvalue()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file atomically: a temporary file replaces ``path`` once it is complete."""
     # Short, so that the name fits wherever that of ``path`` does.
-    part = Path(path).with_name(f".flowdps-{os.getpid()}-{uuid4().hex[:8]}.part")
+    part = path.with_name(f".flowdps-{os.getpid()}-{uuid4().hex[:8]}.part")
     try:
-        picture.save(part, format="PNG", pnginfo=said)
-        _replace(part, Path(path))
+        part.write_bytes(content)
+        _replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -432,6 +446,13 @@ def _replace(part: Path, path: Path) -> None:
         except PermissionError:
             time.sleep(0.1)
     part.replace(path)
+
+
+def save_png(
+    picture: Tensor | Image.Image, path: str | Path, text: Mapping[str, str] | None = None
+) -> None:
+    """Write a PNG atomically; ``text`` as in ``as_png``."""
+    write_file(Path(path), as_png(picture, text))
 
 
 def sheet(columns: Sequence[tuple[str, Tensor]], per_row: int | None = None) -> Image.Image:

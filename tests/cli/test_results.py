@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfyui_flowdps.cli import results
+from comfyui_flowdps.cli import folders, results
+from comfyui_flowdps.cli.folders import LocalStore
 from comfyui_flowdps.cli.results import Results, mark_of
 from comfyui_flowdps.restoration import images
 from PIL import Image
@@ -177,11 +178,12 @@ def test_a_name_taken_while_the_photo_was_restored_is_left_alone(tmp_path, photo
     folder.mkdir()
     ours = Results(folder)
     file = photo()
-    (place,) = ours.plan([file])
+    place = ours.place_for(file, set())
     shutil.copy(photo(shift=30), folder / "x_restored.png")
     before = (folder / "x_restored.png").read_bytes()
-    made = {part: images.read_image(file)[0] for part in results.PARTS}
-    written = ours.write(file, place, "run", made, {}, {})
+    x, source = images.read_image(file)[0], results.source_of(file)
+    made = {part: results.marked(x, part, "run", source, {}) for part in results.PARTS}
+    written = ours.write(file, place, "run", made, {})
     assert written.name == "x_png"
     assert ours.finished(written, "run")
     assert not ours.finished(place, "run")
@@ -213,10 +215,7 @@ def test_runs_killed_at_random_end_as_one_undisturbed_run(tmp_path, photo, seed)
     assert int(run(8, seconds, "killed")[0]) > 1, "no run was killed"
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     assert pictures(killed) == pictures(calm)
-    lines = [
-        {record["run"]: {**record, "work": 0, "residual_ratio": 0} for record in records(folder)}
-        for folder in (killed, calm)
-    ]
+    lines = [{record["run"]: record for record in records(folder)} for folder in (killed, calm)]
     assert lines[0] == lines[1]
     assert len(records(killed)) == len(inputs)
     assert {f.name for f in killed.iterdir()} == {f.name for f in calm.iterdir()}
@@ -249,9 +248,10 @@ def test_several_runs_into_one_folder_at_once(tmp_path, photo):
 
 
 def test_the_log_is_as_it_was_where_a_line_cannot_be_written(tmp_path, monkeypatch):
-    log = results.Log(tmp_path)
+    store, path = LocalStore(tmp_path), tmp_path / results.LOG
+    log = results.Log(store)
     log.add({"run": "a", "input": "bad\udcff"})
-    before = log.path.read_bytes()
+    before = path.read_bytes()
     real = Path.open
 
     class Full:
@@ -275,13 +275,13 @@ def test_the_log_is_as_it_was_where_a_line_cannot_be_written(tmp_path, monkeypat
     monkeypatch.setattr(Path, "open", lambda *a, **k: Full(real(*a, **k)))
     with pytest.raises(OSError, match="No space"):
         log.add({"run": "b"})
-    assert log.path.read_bytes() == before
+    assert path.read_bytes() == before
     monkeypatch.undo()
     log.add({"input": "line\u2028separator", "run": "c"})
-    lines = [json.loads(line) for line in log.path.read_text("utf-8").split("\n")[:-1]]
+    lines = [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
     assert [line["run"] for line in lines] == ["a", "c"]
     assert lines[0]["input"] == "bad\udcff"
-    assert results.Log(tmp_path).finished == {"a", "c"}
+    assert results.Log(store).finished == {"a", "c"}
 
 
 def test_names_of_any_length_and_alphabet_fit_and_stay_apart(tmp_path):
@@ -295,11 +295,12 @@ def test_names_of_any_length_and_alphabet_fit_and_stay_apart(tmp_path):
     folder = tmp_path / "o"
     folder.mkdir()
     ours = Results(folder, samples=12)
-    places = ours.plan(files)
-    written = [path.name for place in places for path in place.files.values()]
+    taken, again = set(), set()
+    places = [ours.place_for(file, taken) for file in files]
+    written = [name for place in places for name in place.files.values()]
     assert max(len(name.encode("utf-8")) for name in written) <= 255
     assert len({name.casefold() for name in written}) == len(written)
-    assert ours.plan(files) == places
+    assert [ours.place_for(file, again) for file in files] == places
     assert places[files.index(tmp_path / "in" / f"{'画' * 76}.png")].name == "画" * 76
 
 
@@ -310,7 +311,7 @@ def test_names_for_file_systems_that_take_not_every_character(tmp_path, photo, m
     real = Path.touch
 
     def strict(path, *words, **options):
-        if set(path.name) & results.FOREIGN:
+        if set(path.name) & folders.FOREIGN:
             raise OSError(errno.EINVAL, "Invalid argument", str(path))
         real(path, *words, **options)
 
@@ -328,7 +329,7 @@ def test_names_for_file_systems_that_take_not_every_character(tmp_path, photo, m
     }
     reserved = {"con", "prn", "aux", "nul"}
     for path in out.iterdir():
-        assert not set(path.name) & results.FOREIGN
+        assert not set(path.name) & folders.FOREIGN
         assert path.name.split(".")[0].casefold() not in reserved
         assert path.name[-1] not in ". "
 
@@ -337,11 +338,12 @@ def test_paths_fit_into_what_windows_takes(tmp_path, photo, monkeypatch):
     """Of the whole path, not only of the name."""
     folder = tmp_path / ("deep" * 20)
     folder.mkdir()
-    monkeypatch.setattr(results, "WINDOWS", True)
+    monkeypatch.setattr(folders, "WINDOWS", True)
     files = [tmp_path / f"{'x' * 200}{k}.png" for k in range(3)]
-    places = Results(folder).plan(files)
-    longest = max(len(str(path)) for place in places for path in place.files.values())
-    assert results.LONGEST_PATH - 8 < longest <= results.LONGEST_PATH
+    ours, taken = Results(folder), set()
+    places = [ours.place_for(file, taken) for file in files]
+    longest = max(len(str(folder / name)) for place in places for name in place.files.values())
+    assert folders.LONGEST_PATH - 8 < longest <= folders.LONGEST_PATH
     assert len({place.name for place in places}) == 3
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from comfyui_flowdps.cli import results, runs
+from comfyui_flowdps.cli import command, folders, work
 from comfyui_flowdps.restoration import images
 from PIL import Image
 
@@ -99,14 +99,14 @@ def test_a_console_of_another_code_page_and_one_that_is_gone(tmp_path, photo, co
 
 def test_a_full_disk_costs_the_photo_and_not_the_batch(tmp_path, photo, capsys, monkeypatch):
     files = [photo(f"{k}.png", shift=k) for k in range(3)]
-    real = images.save_png
+    real = images.write_file
 
-    def full(picture, path, text=None):
+    def full(path, content):
         if path.name == "1_restored.png":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(picture, path, text)
+        real(path, content)
 
-    monkeypatch.setattr(images, "save_png", full)
+    monkeypatch.setattr(images, "write_file", full)
     out = tmp_path / "o"
     assert restore(*files, *QUICK, "--out", out) == 2
     (line,) = said(capsys)
@@ -123,10 +123,10 @@ def test_a_folder_where_nothing_can_be_written_is_said_before_long_work(
     def readonly(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(runs.Restoring, "prior", property(lambda _: pytest.fail("loaded")))
+    monkeypatch.setattr(work.Work, "prior", property(lambda _: pytest.fail("loaded")))
     (tmp_path / "file").touch()
     assert restore(photo(), *QUICK, "--out", tmp_path / "file" / "o") == 2
-    monkeypatch.setattr(results.FileLock, "acquire", readonly)
+    monkeypatch.setattr(folders.FileLock, "acquire", readonly)
     assert restore(photo(), *QUICK, "--out", tmp_path / "o") == 2
     first, second = said(capsys)
     assert "nothing can be written (Not a directory)" in first
@@ -144,14 +144,14 @@ def test_a_folder_where_nothing_can_be_written_is_said_before_long_work(
 )
 def test_one_photo_that_fails_in_a_batch(tmp_path, photo, capsys, monkeypatch, error, words):
     files = [photo(f"{k}.png", shift=k) for k in range(3)]
-    real = runs.restore
+    real = work.restore
 
     def failing(photos, *rest):
         if "1.png" in [each.name for each in photos]:
             raise error
         return real(photos, *rest)
 
-    monkeypatch.setattr(runs, "restore", failing)
+    monkeypatch.setattr(work, "restore", failing)
     assert restore(*files, *QUICK, "--batch", 3, "--out", tmp_path / "o") == 2
     (line,) = said(capsys)
     assert words in line
@@ -160,13 +160,14 @@ def test_one_photo_that_fails_in_a_batch(tmp_path, photo, capsys, monkeypatch, e
 
 def test_a_photo_that_vanishes_or_changes_meanwhile(tmp_path, photo, capsys, monkeypatch):
     files = [photo(f"{k}.png", shift=k) for k in range(2)]
-    real = runs.prepare
+    real = command.list_photos
 
     def vanish(*arguments):
-        files[1].unlink(missing_ok=True)
-        return real(*arguments)
+        found = real(*arguments)
+        files[1].unlink()
+        return found
 
-    monkeypatch.setattr(runs, "prepare", vanish)
+    monkeypatch.setattr(command, "list_photos", vanish)
     assert restore(*files, *QUICK, "--out", tmp_path / "o") == 2
     (line,) = said(capsys)
     assert "no such file" in line
