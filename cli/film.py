@@ -21,6 +21,7 @@ from .request import prior_of, request_of, wish_of
 from .results import shown
 
 LEFT_OUT = ("inputs", "out", "mask", "observed", "size", "samples", "batch", "step_size")
+LEFT_OUT += ("engine", "ray_address", "workers", "server")
 """Options of ``flowdps restore`` that a film has no use for."""
 FIXED = {"mask": None, "size": None, "samples": 1, "batch": 1, "observed": True, "out": None}
 """What they are for a film."""

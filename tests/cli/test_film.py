@@ -113,9 +113,17 @@ def test_nothing_is_overwritten(sequence, tmp_path, capsys, monkeypatch):
 
 
 def test_options_of_restore_that_a_film_has_no_use_for_are_not_there(capsys):
-    for option in ("--mask", "--samples", "--batch", "--observed", "--size"):
+    given = {
+        "--mask": "1",
+        "--samples": "1",
+        "--batch": "1",
+        "--size": "64x64",
+        "--engine": "plain",
+    }
+    for option, value in given.items():
+        parse(["restore", "a", option, value])
         with pytest.raises(SystemExit):
-            parse(["film", "a", "b", option, "1"])
+            parse(["film", "a", "b", option, value])
     args = parse(["film", "a", "b", "--fields", "bottom", "--rate", "24000/1001"])
     assert args.rate == Fraction(24000, 1001)
     assert verb.over_time_of(args) == Fields("bottom")
