@@ -386,7 +386,8 @@ def main() -> int:
         return 2
     verb = "".join(sys.argv[1:2])
     try:
-        install("standalone,test" if verb in CHECKS else "standalone")
+        more = ",test" if verb in CHECKS else ",video" if verb == "film" else ""
+        install(f"standalone{more}")
     except (Failed, OSError) as error:
         say(f"The set-up failed: {error}")
         advice = ADVICE + (ADVICE_ON_WINDOWS if WINDOWS else "")

@@ -320,8 +320,16 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     benchmarks.add_arguments(parser)
 
 
+def add_film_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``flowdps film``."""
+    from . import film
+
+    film.add_film_arguments(parser)
+
+
 VERBS = {
     "restore": ("restore photos", add_restore_arguments),
+    "film": ("restore a film, a video or a sequence of pictures", add_film_arguments),
     "bench": ("benchmark all methods on the held-out pictures", add_bench_arguments),
 }
 """The subcommands: name, help text and the function that adds the arguments."""

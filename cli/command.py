@@ -71,6 +71,16 @@ def run_bench(args: argparse.Namespace) -> int:
     return benchmarks.run(args)
 
 
+def run_film(args: argparse.Namespace) -> int:
+    """``flowdps film``."""
+    from .film import run_film
+
+    return run_film(args)
+
+
+RUNS = {"restore": run_restore, "film": run_film, "bench": run_bench}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns 0 on success, 2 for bad input, 130 when interrupted."""
     unlimited(sys.stdout, sys.stderr)
@@ -78,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     args = parse(arguments)
     try:
-        return run_restore(args) if args.verb == "restore" else run_bench(args)
+        return RUNS[args.verb](args)
     except (ValueError, OSError) as error:
         tell(error)
         return 2

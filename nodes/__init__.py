@@ -12,6 +12,7 @@ if find_spec("comfy_api") is not None:
         details,
         estimation,
         example,
+        film,
         measurement,
         models,
         operators,
@@ -27,6 +28,7 @@ if find_spec("comfy_api") is not None:
             return [
                 *photo.NODES,
                 *details.NODES,
+                *film.NODES,
                 *models.NODES,
                 *operators.NODES,
                 *estimation.NODES,

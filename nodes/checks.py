@@ -10,11 +10,23 @@ import torch
 from torch import Tensor
 
 from ..operators.observation import Observation
-from ..priors.comfy import latent_shape, stride_of
+from ..priors.comfy import frames_of, is_video, latent_shape, stride_of
+
+
+def images_of(vae: Any, shape: tuple[int, ...]) -> int:
+    """How many images latents of ``shape`` are: the frames of all films, if they have a time axis
+    longer than 1."""
+    return shape[0] * (frames_of(vae, shape[2]) if len(shape) == 5 else 1)
 
 
 def check_latent(observation: Observation, vae: Any, shape: tuple[int, ...]) -> None:
-    """ValueError unless latents of ``shape`` are those of the measurement's images."""
+    """ValueError unless latents of ``shape`` are those of the measurement's images, of which there
+    are as many where the latents are a film."""
+    if len(shape) == 5 and shape[2] > 1 and images_of(vae, shape) != observation.count:
+        raise ValueError(
+            f"the latent is a video of {images_of(vae, shape)} frames, and the measurement belongs"
+            f" to {observation.count}: give both the same number"
+        )
     height, width = (n * stride_of(vae) for n in shape[-2:])
     tall, wide = observation.padded_size
     if (height, width) != (tall, wide):
@@ -41,19 +53,14 @@ def check_conditioning(model: Any, conditioning: Any, name: str) -> None:
 
 
 def check_form(model: Any, shape: tuple[int, ...]) -> None:
-    """ValueError unless latents of ``shape`` are those of still pictures, at least one, as MODEL
-    takes them; a latent without the time axis of a video model gets it from the host."""
+    """ValueError unless latents of ``shape`` are as MODEL takes them, at least one; a latent
+    without the time axis of a video model gets it from the host."""
     if not all(shape):
         raise ValueError(
             "the latent holds no picture: look at the node that made it, or use the latent of"
             " Encode Measurement"
         )
-    video = model.get_model_object("latent_format").latent_dimensions == 3
-    if len(shape) == 5 and shape[2] > 1:
-        raise ValueError(
-            f"the latent is a video of {shape[2]} frames; expected still pictures: restore a video"
-            " frame by frame, as a batch of images"
-        )
+    video = is_video(model)
     if len(shape) not in ((4, 5) if video else (4,)):
         kind = {3: "of sound", 5: "of a video model"}.get(len(shape), "of another kind")
         raise ValueError(
@@ -90,7 +97,7 @@ def start_of(
             f"the restoration is {width}x{height} and this VAE needs sides that are multiples of"
             f" {stride}: connect the VAE to Encode Measurement"
         )
-    shape = latent_shape(model, vae, len(observation.y), height, width)
+    shape = latent_shape(model, vae, observation.count, height, width)
     latent = latent or {"samples": torch.zeros(shape)}
     check_form(model, tuple(latent["samples"].shape))
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])

@@ -33,6 +33,7 @@ class Folder(enum.Enum):
     ESTIMATE = "FlowDPS/Estimate"
     SAMPLE = "FlowDPS/Sample"
     DETAIL = "FlowDPS/Detail"
+    FILM = "FlowDPS/Film"
     CHECK = "FlowDPS/Check"
     ADVANCED = "FlowDPS/Advanced"
 

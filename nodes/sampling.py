@@ -30,11 +30,12 @@ from ..samplers import (
     Sample,
     Step,
     Work,
+    check_film,
     check_sigmas,
     data_consistency,
     override,
 )
-from .checks import check_conditioning, check_form, check_latent, start_of
+from .checks import check_conditioning, check_form, check_latent, images_of, start_of
 from .kit import from_images, required, to_images
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,8 @@ def sampler_object(
         # Outside inference mode: the data step needs gradients.
         with torch.inference_mode(False), torch.no_grad():
             x, levels = x.clone(), sigmas.detach().double().cpu().clone()
-            problem = measurement or bound(observation, x.device, len(x))
+            problem = measurement or bound(observation, x.device, images_of(vae, tuple(x.shape)))
+            check_film(how.settings, problem, together=problem.count != len(x))
             tiny_vae = tiny_for(patcher, vae, limits.memory, limits.tiny_vae)
             prior = ComfyPrior(model, vae, extra, x, limits.memory, tiny_vae)
             seen = TiledPrior(prior, tile) if tile else prior
@@ -211,6 +213,10 @@ def sampler_object(
                         values = {"i": step.i, "sigma": step.sigma, "sigma_hat": step.sigma}
                         callback({**values, "x": step.denoised, "denoised": step.denoised})
 
+                if problem.count != len(x):
+                    log.info(
+                        "%s: a film of %d frames at once", how.method.name, problem.count // len(x)
+                    )
                 result = _walk(how, seen, x, levels, problem, drawn, show)
                 z = result.latents
                 if reports:
@@ -281,8 +287,12 @@ def restore(
         observation, walk = repeated(observation, walk)
     samples, mask = start_of(model, vae, observation, walk.latent)
     tile_of(model, vae, samples.shape, limits.tile_size)
-    measurement = bound(observation, model.load_device, len(samples))
+    count = images_of(vae, tuple(samples.shape))
+    measurement = bound(observation, model.load_device, count)
+    check_film(how.settings, measurement, together=count != len(samples))
     places = (walk.latent or {}).get("batch_index")
+    if observation.recipe.cycle and places is None:
+        places = [0] * len(samples)  # The frames of a film share their noise.
     kept: list[Sample] = []
     restored = (
         prompt.guider(model)
@@ -328,6 +338,6 @@ def restore(
 def _decoded(vae: Any, z: Tensor) -> Tensor:
     """IMAGE (N, H, W, 3) of latents, decoded by the host."""
     # Older hosts pass the time axis of a video model on to a VAE for still images.
-    flat = z[:, :, 0] if vae.latent_dim == 2 and z.ndim == 5 else z
+    flat = z.movedim(2, 1).flatten(0, 1) if vae.latent_dim == 2 and z.ndim == 5 else z
     image = vae.decode(flat)
     return image.reshape(-1, *image.shape[-3:])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from .blocks import *
 from .blurs import *
+from .cadence import *
 from .chain import Chain
 from .degradation import Degradation
 from .downsampling import *
+from .dust import *
+from .exposure import *
+from .fields import *
+from .flicker import *
 from .grey import *
 from .hadamard import *
 from .identity import *
@@ -22,6 +27,6 @@ from .nonuniform import *
 from .operator import Operator
 from .outpainting import *
 from .recipe import Recipe
-from .registry import REGISTRY, TASKS, recipe_for_task, recipe_from_dict
+from .registry import FILM, REGISTRY, TASKS, recipe_for_task, recipe_from_dict
 from .rounding import *
 from .sensor import *

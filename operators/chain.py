@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .operator import Operator, Shape
+from .operator import Cycle, Operator, Shape, cycle_of
 from .recipe import Recipe
 
 
@@ -54,6 +54,13 @@ class Chain(Recipe):
         for k in range(1, len(flat)):
             _check_order(flat[:k], flat[k])
         object.__setattr__(self, "recipes", tuple(flat))
+
+    @property
+    def cycle(self) -> Cycle | None:
+        found: Cycle | None = None
+        for recipe in self.recipes:
+            found = cycle_of(found, recipe.cycle)
+        return found
 
     @property
     def stride(self) -> int:

@@ -72,7 +72,8 @@ class Degradation:
     recipe: its class, whose ``name`` is the name of the task.
     description: what happened to the picture, in a few plain words.
     number: the numeric parameter of the task; None: it has none.
-    file: the picture that the recipe is made from, "mask" or "kernel"; "": none.
+    file: the picture that the recipe is made from, "mask" or "kernel", or the "masks" of all frames
+        of a film; "": none.
     bench, gallery: its cases in the benchmark and in the gallery.
     """
 

@@ -9,37 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .linear.diagonal import Diagonal
 from .linear.linear_operator import LinearOperator
 from .operator import Shape
 from .packing import pack, pack_bits, unpack, unpack_bits
 from .recipe import Recipe, positive_integer
 
 __all__ = ["Mask"]
-
-
-class _Masked(LinearOperator):
-    def __init__(self, shape: Shape, weights: Tensor):
-        super().__init__(shape, shape)
-        self._weights = weights
-        known = weights > 0
-        self._inverse = torch.where(known, 1 / torch.where(known, weights, 1.0), 0.0)
-
-    @property
-    def measured(self) -> Tensor:
-        return (self._weights > 0).expand(1, *self.out_shape)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self._weights * x
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return self._weights * y
-
-    def _pinv(self, y: Tensor) -> Tensor:
-        return self._inverse * y
-
-    def _prox(self, z: Tensor, y: Tensor, gamma: float) -> Tensor:
-        m = self._weights
-        return (z + gamma * m * y) / (1 + gamma * m.square())
 
 
 def resized(mask: Tensor, height: int, width: int) -> Tensor:
@@ -165,4 +141,4 @@ class Mask(Recipe):
         return photo * resized(self.mask(), *photo.shape[2:]).to(photo)
 
     def _bind(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> LinearOperator:
-        return _Masked(shape, resized(self.mask(), *shape[1:]).to(device, dtype))
+        return Diagonal(shape, resized(self.mask(), *shape[1:]).to(device, dtype))

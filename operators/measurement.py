@@ -44,6 +44,11 @@ class Measurement:
             )
 
     @property
+    def count(self) -> int:
+        """The number of images that ``y`` is the measurement of."""
+        return self.operator.images_of(len(self.y))
+
+    @property
     def floored_noise_level(self) -> float:
         """The noise level, but at least ``SMALLEST_NOISE``, for use as a divisor."""
         return max(self.noise_level, SMALLEST_NOISE)

@@ -64,7 +64,8 @@ class Observation:
     ``image_size`` is (height, width) of the restoration, which lies at the top left of the padded
     image of ``padded_size``; ``noise_level`` is the standard deviation of the noise for images in
     [-1, 1]. ``simulated``: from a clean picture, or the photo itself. ``copies``: how many
-    restorations of each photo are asked for.
+    restorations of each photo are asked for. Of a recipe over time, the photos are the frames of a
+    film, of which ``y`` has ``recipe.cycle[1]`` for every ``recipe.cycle[0]``.
     """
 
     recipe: Recipe
@@ -118,6 +119,11 @@ class Observation:
         return replace(observations[0], y=torch.cat([each.y for each in observations]))
 
     @property
+    def count(self) -> int:
+        """The number of images that are restored: of photos, or of the frames of the film."""
+        return self.recipe.images_of(len(self.y))
+
+    @property
     def padded(self) -> bool:
         """Whether the image is padded."""
         return self.padded_size != self.image_size
@@ -130,7 +136,10 @@ class Observation:
     @property
     def measurement_picture(self) -> Tensor:
         """The picture (N, 3, h, w) of ``y``, without padding."""
-        return self.picture(self.y)
+        if self.recipe.cycle is None:
+            return self.picture(self.y)
+        height, width = self.recipe.measured_size(*self.image_size)
+        return self.operator(self.y.device).picture(self.y)[..., :height, :width]
 
     def picture(self, y: Tensor) -> Tensor:
         """The picture (N, 3, h, w) of a measurement like ``y``, or a residual, without padding."""
@@ -150,16 +159,18 @@ class Observation:
     def bind(self, device: torch.device | str = "cpu", count: int | None = None) -> Measurement:
         """The measurement on ``device`` in float32, for ``count`` samples.
 
-        A single photo is repeated; ValueError for any other number of photos than ``count``.
+        A single photo is repeated; ValueError for any other number of photos than ``count``, and of
+        frames than the film has.
         """
         y = self.y
-        count = len(y) if count is None else count
-        if len(y) not in (1, count):
+        count = self.count if count is None else count
+        if count != self.count and (self.recipe.cycle or len(y) != 1):
             raise ValueError(
-                f"the measurement holds {len(y)} images and {count} samples are asked for;"
+                f"the measurement holds {self.count} images and {count} samples are asked for;"
                 " expected as many, or one image"
             )
-        y = y.to(device, torch.float32).expand(count, *y.shape[1:])
+        y = y.to(device, torch.float32)
+        y = y if count == self.count else y.expand(count, *y.shape[1:])
         valid = self._valid()
         valid = None if valid is None else valid.to(device)
         operator = self.operator(device)
@@ -175,6 +186,7 @@ class Observation:
         inside = torch.zeros(1, CHANNELS, *self.fitted.measured_size(*self.padded_size))
         inside[..., :height, :width] = 1
         try:
-            return self.fitted.from_photo(inside) > 0
+            # Of a recipe that also shifts brightness, only what follows the photo.
+            return self.fitted.from_photo(inside) > self.fitted.from_photo(torch.zeros_like(inside))
         except ValueError:  # The measurement is not a picture.
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from .rounding_error import RoundingError
 
 Shape = tuple[int, int, int]
+Cycle = tuple[int, int]
+"""Frames of a film, and how many frames its measurement has of them."""
+
+
+def cycle_of(inner: Cycle | None, outer: Cycle | None) -> Cycle | None:
+    """The cycle of two operators, one after the other."""
+    if inner is None or outer is None:
+        return inner or outer
+    between = math.lcm(inner[1], outer[0])
+    return inner[0] * between // inner[1], outer[1] * between // outer[0]
 
 
 class Operator(ABC):
@@ -20,9 +31,16 @@ class Operator(ABC):
     Immutable; both shapes are (C, H, W). Differentiable; takes any batch size and any value range
     unless a subclass documents one. Raises ValueError for tensors of another shape. ``linear`` is
     True only for a ``LinearOperator``, which adds adjoint, pseudo-inverse and prox.
+
+    Of an operator over time, the batch axis is time: images are the frames of a film, in order, and
+    N is a multiple of ``cycle[0]``; the measurement has ``cycle[1]`` frames for as many. Samples of
+    other operators, whose ``cycle`` is None, are independent.
     """
 
     linear: ClassVar[bool] = False
+    cycle: Cycle | None = None
+    once: bool = False
+    """Whether the operator is that of one film, of ``cycle[0]`` frames and no more."""
 
     def __init__(self, in_shape: Shape, out_shape: Shape):
         self.in_shape, self.out_shape = in_shape, out_shape
@@ -47,9 +65,16 @@ class Operator(ABC):
         """
         return _colours(self._picture(self._checked(y, self.out_shape, "measurement")))
 
+    def images_of(self, count: int) -> int:
+        """The number of images whose measurement has ``count`` samples or frames."""
+        return count if self.cycle is None else count // self.cycle[1] * self.cycle[0]
+
     @property
     def measured(self) -> Tensor | None:
-        """Bool (1, *out_shape), False where a measurement has no value; None: True everywhere."""
+        """Bool (1, *out_shape), False where a measurement has no value; None: True everywhere.
+
+        It is (cycle[1], *out_shape) where frames differ in it.
+        """
         return None
 
     @property
@@ -77,7 +102,17 @@ class Operator(ABC):
                 f"the {kind} has shape {tuple(tensor.shape)}; this operator expects"
                 f" (N, {', '.join(map(str, shape))}): bind it to the image's size"
             )
+        if self.cycle is not None:
+            self._check_frames(len(tensor), self.cycle[kind == "measurement"], kind)
         return tensor
+
+    def _check_frames(self, given: int, cycle: int, kind: str) -> None:
+        if not given or given % cycle or (self.once and given != cycle):
+            number = f"{cycle}" if self.once else f"a multiple of {cycle}"
+            raise ValueError(
+                f"the {kind} has {given} frames and this operator over time expects {number}: give"
+                " the frames of one shot in order, and leave out those of an incomplete cycle"
+            )
 
     def _picture(self, y: Tensor) -> Tensor:
         return y
@@ -104,6 +139,8 @@ class Composition(Operator):
             )
         super().__init__(inner.in_shape, outer.out_shape)
         self.outer, self.inner = outer, inner
+        self.cycle = cycle_of(inner.cycle, outer.cycle)
+        self.once = inner.once or outer.once
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.outer.A(self.inner.A(x))
@@ -113,8 +150,11 @@ class Composition(Operator):
 
     def _picture(self, y: Tensor) -> Tensor:
         # An outer operator that keeps the shape, such as a mask, uses the picture of the inner one.
-        last = self.inner if self.outer.in_shape == self.outer.out_shape else self.outer
-        return last.picture(y)
+        if self.outer.in_shape != self.outer.out_shape:
+            return self.outer.picture(y)
+        y = self.outer._picture(y)
+        # The frames of a film that both act on are not those of y.
+        return y if self.outer.cycle and self.inner.cycle else self.inner.picture(y)
 
     @property
     def measured(self) -> Tensor | None:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from .operator import Operator, Shape
+from .operator import Cycle, Operator, Shape
 
 BOUNDARIES = ("symmetric", "periodic")
 """Extension of the image beyond its border: mirrored (half-sample symmetric), or periodic."""
@@ -32,6 +32,16 @@ class Recipe(ABC):
     name: ClassVar[str]
     partial: ClassVar[bool] = False
     """Whether a measurement has fewer values than its picture, as one channel or fewer rows."""
+
+    @property
+    def cycle(self) -> Cycle | None:
+        """That of the operator: of ``cycle[0]`` frames of a film, the measurement has
+        ``cycle[1]``; None: photos, or frames, are independent."""
+        return None
+
+    def images_of(self, count: int) -> int:
+        """The number of images whose measurement has ``count`` samples or frames."""
+        return count if self.cycle is None else count // self.cycle[1] * self.cycle[0]
 
     @property
     def stride(self) -> int:

@@ -12,6 +12,7 @@ import torch
 
 from .blocks import BlockSensing
 from .blurs import AnisotropicBlur, BoxBlur, DefocusBlur, GaussianBlur, line
+from .cadence import Cadence
 from .chain import Chain
 from .degradation import BenchCase, Degradation, GalleryCase, Number
 from .downsampling import (
@@ -22,6 +23,10 @@ from .downsampling import (
     LanczosDownsample,
     NearestDownsample,
 )
+from .dust import Dust
+from .exposure import Exposure
+from .fields import Fields
+from .flicker import Flicker
 from .grey import Colorization
 from .hadamard import WalshHadamard
 from .identity import Identity
@@ -272,10 +277,36 @@ DEGRADATIONS: tuple[Degradation, ...] = (
 )
 """The rows, in the order shown to users."""
 
+
+def _dropped(number: float) -> dict[str, Any]:
+    if not 2 <= number <= 64 or number != int(number):
+        raise ValueError(f"the number is {number:g}; expected a whole number from 2 to 64")
+    return {"film": int(number), "seen": tuple(range(int(number) - 1))}
+
+
+FILM: tuple[Degradation, ...] = (
+    Degradation(Fields, "interlaced, so that the two fields of a frame are of different instants"),
+    Degradation(
+        Exposure,
+        "exposed for long, so that a frame is the mean of several instants",
+        Number("how many instants a frame is the mean of", "frames", 2, 2),
+    ),
+    Degradation(
+        Cadence,
+        "without some of its frames, or with some of them twice in place of others",
+        Number("of how many frames the last one is missing", _dropped, 4, 4),
+    ),
+    Degradation(Flicker, "flickering, so that every frame has a brightness of its own"),
+    Degradation(Dust, "dusty, so that every frame lacks other parts", file="masks"),
+)
+"""The rows of what happens to a film over time, apart from what happens to its frames."""
+
 REGISTRY: dict[str, Degradation] = {row.name: row for row in DEGRADATIONS}
 """The rows by name, as in ``Recipe.to_dict``."""
 TASKS = tuple(row.name for row in DEGRADATIONS if not row.file)
 """Names of the tasks that are defined by a number and a seed, without a file."""
+OVER_TIME: dict[str, Degradation] = {row.name: row for row in FILM}
+"""The rows of ``FILM`` by name."""
 FROM_FILES = {row.name: row.file for row in DEGRADATIONS if row.file}
 """Names of the tasks that need a file, and its content: "mask" or "kernel"."""
 
@@ -291,7 +322,7 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
         if not isinstance(parts, list | tuple):
             raise ValueError(f"the recipes of a chain are {parts!r}; expected a list")
         return Chain(tuple(recipe_from_dict(each) for each in parts))
-    kind = _row(name, tuple(REGISTRY)).recipe
+    kind = OVER_TIME[name].recipe if name in OVER_TIME else _row(name, tuple(REGISTRY)).recipe
     hints = get_type_hints(kind)
     for key, value in rest.items():
         if key in hints and not _fits(value, hints[key]):

@@ -59,6 +59,11 @@ def stride_of(vae: Any) -> int:
     return int(vae.spacial_compression_decode())
 
 
+def is_video(model: Any) -> bool:
+    """Whether MODEL has a time axis; model is the host's ModelPatcher."""
+    return model.get_model_object("latent_format").latent_dimensions == 3
+
+
 def latent_shape(model: Any, vae: Any, count: int, height: int, width: int) -> tuple[int, ...]:
     """Shape of the latents of ``count`` images: (N, C, h, w), or (N, C, 1, h, w) for a video model.
 
@@ -66,8 +71,27 @@ def latent_shape(model: Any, vae: Any, count: int, height: int, width: int) -> t
     """
     form = model.get_model_object("latent_format")
     cells = (height // stride_of(vae), width // stride_of(vae))
-    time = (1,) if form.latent_dimensions == 3 else ()
+    time = (1,) if is_video(model) else ()
     return (count, form.latent_channels, *time, *cells)
+
+
+def frames_of(vae: Any, cells: int) -> int:
+    """How many frames a latent has that is ``cells`` long in time: 4 n − 3 for Wan's VAE, and as
+    many for a VAE of still pictures."""
+    ratio = vae.upscale_ratio
+    return int(ratio[0](cells)) if vae.latent_dim == 3 and isinstance(ratio, tuple) else cells
+
+
+def cells_for(vae: Any, frames: int) -> int:
+    """The least length in time of a latent that has at least so many frames."""
+    return next(cells for cells in range(1, frames + 1) if frames_of(vae, cells) >= frames)
+
+
+def video_shape(model: Any, vae: Any, frames: int, height: int, width: int) -> tuple[int, ...]:
+    """Shape (1, C, f, h, w) of the latents of a film that MODEL, one with a time axis, restores at
+    once; f is that of at least ``frames`` frames."""
+    count, channels, _, *cells = latent_shape(model, vae, 1, height, width)
+    return (count, channels, cells_for(vae, frames), *cells)
 
 
 def check_flow(model: Any) -> None:
@@ -179,9 +203,11 @@ class ComfyPrior(BasePrior):
 
     model is the denoiser, which wraps the guider; ``extra_args`` are passed to every call of it.
     ``like`` (N, C, h, w) gives device, dtype and channels of the latents, which may have a time
-    axis of length 1. ``memory`` is a mode of :mod:`.gradients.modes` or auto, ``tiny_vae`` the VAE
-    of mode tiny. Latents are kept fixed where the noise mask is 0. Of a model in pixels, the
-    latents are the image: stride 1, and neither decoding nor encoding changes or rounds them.
+    axis, (N, C, f, h, w): images are then the frames of all N films, one after another, as many as
+    ``frames_of`` says; f = 1 is that of pictures. ``memory`` is a mode of :mod:`.gradients.modes`
+    or auto, ``tiny_vae`` the VAE of mode tiny. Latents are kept fixed where the noise mask is 0. Of
+    a model in pixels, the latents are the image: stride 1, and neither decoding nor encoding
+    changes or rounds them.
     """
 
     def __init__(
@@ -203,7 +229,7 @@ class ComfyPrior(BasePrior):
         patcher = self.guider.model_patcher
         self.largest, self.usual = positions(patcher) * self.stride, usual_side(patcher)
         self.velocity_errors = patcher.get_attachment(ERRORS) or ()
-        self._video = like.ndim == 5
+        self._video, self._films = like.ndim == 5, len(like)
         self._in_pixels = in_pixels(vae)
         # Its tensors, if any, are inference tensors.
         self._format: Any = copy.copy(self.base.latent_format)
@@ -230,7 +256,8 @@ class ComfyPrior(BasePrior):
         """
         if tile:
             one = (*shape[:-2], *(min(n, tile) for n in shape[-2:]))
-            pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
+            frames = math.prod(frames_of(self.vae, n) for n in shape[2:-2])
+            pixels = shape[0] * frames * shape[-2] * shape[-1] * self.stride**2
             self._load(one, gradients, encodes, WHOLE_IMAGES * 3 * 4 * pixels)
         else:
             self._load(shape, gradients, encodes)
@@ -298,7 +325,8 @@ class ComfyPrior(BasePrior):
     ) -> None:
         """Load model and autoencoder, with free memory for one step; choose the memory mode."""
         vae, one = self.vae, (1, *shape[1:])
-        pixels = shape[0] * shape[-2] * shape[-1] * self.stride**2
+        frames = [frames_of(vae, n) for n in shape[2:-2]]
+        pixels = shape[0] * math.prod(frames) * shape[-2] * shape[-1] * self.stride**2
         size = vae.vae_dtype.itemsize
         # The host's estimate for decoding is about the memory of the checkpointed gradient.
         memory = shape[0] * vae.memory_used_decode(one, vae.vae_dtype)
@@ -306,7 +334,7 @@ class ComfyPrior(BasePrior):
             mode = self.decoder_gradient.take(self.memory)
             if gradients != "none":
                 memory = self.decoder_gradient.needs(mode, pixels, size)
-        image = (1, 3, *one[2:-2], *(n * self.stride for n in one[-2:]))
+        image = (1, 3, *frames, *(n * self.stride for n in one[-2:]))
         encoding = kept = more = 0.0
         if encodes or gradients == "model":
             encoding = shape[0] * vae.memory_used_encode(image, vae.vae_dtype)
@@ -378,11 +406,12 @@ class ComfyPrior(BasePrior):
         vae = self.tiny_vae if self.decoder_gradient.small(z) else self.vae
         raw = self._format.process_out(z)
         if vae.latent_dim == 2 and raw.ndim == 5:
-            raw = raw[:, :, 0]
+            raw = raw.movedim(2, 1).flatten(0, 1)
         with _pass_of(z):
             x = vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype))
         x = x.clone() if x.is_inference() else x
-        return self.passes.note("decoder", (x[:, :, 0] if x.ndim == 5 else x).to(z))
+        x = x.movedim(2, 1).flatten(0, 1) if x.ndim == 5 else x
+        return self.passes.note("decoder", x.to(z))
 
     def moments(self, x: Tensor) -> tuple[Tensor, None]:
         """Latents of images (N, 3, H, W) in [-1, 1]; differentiable.
@@ -394,12 +423,15 @@ class ComfyPrior(BasePrior):
         if self._in_pixels:
             return self.passes.note("encoder", x.clone()), None
         pixels = x.to(self.vae.device, self.vae.vae_dtype)
+        films = self._films if self._video else len(x)
         if self.vae.latent_dim == 3:
-            pixels = pixels.unsqueeze(2)
+            pixels = pixels.unflatten(0, (films, -1)).movedim(1, 2)
         with _pass_of(x):
             raw = self.vae.first_stage_model.encode(pixels)
-        z = self._format.process_in((raw.clone() if raw.is_inference() else raw).to(x))
-        mean = z.unsqueeze(2) if self._video and z.ndim == 4 else z
+        raw = raw.clone() if raw.is_inference() else raw
+        if self._video and raw.ndim == 4:  # The scale of a video's latents has a time axis.
+            raw = raw.unflatten(0, (films, -1)).movedim(1, 2)
+        mean = self._format.process_in(raw.to(x))
         if self._mask is not None and not x.requires_grad:
             kept = self.model.latent_image.to(mean)
             mean = torch.lerp(kept, mean, self._mask.to(mean))

@@ -177,7 +177,7 @@ def restore(
     ``draw`` is the number, from 0, of the independent sample that is drawn. Raises ValueError if a
     restoration is not finite.
     """
-    return _compared(photos, *_drawn(photos, request, prior, callback, draw))
+    return _compared(photos, *drawn(photos, request, prior, callback, draw))
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def restore_several(
     one after the other, in the memory of one batch of photos. Raises ValueError for fewer than two
     samples, and if a restoration is not finite.
     """
-    draws = [_drawn(photos, request, prior, callback, k) for k in range(request.samples)]
+    draws = [drawn(photos, request, prior, callback, k) for k in range(request.samples)]
     samples = [_compared(photos, *each) for each in draws]
     work = {name: sum(counted[name] for _, counted in draws) for name in draws[0][1]}
     means = _compared(photos, torch.stack([images for images, _ in draws]).mean(0), work)
@@ -217,18 +217,22 @@ def restore_several(
     ]
 
 
-def _drawn(
+def drawn(
     photos: Sequence[Photo],
     request: Request,
     prior: FlowPrior,
     callback: Callback | None,
     draw: int,
 ) -> tuple[Tensor, dict[str, int]]:
-    """The padded restorations (N, 3, H, W) in [-1, 1] of one draw, and the work."""
+    """The padded restorations (N, 3, H, W) in [-1, 1] of one draw, and the work.
+
+    N is the number of photos; of one whose recipe is over time, it is that of the frames.
+    """
     observation = Observation.joined([photo.observation for photo in photos])
     prior = tiled(prior, *observation.padded_size, request.tile)
     work = Work(prior, observation.bind(prior.device))
-    keys = [key_of_draw(photo.name, draw) for photo in photos]
+    # The frames of a film share the noise of its name.
+    keys = [key_of_draw(each.name, draw) for each in photos for _ in range(each.observation.count)]
     settings = suited(request.settings, prior) if request.suited else request.settings
     result = sample(
         request.method,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..operators import Measurement
 from ..priors.base import FlowPrior
+from .checks import check_film
 from .consistency import PixelCorrection, data_consistency, finished
 from .curves import Schedule
 from .flair import FlairSettings, SquaredSteps, flair
@@ -53,6 +54,7 @@ def sample(
             f" start from preset({method!r})"
         )
     check_sigmas(sigmas)
+    check_film(settings, measurement)
     z = start(prior, measurement, generators)
     return Sample.of(chosen.function(prior, z, sigmas, measurement, settings, generators, callback))
 
@@ -82,6 +84,7 @@ __all__ = [
     "VariationFinish",
     "WhiteError",
     "Work",
+    "check_film",
     "check_sigmas",
     "data_consistency",
     "finished",

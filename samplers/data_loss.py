@@ -43,7 +43,7 @@ def downscales(operator: Operator) -> bool:
 
 def regularised_inverse(operator: LinearOperator, y: Tensor, level: float) -> Tensor:
     """Aᵀ (A Aᵀ + ``level`` I)⁻¹ y, which is argmin over x of ‖A x − y‖² + ``level`` ‖x‖²."""
-    return operator.prox(y.new_zeros(len(y), *operator.in_shape), y, 1 / level)
+    return operator.prox(y.new_zeros(operator.images_of(len(y)), *operator.in_shape), y, 1 / level)
 
 
 def back_projection(operator: Operator, kind: str) -> tuple[Map, Map]:

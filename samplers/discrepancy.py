@@ -60,11 +60,14 @@ def towards(x: Tensor, corrected: Tensor, stop: float, measurement: Measurement)
     count = start[0].numel()
     if (measured := measurement.measured) is not None:
         start, change = start * measured, change * measured
-        count = int(measured.expand_as(start[:1]).sum())
+        count = int(measured.sum()) // len(measured)
     # ‖start + t change‖² = count · goal² is quadratic in t.
     a, b, c = (
         (p * q).flatten(1).sum(1) for p, q in ((change, change), (change, start), (start, start))
     )
+    if operator.cycle:  # All frames of a film together.
+        count *= len(start)
+        a, b, c = (each.sum().expand(len(x)) for each in (a, b, c))
     c = c - count * goal * goal  # Infinite, where goal**2 would raise OverflowError.
     root = (b.square() - a * c).clamp(min=0).sqrt()
     crossing = torch.where(a > 0, (-b - root) / torch.where(a > 0, a, 1.0), 0.0)

@@ -138,7 +138,8 @@ class PixelProx:
         def matrix(u: Tensor) -> Tensor:
             return operator.A(covariance(operator.adjoint(u))) + variance * u
 
-        return covariance(operator.adjoint(cg(matrix, residual, limit=CG_STEPS).x))
+        seen = operator.cycle[1] if operator.cycle else 1
+        return covariance(operator.adjoint(cg(matrix, residual, limit=CG_STEPS, group=seen).x))
 
     def _descent(
         self, operator: Operator, x: Tensor, y: Tensor, root: Map, variance: float
@@ -174,8 +175,8 @@ class PixelProx:
 
 def _nearest(operator: LinearOperator, x: Tensor, y: Tensor, gammas: Tensor) -> Tensor:
     """argmin over u of γ ‖A u − y‖² + ‖u − x‖² for images x (N, C, H, W), with one γ for all of
-    them, (1,), or one for each, (N,)."""
-    if len(gammas) == 1:
-        return operator.prox(x, y, float(gammas))
+    them, (1,), or one for each, (N,); the frames of a film share their mean."""
+    if len(gammas) == 1 or operator.cycle:
+        return operator.prox(x, y, float(gammas.mean()))
     rows = zip(x.split(1), y.split(1), gammas.tolist(), strict=True)
     return torch.cat([operator.prox(one, seen, gamma) for one, seen, gamma in rows])

@@ -156,7 +156,7 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
     operator, y = measurement.operator, measurement.y
     weight: Tensor | float = 0.0
     if isinstance(operator, LinearOperator):
-        begin = operator.prox(torch.zeros(len(y), *operator.in_shape).to(y), y, 100.0)
+        begin = operator.prox(y.new_zeros(measurement.count, *operator.in_shape), y, 100.0)
         if float(known.std()) > UNEVEN * float(known.mean()):
             # Pixels are missing. Single ones among many would be spikes that have no variation to
             # speak of, so that these stay near the smooth surface.
@@ -165,10 +165,14 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
             weight = SMOOTH * (1 - part.mean()) ** 8 * (1 - part)
     else:
         begin = operator.picture(y)
-    strength = typical.expand(len(y), 1, 1, 1)
+    strength = typical.expand(measurement.count, 1, 1, 1)
+    if operator.cycle:
+        strength = strength * _certainty(known)
     whole = isinstance(weight, float)
     if (whole or direct > 0.5) and isinstance(operator, LinearOperator) and typical > 0:
-        strength = typical * _share(measurement, typical, begin, weight, finish.iterations // 2)
+        strength = strength * _share(
+            measurement, strength, typical, begin, weight, finish.iterations // 2
+        )
     image = regularised(measurement, strength, begin, weight, finish.iterations, typical)
     lost = operator.cut_off(image, measurement.noise_level)
     if lost is not None:
@@ -185,14 +189,27 @@ def classical(measurement: Measurement, finish: VariationFinish) -> Start:
     return Start(image, strength, typical, known, measurement, lost)
 
 
+def _certainty(known: Tensor) -> Tensor:
+    """How much weight a pixel's measurement has, (N, 1, H, W) relative to the largest.
+
+    Pixels of a film are known differently well, as those that were seen several times. With a
+    weight w, the noise is σₙ / w and the data term is multiplied by w², so that the strength of
+    total variation that suits the noise there is w times that of the rest.
+    """
+    share = known.clamp(max=1 - LEAST).mean(1, keepdim=True)
+    weight = (share / (1 - share)).sqrt()
+    return (weight / weight.max()).clamp(min=UNEVEN)
+
+
 def _share(
     measurement: Measurement,
+    strength: Tensor,
     typical: Tensor,
     begin: Tensor,
     weight: Tensor | float,
     iterations: int,
 ) -> Tensor:
-    """The share of the strength that suits every sample, (N, 1, 1, 1), one of ``SOFTER``.
+    """The share of the strength that suits every sample, or film, (N, 1, 1, 1), one of ``SOFTER``.
 
     It is that with the least of Stein's unbiased estimate of the risk to what is measured,
     ‖A x̂(y) − y‖² + 2 σₙ² div A x̂(y), the divergence by one random direction (Ramani, Blu and
@@ -208,12 +225,14 @@ def _share(
     risks = []
     for share in SOFTER:
         a, b = (
-            operator.A(regularised(m, share * typical, begin, weight, iterations, typical))
+            operator.A(regularised(m, share * strength, begin, weight, iterations, typical))
             for m in (measurement, moved)
         )
         missed = a - y if seen is None else (a - y) * seen
         divergence = (signs * (b - a)).flatten(1).sum(1) / step
-        risks.append(missed.square().flatten(1).sum(1) + 2 * level**2 * divergence)
+        risk = missed.square().flatten(1).sum(1) + 2 * level**2 * divergence
+        # One share for all frames of a film, which would flicker.
+        risks.append(risk if operator.cycle is None else risk.sum().expand(measurement.count))
     least = torch.stack(risks).argmin(0)
     return torch.tensor(SOFTER).to(y)[least].view(-1, 1, 1, 1)
 

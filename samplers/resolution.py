@@ -18,7 +18,8 @@ ROUNDED = 0.1
 
 @torch.no_grad()
 def resolution(measurement: Measurement) -> Tensor:
-    """The share of every value that the measurement determines, (1, C, H, W) from 0 to 1.
+    """The share of every value that the measurement determines, (1, C, H, W) from 0 to 1, or of
+    every frame where the operator is one over time.
 
     It estimates the diagonal of the resolution matrix R = γ AᵀA (I + γ AᵀA)⁻¹, γ = (0.15 / σₙ)²,
     by u · R u with random signs u (Hutchinson 1989; Bekas et al. 2007). The average over the image
@@ -29,7 +30,7 @@ def resolution(measurement: Measurement) -> Tensor:
     """
     operator, noise = measurement.operator, measurement.floored_noise_level
     like = measurement.y
-    shape = (1, *operator.in_shape)
+    shape = (measurement.count if operator.cycle else 1, *operator.in_shape)
     gamma = (SPREAD / noise) ** 2
     if operator.rounds:
         return torch.full(shape, ROUNDED, dtype=like.dtype, device=like.device)
@@ -40,8 +41,8 @@ def resolution(measurement: Measurement) -> Tensor:
     for _ in range(PROBES):
         u = (2 * torch.randint(0, 2, shape, generator=generator) - 1).to(like)
         seen.append(u * operator.prox(torch.zeros_like(u), operator.A(u), gamma))
-    values = torch.cat(seen)
-    local, mean = values.mean(0, keepdim=True), values.mean()
+    values = torch.stack(seen)
+    local, mean = values.mean(0), values.mean()
     within = values.var(0).mean() / PROBES
     between = (local - mean).square().mean()
     share = ((between - within) / between.clamp(min=1e-12)).clamp(0, 1)
@@ -62,6 +63,7 @@ def directness(measurement: Measurement) -> float:
     if not isinstance(operator, LinearOperator):
         return 1.0
     generator = torch.Generator().manual_seed(0)
-    u = 2 * torch.randint(0, 2, (PROBES, *operator.in_shape), generator=generator) - 1
+    count = measurement.count if operator.cycle else PROBES
+    u = 2 * torch.randint(0, 2, (count, *operator.in_shape), generator=generator) - 1
     u = u.to(measurement.y)
     return min(1.0, float((operator.A(u).square().sum() / u.numel()).sqrt()))

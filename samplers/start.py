@@ -28,7 +28,7 @@ def start(
             f" of {prior.stride}: pad it first"
         )
     shape = (
-        len(measurement.y),
+        measurement.count,
         prior.latent_channels,
         height // prior.stride,
         width // prior.stride,

@@ -97,7 +97,8 @@ def _prox(operator: LinearOperator, z: Tensor, y: Tensor, gamma: float, last: Te
     if not operator.iterative:
         return operator.prox(z, y, gamma)
     rest = z - last + gamma * operator.adjoint(y - operator.A(last))
-    return last + cg(lambda u: u + gamma * operator.normal(u), rest, limit=PROX_STEPS).x
+    film = operator.cycle[0] if operator.cycle else 1
+    return last + cg(lambda u: u + gamma * operator.normal(u), rest, limit=PROX_STEPS, group=film).x
 
 
 def regularised(

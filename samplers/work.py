@@ -17,6 +17,7 @@ class _Counted(Operator):
     def __init__(self, inner: Operator, passes: Passes):
         super().__init__(inner.in_shape, inner.out_shape)
         self._inner, self._passes = inner, passes
+        self.cycle, self.once = inner.cycle, inner.once
 
     def A(self, x: Tensor) -> Tensor:
         return self._passes.note("A", self._inner.A(x))

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from comfyui_flowdps.operators import REGISTRY, TASKS
+from comfyui_flowdps.operators import FILM, REGISTRY, TASKS
 from comfyui_flowdps.operators.chain import Chain
 from comfyui_flowdps.samplers import METHODS, GradientStep, InnerSteps, SquaredSteps, flat
 from comfyui_flowdps.tools import locales
@@ -147,7 +147,9 @@ def test_every_degradation_has_a_node_and_is_explained_where_tasks_are_chosen(sc
 
 OPERATORS = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## `(\w+)`: `(\w+)`$", OPERATORS, re.M))
-CLASSES = {row.recipe.__name__: row.recipe for row in REGISTRY.values()} | {"Chain": Chain}
+CLASSES = {row.recipe.__name__: row.recipe for row in (*REGISTRY.values(), *FILM)} | {
+    "Chain": Chain
+}
 
 
 @pytest.mark.parametrize("name", SECTIONS)

@@ -22,7 +22,7 @@ from ..benchmarks.tasks import TASKS as BENCH
 from ..operators.chain import Chain
 from ..operators.degradation import Degradation
 from ..operators.recipe import Recipe
-from ..operators.registry import DEGRADATIONS, REGISTRY, TASKS, meanings
+from ..operators.registry import DEGRADATIONS, FILM, REGISTRY, TASKS, meanings
 from ..samplers.registry import METHODS, Method
 from ..samplers.settings import flat
 from . import sampler_pages
@@ -102,6 +102,19 @@ def degradations() -> str:
         for row in DEGRADATIONS
     )
     return table(("task", "the picture is", "recipe", "its number (small; large)"), *rows)
+
+
+def film() -> str:
+    """The rows of what happens to a film over time."""
+    rows = (
+        (
+            f"[`{row.name}`](#{row.name}-{row.recipe.__name__.lower()})",
+            row.description,
+            signature(row.recipe),
+        )
+        for row in FILM
+    )
+    return table(("name", "the film is", "recipe"), *rows)
 
 
 def task_list() -> str:
@@ -236,6 +249,7 @@ TABLES: dict[str, Callable[[], str]] = {
         for row in METHODS.values()
     },
     "degradations": degradations,
+    "film degradations": film,
     "task list": task_list,
     "number list": number_list,
     "seeded list": seeded_list,

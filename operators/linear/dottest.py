@@ -28,9 +28,10 @@ def dottest(
     Raises ValueError, with both numbers, where they differ by more.
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    film, frames = operator.cycle or (1, 1)
     x, noise = (
-        torch.randn(1, *shape, generator=generator, dtype=torch.float64).to(device, dtype)
-        for shape in (operator.in_shape, operator.out_shape)
+        torch.randn(count, *shape, generator=generator, dtype=torch.float64).to(device, dtype)
+        for count, shape in ((film, operator.in_shape), (frames, operator.out_shape))
     )
     with torch.no_grad():
         seen = operator.A(x)

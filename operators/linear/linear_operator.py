@@ -91,7 +91,8 @@ class LinearOperator(Operator):
             solution = _closed(self._pinv(y))
         with torch.no_grad():
             seen = self._adjoint(y)
-            residual = relative(self._adjoint(y - self._forward(solution.x)), seen)
+            missed = self._adjoint(y - self._forward(solution.x))
+            residual = relative(missed, seen, self._group(False))
         return dataclasses.replace(solution, residual=residual)
 
     def normal(self, x: Tensor) -> Tensor:
@@ -129,7 +130,8 @@ class LinearOperator(Operator):
         with torch.no_grad():
             x = solution.x
             slope = gamma * self._adjoint(y - self._forward(x)) - (x - z)
-            residual = relative(slope, gamma * self._adjoint(y - self._forward(z)))
+            first = gamma * self._adjoint(y - self._forward(z))
+            residual = relative(slope, first, self._group(False))
         return dataclasses.replace(solution, residual=residual)
 
     def _checked_prox(self, z: Tensor, y: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
@@ -178,7 +180,12 @@ class LinearOperator(Operator):
     @property
     def _dual(self) -> bool:
         """Whether the smaller Gram matrix is A Aᵀ."""
-        return math.prod(self.out_shape) < math.prod(self.in_shape)
+        film, seen = self.cycle or (1, 1)
+        return seen * math.prod(self.out_shape) < film * math.prod(self.in_shape)
+
+    def _group(self, dual: bool) -> int:
+        """How many samples of images, or of measurements if ``dual``, are one system."""
+        return 1 if self.cycle is None else self.cycle[dual]
 
     def _gram(self, u: Tensor, dual: bool) -> Tensor:
         return self._forward(self._adjoint(u)) if dual else self._normal(u)
@@ -206,6 +213,7 @@ class LinearOperator(Operator):
             preconditioner,
             scale,
             damping,
+            group=self._group(dual),
         )
 
     def _iterative_prox(self, z: Tensor, y: Tensor, gamma: float) -> Solution:
@@ -235,7 +243,8 @@ class LinearOperator(Operator):
     def _norm_squared(self, y: Tensor) -> float:
         """‖A‖², estimated once: the operator does not change."""
         if self._largest is None:
-            like = y.new_empty(1, *(self.out_shape if self._dual else self.in_shape))
+            shape = self.out_shape if self._dual else self.in_shape
+            like = y.new_empty(self._group(self._dual), *shape)
             self._largest = largest_eigenvalue(lambda u: self._gram(u, self._dual), like)
         return self._largest
 
@@ -262,7 +271,7 @@ class LinearOperator(Operator):
         """G⁺ b by iterated Tikhonov regularisation: every pass adds what is missing of the solution
         of the passes before.
         """
-        largest, tol = self._norm_squared(b), tolerance(b.dtype)
+        largest, tol, group = self._norm_squared(b), tolerance(b.dtype), self._group(dual)
         shift = DAMPING.get(b.dtype, 0.1) ** 2 * largest or 1.0
         # Of b = y, a part may have no solution, and the norm of u says nothing of x = Aᵀu.
         damping = 0.0 if dual and self._dual else shift
@@ -270,9 +279,9 @@ class LinearOperator(Operator):
         for passes in range(1, MOST_PASSES):
             rest = b - self._gram(total.x, dual)
             # Not below the rounding errors of this difference.
-            rounding = 32 * torch.finfo(b.dtype).eps * largest * norm(total.x)
-            scale = torch.maximum(norm(b), rounding / max(tol, torch.finfo(b.dtype).tiny))
-            done = norm(rest) <= tol * scale
+            rounding = 32 * torch.finfo(b.dtype).eps * largest * norm(total.x, group)
+            scale = torch.maximum(norm(b, group), rounding / max(tol, torch.finfo(b.dtype).tiny))
+            done = norm(rest, group) <= tol * scale
             if passes >= PASSES:
                 done |= total.steps > EFFORT
             done |= ~total.converged
@@ -313,8 +322,8 @@ class Composed(Composition, LinearOperator):
         return self.inner.adjoint(self.outer.normal(self.inner.A(x)))
 
     def _preconditioner(self, shift: float, like: Tensor) -> Map | None:
-        if min(like.shape[-2:]) == 1:
-            return None  # Not an image.
+        if min(like.shape[-2:]) == 1 or self.cycle is not None:
+            return None  # Not an image, or frames that are mixed.
         if not self._estimated:
             root, shape = self._adjoint, self.out_shape
             if self._dual:

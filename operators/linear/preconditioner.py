@@ -100,7 +100,7 @@ def largest_eigenvalue(matrix: Map, like: Tensor) -> float:
     The start is a constant and some noise: of a blur, the largest is that of the constants.
     """
     generator = torch.Generator().manual_seed(0)
-    x = (1 + 0.1 * torch.randn(1, *like.shape[1:], generator=generator)).to(like)
+    x = (1 + 0.1 * torch.randn(like.shape, generator=generator)).to(like)
     value = 0.0
     for _ in range(POWER_STEPS):
         x = matrix(x / x.norm())

@@ -53,18 +53,25 @@ def tolerance(dtype: torch.dtype) -> float:
     return CG_TOLERANCE.get(dtype, 1e-3)
 
 
-def norm(a: Tensor) -> Tensor:
-    """Euclidean norm of every sample: (N, C, H, W) to (N,)."""
-    return a.flatten(1).norm(dim=1)
+def norm(a: Tensor, group: int = 1) -> Tensor:
+    """Euclidean norm of every sample, (N, C, H, W) to (N,); of every ``group`` of samples that are
+    solved together, it is the norm of all of them."""
+    if group > 1:
+        a = a.reshape(-1, group, *a.shape[1:])
+    return a.flatten(1).norm(dim=1).repeat_interleave(group)
 
 
-def relative(a: Tensor, b: Tensor) -> Tensor:
-    """Norm of every sample of ``a`` relative to that of ``b`` (N,), and 0 where b is 0."""
-    return _divide(norm(a), norm(b))
+def relative(a: Tensor, b: Tensor, group: int = 1) -> Tensor:
+    """Norm of every sample of ``a`` relative to that of ``b`` (N,), and 0 where b is 0; ``group``
+    as of ``norm``."""
+    return _divide(norm(a, group), norm(b, group))
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((1, 2, 3), keepdim=True)
+def _dot(a: Tensor, b: Tensor, group: int) -> Tensor:
+    dots = (a * b).sum((1, 2, 3), keepdim=True)
+    if group > 1:
+        dots = dots.view(-1, group).sum(1).repeat_interleave(group).view(-1, 1, 1, 1)
+    return dots
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -79,21 +86,23 @@ def cg(
     scale: Tensor | None = None,
     damping: float = 0.0,
     limit: int | None = None,
+    group: int = 1,
 ) -> Solution:
     """The solution of ``matrix(x) = right`` by preconditioned conjugate gradients from 0.
 
     ``matrix`` is symmetric and positive definite, ``preconditioner`` as well and near its inverse.
     Every sample of ``right`` (N, C, H, W) is solved on its own, until the norm of its residual is
     below the tolerance times ``scale`` (N,), by default the norm of ``right``, or below 0.02
-    ``damping`` ‖x‖; at most ``limit`` steps, or ``CG_STEPS``.
+    ``damping`` ‖x‖; at most ``limit`` steps, or ``CG_STEPS``. Every ``group`` of samples is one
+    system, as the frames are that an operator over time mixes.
     """
     x, r = torch.zeros_like(right), right.clone()
     z = preconditioner(r) if preconditioner else r
-    p, rho = z.clone(), _dot(r, z)
-    scale = norm(right) if scale is None else scale
+    p, rho = z.clone(), _dot(r, z, group)
+    scale = norm(right, group) if scale is None else scale
     # A little less than the tolerance, which leaves room for the drift of the updated residual.
     goal = least = (MARGIN * scale * tolerance(right.dtype)).square().view(-1, 1, 1, 1)
-    left = _dot(r, r)
+    left = _dot(r, r, group)
     steps = torch.zeros(len(right), dtype=torch.long, device=right.device)
     for _ in range(CG_STEPS if limit is None else limit):
         active = left > goal
@@ -102,16 +111,16 @@ def cg(
         steps += active.view(-1)
         q = matrix(p)
         # A finished sample keeps its x, since its steps are 0.
-        alpha = torch.where(active, _divide(rho, _dot(p, q)), 0.0)
+        alpha = torch.where(active, _divide(rho, _dot(p, q, group)), 0.0)
         x.addcmul_(alpha, p)
         r.addcmul_(alpha, q, value=-1)
         z = preconditioner(r) if preconditioner else r
-        new = _dot(r, z)
-        left = _dot(r, r) if preconditioner else new
+        new = _dot(r, z, group)
+        left = _dot(r, r, group) if preconditioner else new
         if damping:
-            goal = torch.maximum(least, (MARGIN * 0.02 * damping) ** 2 * _dot(x, x))
+            goal = torch.maximum(least, (MARGIN * 0.02 * damping) ** 2 * _dot(x, x, group))
         p.mul_(_divide(new, rho)).add_(z)
         rho = new
     if int(steps.max()) > DRIFT:
-        left = _dot(r := right - matrix(x), r)
-    return Solution(x, steps, _divide(norm(r), scale), (left <= goal / MARGIN**2).view(-1))
+        left = _dot(r := right - matrix(x), r, group)
+    return Solution(x, steps, _divide(norm(r, group), scale), (left <= goal / MARGIN**2).view(-1))

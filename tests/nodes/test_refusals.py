@@ -50,6 +50,24 @@ CASES = {
         ),
         "the restoration would be 4400x160 pixels (width x height); expected at most 4096 a side",
     ),
+    "a film of an unknown kind": (
+        (
+            *("film", "RestoreFilm"),
+            dict.fromkeys(("model", "vae"), None)
+            | {"wrong": "grainy", "over_time": "sideways", "flicker": False, "effort": "fast"}
+            | {"seed": 0, "image": PHOTO},
+        ),
+        "over_time is 'sideways'; expected one of nothing; fields, top first",
+    ),
+    "a film that would grow too large": (
+        (
+            *("film", "RestoreFilm"),
+            dict.fromkeys(("model", "vae"), None)
+            | {"wrong": "small", "over_time": "nothing", "flicker": False, "effort": "fast"}
+            | {"seed": 0, "image": torch.rand(1, 40, 1100, 3)},
+        ),
+        "the restoration would be 4400x160 pixels (width x height); expected at most 4096 a side",
+    ),
     "several photos, several versions": (
         (
             *("measurement", "EncodeMeasurement"),
