@@ -139,7 +139,7 @@ def test_nothing_is_pinned_that_the_host_ships():
     assert needs
     assert extras
     assert "torch" in needs[1]
-    # A marker, such as of the version of Python, pins nothing.
+    # A condition on the version of Python, after a semicolon, pins nothing.
     assert not re.search(r"==|<|~=", re.sub(r";[^\"]*", "", needs[1] + extras[1]))
     required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     lines = [line for line in required.splitlines() if line and not line.startswith("#")]

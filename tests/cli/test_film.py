@@ -130,3 +130,10 @@ def test_options_of_restore_that_a_film_has_no_use_for_are_not_there(capsys):
     assert verb.over_time_of(parse(["film", "a", "b", "--exposure", "3"])) == Exposure(3)
     assert verb.over_time_of(parse(["film", "a", "b", "--dropped", "3"])) == Cadence(3, (0, 1))
     assert verb.over_time_of(parse(["film", "a", "b"])) is None
+
+
+@pytest.mark.parametrize("option", ["--engine ray", "--server x", "--batch 2", "--width 64"])
+def test_options_of_photos_are_none_of_a_film(sequence, tmp_path, capsys, option):
+    with pytest.raises(SystemExit):
+        run(sequence, tmp_path / "out", *option.split())
+    assert "unrecognized arguments" in capsys.readouterr().err
