@@ -368,7 +368,7 @@ def _took(stream: TextIO) -> bool:
     return True
 
 
-ADVICE = """What it did is in {log}. What helps:
+ADVICE = """What helps:
 - behind a proxy, set HTTPS_PROXY; with a mirror of PyPI, set PIP_INDEX_URL (with uv, UV_INDEX_URL)
 - on Debian and Ubuntu: sudo apt install python3-venv; anywhere else uv: docs.astral.sh/uv
 - to begin from nothing, delete {environment} and run this again"""
@@ -390,8 +390,9 @@ def main() -> int:
         install(f"standalone{more}")
     except (Failed, OSError) as error:
         say(f"The set-up failed: {error}")
-        advice = ADVICE + (ADVICE_ON_WINDOWS if WINDOWS else "")
-        say(advice.format(log=LOG, environment=ENVIRONMENT))
+        if LOG.exists():
+            say(f"What it did is in {LOG}.")
+        say(ADVICE.format(environment=ENVIRONMENT) + (ADVICE_ON_WINDOWS if WINDOWS else ""))
         return 1
     except KeyboardInterrupt:
         say("Stopped; the next run begins the set-up again.")

@@ -76,10 +76,20 @@ def centres(x: Tensor, side: int) -> Tensor:
     return x[..., top : top + side, left : left + side].contiguous()
 
 
+def own_picture(file: Path, side: int) -> Tensor:
+    """The centre of a user's picture, resized to ``side``: (1, 3, side, side). What was
+    converted, such as alpha and colours, is told on standard error.
+    """
+    x, notes = images.read_image(file)
+    for note in notes:
+        print(f"{file.name}: {note}", file=sys.stderr)
+    return images.square(x, side)
+
+
 def own_pictures(folder: Path, side: int, count: int | None = None) -> Tensor:
     """The pictures in a folder, their centres resized to ``side``: (N, 3, side, side)."""
     files = images.find_images([folder])[:count]
-    return torch.cat([images.square(images.read_image(file)[0], side) for file in files])
+    return torch.cat([own_picture(file, side) for file in files])
 
 
 def measure(x: Tensor, task: str, noise: float, seed: int) -> Measurement:

@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,8 @@ def restored_cheaply(words: list[str]) -> int:
     import resource
 
     # By name, as it is what is measured, and no part of this room.
-    importlib.import_module("..cli.request", __package__).prior_of = still
+    request: Any = importlib.import_module("..cli.request", __package__)
+    request.prior_of = still
     main = attack.command()
     began, clock = time.process_time(), time.perf_counter()
     code = main(["restore", *words])

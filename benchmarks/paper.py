@@ -26,7 +26,7 @@ from ..operators import Operator, Recipe, recipe_for_task, simulate
 from ..operators.randomness import generators
 from ..priors.diffusers import DiffusersPrior, NoTextEncoders, load_prior
 from ..restoration import images, metrics
-from .command import PROMPT, SIDE
+from .command import PROMPT, SIDE, own_picture
 from .perceptual import fid_of, lpips_of
 from .results import mean
 
@@ -193,7 +193,7 @@ class PaperBench:
         clean: tuple[Path | None, Tensor] = None, torch.zeros(0)
         for k, (picture, task, entry) in enumerate(todo):
             if clean[0] != picture:
-                clean = picture, images.square(images.read_image(picture)[0], self.side)
+                clean = picture, own_picture(picture, self.side)
                 self._save(clean[1], "clean", picture)
             row = self.restored(clean[1], picture, task, entry)
             self.book.keep(row)

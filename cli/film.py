@@ -20,10 +20,12 @@ from . import arguments
 from .request import prior_of, request_of, wish_of
 from .results import shown
 
-LEFT_OUT = ("inputs", "out", "mask", "observed", "size", "samples", "batch", "step_size")
-"""Options of ``flowdps restore`` that a film has no use for."""
-FIXED = {"mask": None, "size": None, "samples": 1, "batch": 1, "observed": True, "out": None}
-"""What they are for a film."""
+FIXED = {
+    **dict.fromkeys(("inputs", "out", "mask", "size", "width", "height", "step_size")),
+    **dict.fromkeys(("engine", "ray_address", "workers", "server")),
+    **{"samples": 1, "batch": 1, "observed": True},
+}
+"""Options of ``flowdps restore`` that a film has no use for, and what they are for it."""
 
 
 def rate(text: str) -> Fraction:
@@ -87,7 +89,7 @@ def add_film_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_restore_arguments(shared)
     parser.epilog = shared.epilog
     for action in shared._actions:
-        if action.dest not in LEFT_OUT:
+        if action.dest not in FIXED:
             parser._add_action(action)
 
 

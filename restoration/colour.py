@@ -97,7 +97,7 @@ def _transform(profile: Any, mode: str) -> Callable[[Image.Image], Image.Image]:
         mode,
         "RGB",
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        flags=EXACT,
+        flags=EXACT,  # type: ignore[arg-type]  # Pillow before 10.1 has no Flags.
     )
 
     def apply(image: Image.Image) -> Image.Image:

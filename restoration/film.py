@@ -271,7 +271,9 @@ def film_restoring(
             frames = [one_field(each) for each in frames]
         if treatment.decision is not None:
             found = [treatment.decision.of(each, request, prior) for each in frames]
-            said = " ".join(found[len(found) // 2][0].sentences)
+            middle = len(found) // 2
+            treatment.decision.try_model(frames[middle], found[middle][0], prior)
+            said = " ".join(found[middle][0].sentences)
             healthy = all(each.healthy for each, _ in found)
             request = pooled_request([each for _, each in found])
         elif treatment.damage.estimate:

@@ -280,9 +280,10 @@ def _is_deep(tile: Any) -> bool:
 
 def _white_of_pgm(image: Image.Image) -> int | None:
     """The number that a PGM of more than 8 bits states for white, which Pillow scales to 65535."""
-    if image.mode != "I" or not image.tile or image.tile[0][0] != "ppm":
+    tiles: list[Any] = getattr(image, "tile", [])
+    if image.mode != "I" or not tiles or tiles[0][0] != "ppm":
         return None
-    given = image.tile[0][3]
+    given = tiles[0][3]
     return int(given[-1]) if isinstance(given, tuple) else None
 
 

@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "samplers": ("operators", "priors.base", "priors.error_spectrum"),
     "operators": (),
     "priors": ("operators.randomness",),
-    "training": ("priors", "estimation", "operators.scratches"),
+    "training": ("priors", "estimation", "operators.scratches", "restoration.images"),
 }
 """Which room may import which other: never upwards. Samplers know of priors only the protocol,
 priors of operators only how a seed becomes noise, and nothing imports the training."""
@@ -139,7 +139,8 @@ def test_nothing_is_pinned_that_the_host_ships():
     assert needs
     assert extras
     assert "torch" in needs[1]
-    assert not re.search(r"==|<|~=", needs[1] + extras[1])
+    # A condition on the version of Python, after a semicolon, pins nothing.
+    assert not re.search(r"==|<|~=", re.sub(r";[^\"]*", "", needs[1] + extras[1]))
     required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     lines = [line for line in required.splitlines() if line and not line.startswith("#")]
     assert not [line for line in lines if re.search(r"torch|numpy|transformers|==|<|~=", line)]

@@ -86,6 +86,24 @@ def test_pictures_are_turned_and_limited_in_size(tmp_path):
     assert photos.read(path).shape == (3, photos.LONG_SIDE, photos.LONG_SIDE // 4)
 
 
+def test_pictures_are_read_as_the_command_reads_them(album, capsys):
+    """Alpha on white, 16 bits as 16 bits; a file that is broken is left out with a line."""
+    Image.new("RGBA", (64, 48), (200, 0, 0, 0)).save(album / "clear.png")
+    ramp = np.tile(np.linspace(0, 65535, 64), (48, 1)).astype(np.uint16)
+    Image.fromarray(ramp).save(album / "deep.tif")
+    Image.new("L", (64, 48), 77).save(album / "grey.jpg")
+    assert int(photos.read(album / "clear.png").min()) == 255
+    want = torch.from_numpy(ramp / 257)
+    assert float((photos.read(album / "deep.tif")[1] - want).abs().max()) <= 0.51
+    assert photos.read(album / "grey.jpg").unique().tolist() == [77]
+    (album / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    train, tune = photos.load(album)
+    assert "broken.jpg" not in {photo.name for photo in train + tune}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("left out: ")
+    assert "broken.jpg is not an image" in line
+
+
 def test_a_crop_at_full_resolution_is_a_window():
     pixels = torch.arange(3 * 40 * 50).reshape(3, 40, 50).remainder(251).to(torch.uint8)
     patch = photos.crop(pixels, 16, 24, 1.0, torch.Generator().manual_seed(2))

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..restoration import images
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 LONG_SIDE = 1024
 """Larger pictures are shrunk to this many pixels: a phone's full resolution is mostly blur."""
@@ -37,14 +39,29 @@ class Photo:
 
 
 def read(path: Path) -> Tensor:
-    """uint8 (3, H, W), turned as the camera says, at most ``LONG_SIDE`` pixels long."""
-    with Image.open(path) as image:
-        # Lets the JPEG decoder itself halve what is far too large.
-        image.draft("RGB", (LONG_SIDE, LONG_SIDE))
-        turned = ImageOps.exif_transpose(image).convert("RGB")
+    """uint8 (3, H, W) in sRGB, on white, turned as the camera says, at most ``LONG_SIDE`` pixels
+    long. Raises ValueError, in one sentence, for a file that cannot be read.
+    """
+    turned = _plain(path)
+    if turned is None:
+        turned = images.to_pil(images.read(path, 1).pixels)
     if max(turned.size) > LONG_SIDE:
         turned.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(turned)).permute(2, 0, 1).contiguous()
+
+
+def _plain(path: Path) -> Image.Image | None:
+    """A JPEG without a colour profile; None for all other files, which take longer."""
+    try:
+        with Image.open(path) as image:
+            plain = image.format == "JPEG" and image.mode in ("L", "RGB")
+            if not plain or image.info.get("icc_profile"):
+                return None
+            # Lets the JPEG decoder itself halve what is far too large.
+            image.draft("RGB", (LONG_SIDE, LONG_SIDE))
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except Exception:  # ``images.read`` has the sentence.
+        return None
 
 
 def held_out_by_content(path: Path) -> bool:
@@ -87,12 +104,19 @@ def load(
     tune: list[Photo] = []
     held = 0
     for file in order:
-        photo = Photo(names[file], read(file))
+        try:
+            photo = Photo(names[file], read(file))
+        except ValueError as error:
+            print(f"left out: {error}")
+            continue
         held += photo.pixels.numel()
         if held > MEMORY:
             print(f"{len(files) - len(train) - len(tune)} pictures do not fit in memory: left out")
             break
         (tune if file in chosen else train).append(photo)
+    if not held_out and not tune and len(train) > 1:  # The only one cannot be read.
+        train.sort(key=lambda p: p.name, reverse=True)
+        tune.append(train.pop())
     if not tune or not train:
         raise ValueError(f"{len(train)} pictures to train on and {len(tune)} held out in {folder}")
     distance = torch.cdist(_thumbnails(train), _thumbnails(tune)).square() / 768

@@ -7,11 +7,13 @@ import sys
 import pytest
 import torch
 from comfyui_flowdps import benchmarks
+from comfyui_flowdps.benchmarks.command import own_pictures
 from comfyui_flowdps.benchmarks.perceptual import flip_of
 from comfyui_flowdps.benchmarks.results import BLIND, Result, interval, paired, summary
 from comfyui_flowdps.benchmarks.tasks import PAPER, TASKS, found_in
 from comfyui_flowdps.cli.command import main
 from comfyui_flowdps.samplers import classical
+from PIL import Image
 
 
 @pytest.mark.parametrize(("kind", "least"), [("test", 24), ("tune", 8)])
@@ -135,3 +137,13 @@ def test_a_blind_run_finds_a_degradation_that_fits(task):
     recipe, level = found_in(measurement.y, TASKS[task], seed=0)
     assert recipe.bind(measurement.operator.in_shape).out_shape == measurement.operator.out_shape
     assert level == pytest.approx(0.03, abs=0.005)
+
+
+def test_what_is_converted_of_own_pictures_is_told(tmp_path, capsys):
+    """Of the benchmark's pictures, too: alpha is put on white, and the user knows."""
+    Image.new("RGBA", (64, 48), (200, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGB", (64, 48), "grey").save(tmp_path / "plain.png")
+    x = own_pictures(tmp_path, 32)
+    assert x.shape == (2, 3, 32, 32)
+    assert float(x[0].min()) > 0.99
+    assert capsys.readouterr().err.splitlines() == ["clear.png: alpha composited on white"]

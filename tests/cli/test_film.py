@@ -113,12 +113,27 @@ def test_nothing_is_overwritten(sequence, tmp_path, capsys, monkeypatch):
 
 
 def test_options_of_restore_that_a_film_has_no_use_for_are_not_there(capsys):
-    for option in ("--mask", "--samples", "--batch", "--observed", "--size"):
+    given = {
+        "--mask": "1",
+        "--samples": "1",
+        "--batch": "1",
+        "--size": "64x64",
+        "--engine": "plain",
+    }
+    for option, value in given.items():
+        parse(["restore", "a", option, value])
         with pytest.raises(SystemExit):
-            parse(["film", "a", "b", option, "1"])
+            parse(["film", "a", "b", option, value])
     args = parse(["film", "a", "b", "--fields", "bottom", "--rate", "24000/1001"])
     assert args.rate == Fraction(24000, 1001)
     assert verb.over_time_of(args) == Fields("bottom")
     assert verb.over_time_of(parse(["film", "a", "b", "--exposure", "3"])) == Exposure(3)
     assert verb.over_time_of(parse(["film", "a", "b", "--dropped", "3"])) == Cadence(3, (0, 1))
     assert verb.over_time_of(parse(["film", "a", "b"])) is None
+
+
+@pytest.mark.parametrize("option", ["--engine ray", "--server x", "--batch 2", "--width 64"])
+def test_options_of_photos_are_none_of_a_film(sequence, tmp_path, capsys, option):
+    with pytest.raises(SystemExit):
+        run(sequence, tmp_path / "out", *option.split())
+    assert "unrecognized arguments" in capsys.readouterr().err
