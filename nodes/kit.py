@@ -56,6 +56,13 @@ def schema(node_id: str, folder: Folder, **values: Any) -> io.Schema:
     return io.Schema(node_id=f"FlowDPS_{node_id}", category=folder.value, **known)
 
 
+def telling(given: io.Input, **values: Any) -> io.Input:
+    """The input, of which the host tells the editor these values as well."""
+    if hasattr(given, "extra_dict"):
+        given.extra_dict = {**(given.extra_dict or {}), **values}
+    return given
+
+
 def complaint(check: Callable[[Any], object], value: Any) -> bool | str:
     """The result of a node's validation: True, or the message with which ``check`` fails.
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..operators import REGISTRY, TASKS, Identity, Recipe, recipe_for_task
@@ -10,7 +12,7 @@ from ..operators.registry import meanings
 from . import blurs, camera, compression, masks, resampling, sensing
 from .degradation import DegradationNode, degradation
 from .inputs import SEED, output
-from .kit import Folder, chained, complaint, schema
+from .kit import Folder, chained, complaint, schema, telling
 
 MOST = 255
 """Largest number of a task."""
@@ -24,6 +26,18 @@ def _numbers() -> str:
     lines = [f"- {meaning}: {', '.join(tasks)}." for meaning, tasks in meanings().items()]
     unused = ", ".join(name for name in TASKS if REGISTRY[name].number is None)
     return "\n".join(["The task's own number:", *lines, f"- not used: {unused}."])
+
+
+def _fields() -> dict[str, dict[str, Any]]:
+    """What ``web/degradation_operator.js`` calls the widgets of every task."""
+    fields = {}
+    for name in TASKS:
+        row = REGISTRY[name]
+        fields[name] = {"seeded": row.seeded}
+        if row.number is not None:
+            number = {"name": row.number.name, "meaning": row.number.meaning}
+            fields[name]["number"] = {**number, "default": row.default(large=False)}
+    return fields
 
 
 def _seeds() -> str:
@@ -42,7 +56,12 @@ class DegradationOperator(io.ComfyNode):
             " for it.",
             search_aliases=["super resolution", "deblur", "upscale", "flowdps task"],
             inputs=[
-                io.Combo.Input("task", options=list(TASKS), default="sr_bicubic", tooltip=_tasks()),
+                telling(
+                    io.Combo.Input(
+                        "task", options=list(TASKS), default="sr_bicubic", tooltip=_tasks()
+                    ),
+                    fields=_fields(),
+                ),
                 io.Int.Input("deg_scale", default=4, min=1, max=MOST, tooltip=_numbers()),
                 io.Int.Input("seed", default=0, tooltip=_seeds(), **SEED),
             ],

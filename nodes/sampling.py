@@ -37,6 +37,7 @@ from ..samplers import (
 )
 from .checks import check_conditioning, check_form, check_latent, images_of, start_of
 from .kit import from_images, required, to_images
+from .waiting import WithinSteps
 
 log = logging.getLogger(__name__)
 
@@ -206,9 +207,13 @@ def sampler_object(
                 prior.session(x.shape, how.gradients, tile, how.encodes),
                 tqdm(total=len(levels) - 1, disable=disable) as bar,
             ):
+                within = WithinSteps(patcher, len(levels) - 1)
+                if isinstance(seen, TiledPrior):
+                    seen.watch = within
 
                 def show(step: Step) -> None:
                     bar.update()
+                    within.step(step.denoised)
                     if callback is not None:
                         values = {"i": step.i, "sigma": step.sigma, "sigma_hat": step.sigma}
                         callback({**values, "x": step.denoised, "denoised": step.denoised})

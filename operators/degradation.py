@@ -18,12 +18,19 @@ class Number:
     values: the field of the recipe that it sets, or a function from the number to fields.
     small, large: its default for the built-in model, at about 128 pixels a side, and for large
         models; the latter is the paper's value for the paper's tasks.
+    word: what it is called, if that is not the field that it sets.
     """
 
     meaning: str
     values: str | Callable[[float], dict[str, Any]]
     small: float
     large: float
+    word: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the number is called where its task is known."""
+        return self.word or str(self.values)
 
     def fields(self, number: float) -> dict[str, Any]:
         """Fields of the recipe for ``number``, as keyword arguments."""

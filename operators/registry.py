@@ -74,7 +74,9 @@ def _three_taps() -> Kernel:
 
 
 SCALE = Number("how many times smaller each side became", "scale", 4, 12)
-SENSING = Number("how many times fewer numbers than pixels were measured", _ratio, 4, 4)
+SENSING = Number(
+    "how many times fewer numbers than pixels were measured", _ratio, 4, 4, "reduction"
+)
 
 DEGRADATIONS: tuple[Degradation, ...] = (
     # Downsampling.
@@ -209,7 +211,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation(
         Outpainting,
         "cut off at its edges, beyond which it continues",
-        Number("pixels beyond each edge", _margins, 16, 96),
+        Number("pixels beyond each edge", _margins, 16, 96, "margin"),
         bench=(BenchCase("margins of 16", Outpainting(16, 16, 16, 16)),),
         gallery=(GalleryCase("margins of 24", Outpainting(24, 24, 24, 24)),),
     ),

@@ -153,6 +153,8 @@ class TiledPrior:
     Every pass of ``inner`` runs inside its ``within(tile)``. Noise for the posterior of a
     variational autoencoder is drawn for the whole image, independently of the tiles. Raises
     ValueError for an overlap that is not smaller than the tile.
+
+    watch: is told of every tile that is done, with the clean latents where the model found them.
     """
 
     def __init__(self, inner: FlowPrior, tile: int, overlap: int | None = None):
@@ -169,6 +171,7 @@ class TiledPrior:
         self.largest: float = LARGEST
         self.usual, self.velocity_errors = inner.usual, inner.velocity_errors
         self.error_spectrum, self.movable = inner.error_spectrum, inner.movable
+        self.watch: Callable[[Tile, Tensor | None], None] | None = None
 
     def tiles(self, height: int, width: int) -> list[Tile]:
         """The tiles of latents of ``height`` x ``width`` cells, row by row."""
@@ -179,8 +182,17 @@ class TiledPrior:
             for left in starts(width, self.tile, self.overlap)
         ]
 
-    def _tiled(self, work: Callable[[Tensor], Tensor], values: Tensor, *units: int) -> Tensor:
-        """``work(values)``, evaluated in tiles and blended; ``units`` as in :class:`_Pass`."""
+    def _tiled(
+        self,
+        work: Callable[[Tensor], Tensor],
+        values: Tensor,
+        *units: int,
+        clean: bool = False,
+    ) -> Tensor:
+        """``work(values)``, evaluated in tiles and blended; ``units`` as in :class:`_Pass`.
+
+        ``clean``: whether it makes clean latents, which are shown to those who watch.
+        """
         height, width = (n // units[0] for n in values.shape[-2:])
         tiles = self.tiles(height, width)
         if len(tiles) == 1:
@@ -192,7 +204,10 @@ class TiledPrior:
 
         def at(tile: Tile, part: Tensor) -> Tensor:
             with self.inner.within(tile):
-                return work(part)
+                found = work(part)
+            if self.watch is not None:
+                self.watch(tile, found.detach() if clean else None)
+            return found
 
         one = _Pass(at, tiles, rows, columns, (units[0], units[1]))
         if values.requires_grad and torch.is_grad_enabled():
@@ -202,7 +217,7 @@ class TiledPrior:
 
     def denoise(self, z: Tensor, sigma: float) -> Tensor:
         """Posterior mean of the data given ``z`` at σ; differentiable."""
-        return self._tiled(lambda part: self.inner.denoise(part, sigma), z, 1, 1)
+        return self._tiled(lambda part: self.inner.denoise(part, sigma), z, 1, 1, clean=True)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, 3, H, W) of the latents, not clamped; differentiable."""

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..estimation.blur import estimate_blur
+from ..estimation.combing import combed
 from ..estimation.families import FAMILIES
+from ..estimation.fineness import could_be_smaller
 from ..estimation.free import estimate_free_kernel
 from ..estimation.jpeg_pixels import jpeg_from_pixels
 from ..estimation.noise import overall_noise
@@ -24,7 +26,7 @@ from .degradation import Damage
 
 BY_ITSELF = "find out by itself"
 WRONGS: dict[str, tuple[str, ...]] = {
-    BY_ITSELF: ("noise", "blur", "jpeg"),
+    BY_ITSELF: ("noise", "combs", "jpeg", "blur"),
     "blurred": ("noise", "blur"),
     "shaken": ("noise", "shake"),
     "grainy": ("noise",),
@@ -58,6 +60,13 @@ LOW_QUALITY = 90
 """A JPEG of a higher quality needs no repair."""
 MANY_SCRATCHES = 0.2
 """Fraction of a photo; more is texture that was taken for scratches."""
+COMBED, PERHAPS_COMBED = 0.02, 0.005
+"""Part of a photo with combs that makes it old video by itself, or is told."""
+PERHAPS_SCRATCHED = 0.02
+"""Fraction of a photo that looks scratched from which this is told. Nothing is mended by itself
+then: twigs on snow look the same."""
+CAREFUL = 0.2
+"""By how much less sensitive that search is."""
 HEALTHY = "There is nothing to repair: the photo is passed on as it is."
 
 
@@ -224,6 +233,47 @@ def _jpeg(
     return told.recipe, rounded_away(told.recipe, x)
 
 
+def _combs(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> bool:
+    """Whether x is plainly old video, with sentences on it."""
+    if min(x.shape[2:]) < SMALLEST:
+        return False
+    part = combed(x)
+    if part >= COMBED and wish.scale == 1:
+        diagnosis.found.append(f"It is old video: {part:.0%} of it has combs, line by line.")
+        return True
+    if part >= PERHAPS_COMBED:
+        first = ", before you enlarge it" if wish.scale > 1 else ""
+        diagnosis.warnings.append(
+            f'{part:.1%} of it has combs, line by line. If it is from a video, choose "old'
+            f' video"{first}.'
+        )
+    return False
+
+
+def _fineness(x: Tensor, diagnosis: Diagnosis) -> None:
+    """A sentence on a photo that could be smaller."""
+    times = could_be_smaller(x) if min(x.shape[2:]) >= SMALLEST else 1
+    if times > 1:
+        width, height = (round(n / times) for n in (x.shape[3], x.shape[2]))
+        diagnosis.found.append(
+            f"It has no finer detail than a photo of {width}x{height} pixels (width x height). If"
+            ' it was enlarged, make it that small again, and choose "small".'
+        )
+
+
+def _perhaps_scratched(x: Tensor, wish: Wish, diagnosis: Diagnosis, progress: Progress) -> None:
+    """A sentence on what may be scratches, in the middle of x, since large photos take long."""
+    if min(x.shape[2:]) < SMALLEST:
+        return
+    sensitivity = max(0.0, wish.sensitivity - CAREFUL)
+    part = float(find_scratches(_middle(x, LOOKED_AT), sensitivity, progress=progress).mean())
+    if PERHAPS_SCRATCHED <= part <= MANY_SCRATCHES:
+        diagnosis.found.append(
+            f"Thin lines or specks on {part:.1%} of it may be scratches. If they are, choose"
+            ' "scratched" or "several at once".'
+        )
+
+
 def _lost(
     x: Tensor, wish: Wish, painted: Tensor | None, diagnosis: Diagnosis, progress: Progress
 ) -> Tensor | None:
@@ -245,6 +295,8 @@ def _lost(
             )
             return None
         diagnosis.found.append(f"Scratches were found on {part:.1%} of it.")
+    elif wish.wrong == BY_ITSELF:
+        _perhaps_scratched(x, wish, diagnosis, progress)
     return lost
 
 
@@ -269,19 +321,26 @@ def diagnose(
     diagnosis.found.append(f"Its grain is {level * 127.5:.1f} of 255 grey levels.")
     level *= STRENGTHS[wish.strength]
     jpeg, removed = (None, 0.0)
-    if "jpeg" in looks:
+    progress(0.05)
+    video = "lines" in looks or ("combs" in looks and _combs(x, wish, diagnosis))
+    if "jpeg" in looks and not video:
         jpeg, removed = _jpeg(x, wish, diagnosis, progress.part(0.1, 0.3))
     blur = task = None
     if {"blur", "shake"} & set(looks):
-        # Blocks look like edges: no blur can be told from a bad JPEG.
-        if jpeg is not None and wish.wrong == BY_ITSELF:
+        # Blocks and combs look like edges: no blur can be told from them.
+        if video:
+            diagnosis.found.append("Blur and JPEG were not looked for, as the combs hide them.")
+        elif jpeg is not None and wish.wrong == BY_ITSELF:
             diagnosis.found.append("A blur was not looked for, as the blocks of JPEG hide it.")
         else:
             blur = _blur(x, wish, diagnosis, progress.part(0.3, 0.8))
     if wish.scale > 1:
         task = AveragePool(wish.scale)
         diagnosis.found.append(f"It is enlarged {wish.scale} times.")
-    if "lines" in looks:
+    whole = blur is None and jpeg is None and wish.scale == 1
+    if wish.wrong == BY_ITSELF and whole and not video:
+        _fineness(x, diagnosis)
+    if video:
         task = Interlace("top")
         diagnosis.found.append("Every second line, which is from another instant, is made new.")
     diagnosis.lost = _lost(x, wish, painted, diagnosis, progress.part(0.8, 1))

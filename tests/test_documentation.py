@@ -17,8 +17,6 @@ from comfyui_flowdps.tools import locales
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "web" / "docs"
-LARGEST = 0xFFFF
-"""A number input that reaches further, such as a seed, need not state its range."""
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -87,17 +85,36 @@ def test_pages_state_ranges_defaults_and_what_is_optional(schemas):
                 assert f"default `{default}`" in facts, where
             elif default is not None:
                 assert facts.endswith(f"default {default:g}"), where
-            if each.get("max", LARGEST + 1) <= LARGEST:
+            if each.get("max", locales.LARGEST + 1) <= locales.LARGEST:
                 assert f"{each['min']:g} to {each['max']:g}" in facts, where
 
 
 @pytest.mark.parametrize("language", locales.LANGUAGES)
 def test_every_word_is_translated(schemas, language):
     """``python -m comfyui_flowdps.tools.locales`` writes what the editor reads."""
-    words, known = locales.english(list(schemas.values())), locales.dictionary(language)
-    assert set(locales.phrases(words)) <= set(known)
-    file = locales.FOLDER / language / "nodeDefs.json"
-    assert json.loads(file.read_text(encoding="utf-8")) == locales.translated(words, known)
+    nodes, known = list(schemas.values()), locales.dictionary(language)
+    for name, words in (("nodeDefs", locales.english(nodes)), ("main", locales.around(nodes))):
+        assert set(locales.phrases(words)) <= set(known)
+        file = locales.FOLDER / language / f"{name}.json"
+        assert json.loads(file.read_text(encoding="utf-8")) == locales.translated(words, known)
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_every_node_has_a_page_in_every_language(schemas, language):
+    """They say of the same nodes the same number of things in all languages."""
+    known, told = locales.dictionary(language), locales.guide(language)
+    for node, schema in schemas.items():
+        page = (PAGES / node / f"{language}.md").read_text(encoding="utf-8")
+        assert page == locales.page(schema, known, told)
+    written = {file.parent.name for file in PAGES.glob(f"*/{language}.md")}
+    assert written == set(schemas)
+    first = locales.guide(locales.LANGUAGES[0])
+    assert set(told["words"]) == set(first["words"])
+    assert {f"FlowDPS_{name}" for name in told["pages"]} <= set(schemas)
+    for name, said in first["pages"].items():
+        assert set(told["pages"][name]) == set(said)
+        assert len(told["pages"][name]["trouble"]) == len(said["trouble"])
+        assert all(told["pages"][name].values())
 
 
 @pytest.mark.parametrize("language", locales.LANGUAGES)

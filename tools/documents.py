@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -235,6 +236,15 @@ def object_nodes() -> str:
     return table(("node", "what it is"), *rows)
 
 
+def families() -> str:
+    """What the tests inside both versions of ComfyUI did with every family of models."""
+    file = Path(__file__).parents[1] / "tests" / "host" / "families.json"
+    rows = json.loads(file.read_text(encoding="utf-8")).values()
+    hosts = sorted({key for row in rows for key in row if key[0].isdigit()})
+    lines = ((row["name"], *(row.get(host, "not tried") for host in hosts)) for row in rows)
+    return table(("family", *(f"ComfyUI {host}" for host in hosts)), *lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "methods": methods,
     "presets": presets,
@@ -256,6 +266,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gallery": gallery,
     "bench cases": bench,
     "degradation nodes": degradation_nodes,
+    "families": families,
 }
 
 

@@ -1,22 +1,32 @@
 """The words of all nodes in other languages, as ComfyUI reads them.
 
 ``tools/translations/<language>.json`` has every English phrase and its translation.
-``python -m comfyui_flowdps.tools.locales`` makes ``locales/<language>/nodeDefs.json`` of them, and
-says which phrases have no translation yet.
+``python -m comfyui_flowdps.tools.locales`` makes ``locales/<language>/nodeDefs.json`` of them, with
+the words of the nodes, and ``main.json``, with the folders of the menu and the words that
+``web/degradation_operator.js`` puts on its widgets. It says which phrases have no translation yet.
+
+The help of every node, ``web/docs/<node>/<language>.md``, is made of the same phrases. What else
+``tools/translations/help/<language>.json`` says of the nodes that artists use first is added.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..operators import REGISTRY
 from .schemas import schemas
 
 PHRASES = Path(__file__).with_name("translations")
 FOLDER = Path(__file__).resolve().parents[1] / "locales"
+PACK = "FlowDPS"
+LARGEST = 0xFFFF
+"""A number input that reaches further, such as a seed, need not state its range."""
+PAGES = FOLDER.parent / "web" / "docs"
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
 
 
@@ -37,6 +47,17 @@ def english(nodes: list[dict[str, Any]]) -> dict[str, Any]:
             },
         }
         for node in nodes
+    }
+
+
+def around(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is said apart from the nodes: the folders of the menu, and the fields of every task."""
+    folders = {node["category"].split("/")[-1] for node in nodes} - {PACK}
+    numbers = [row.number for row in REGISTRY.values() if row.number is not None]
+    fields = {text for number in numbers for text in (number.name, number.meaning)}
+    return {
+        "nodeCategories": {folder: folder for folder in sorted(folders)},
+        PACK: {text: text for text in sorted(fields)},
     }
 
 
@@ -61,20 +82,75 @@ def dictionary(language: str) -> dict[str, str]:
     return json.loads((PHRASES / f"{language}.json").read_text(encoding="utf-8"))
 
 
+def guide(language: str) -> dict[str, Any]:
+    """Headings in ``language``, and what is said of the nodes that artists use first."""
+    return json.loads((PHRASES / "help" / f"{language}.json").read_text(encoding="utf-8"))
+
+
+def _facts(given: dict[str, Any], words: dict[str, str]) -> str:
+    """Range, optionality and default of an input, in brackets, as the English pages have them."""
+    facts, default = [], given.get("default")
+    if given.get("max", LARGEST + 1) <= LARGEST:
+        facts.append(f"{given['min']:g} {words['to']} {given['max']:g}")
+    if given.get("optional"):
+        facts.append(words["optional"])
+    if isinstance(default, str) and default:
+        facts.append(f"{words['default']} `{default}`")
+    elif isinstance(default, int | float) and not isinstance(default, bool):
+        facts.append(f"{words['default']} {default:g}")
+    return f" ({', '.join(facts)})" if facts else ""
+
+
+def page(node: dict[str, Any], known: dict[str, str], told: dict[str, Any]) -> str:
+    """The help of a node of ``schemas()``: ``known`` is the dictionary of the language, and
+    ``told`` its ``guide``. In the guide, {a phrase} stands for its translation.
+    """
+    words, key = told["words"], node["node_id"].removeprefix("FlowDPS_")
+
+    def line(name: str, tooltip: str, facts: str = "") -> str:
+        said = known[tooltip].replace("\n", "\n  ")
+        return f"- **{known[name]}**{facts}: {said}"
+
+    def named(text: str) -> str:
+        return re.sub(r"\{(.*?)\}", lambda found: f"*{known[found[1]]}*", text)
+
+    parts = [f"# {known[node['display_name']]}", known[node["description"]]]
+    more = told["pages"].get(key)
+    if more:
+        parts.append(f"**{words['When to use it']}.** {named(more['when'])}")
+    if node["inputs"]:
+        lines = [line(i["id"], i["tooltip"], _facts(i, words)) for i in node["inputs"]]
+        parts += [f"## {words['Inputs']}", "\n".join(lines)]
+    lines = [line(o["display_name"], o["tooltip"]) for o in node["outputs"]]
+    parts += [f"## {words['Outputs']}", "\n".join(lines)]
+    if more:
+        parts += [f"## {words['Wiring']}", named(more["wiring"])]
+        lines = [f"- {named(text)}" for text in more["trouble"]]
+        parts += [f"## {words['If something goes wrong']}", "\n".join(lines)]
+    parts.append(words["More"].format(f"`web/docs/{node['node_id']}.md`"))
+    return "\n\n".join(parts) + "\n"
+
+
 def main() -> int:
-    words, lacking = english(schemas()), False
+    nodes, lacking = schemas(), False
+    files = {"nodeDefs": english(nodes), "main": around(nodes)}
     for language in LANGUAGES:
         known = dictionary(language)
-        missing = sorted(set(phrases(words)) - set(known))
+        missing = sorted(set(phrases(files)) - set(known))
         if missing:
             lacking = True
             for phrase in missing:
                 print(f"{language}: no translation of {phrase!r}", file=sys.stderr)
             continue
-        file = FOLDER / language / "nodeDefs.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(translated(words, known), ensure_ascii=False, indent=1)
-        file.write_text(text + "\n", encoding="utf-8")
+        for name, words in files.items():
+            file = FOLDER / language / f"{name}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(translated(words, known), ensure_ascii=False, indent=1)
+            file.write_text(text + "\n", encoding="utf-8")
+        for node in nodes:
+            file = PAGES / node["node_id"] / f"{language}.md"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(page(node, known, guide(language)), encoding="utf-8")
     return int(lacking)
 
 

@@ -3,7 +3,6 @@
 ``python -m comfyui_flowdps.tools.real_damage [--out FOLDER]`` restores every picture of
 ``pictures/real`` as ``flowdps restore`` does if nobody tells it what is wrong, with its results in
 FOLDER, and writes ``docs/images/real_damage.jpg``. What FOLDER has already is not restored again.
-One picture is shown a second time, restored after the command was told what is wrong.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from ..cli.command import main as flowdps
 ROOT = Path(__file__).resolve().parents[1]
 DAMAGED = ROOT / "pictures" / "real"
 SHEET = ROOT / "docs" / "images" / "real_damage.jpg"
-TOLD, WRONG = "woven fields", "old video"
-"""What is not found by itself, and how it is told."""
 SIDE, GAP, LINE, COLUMNS = 256, 8, 18, 2
 
 
@@ -44,20 +41,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("restored"))
     folder: Path = parser.parse_args().out
-    told = folder / "told"
-    runs = (
-        [str(DAMAGED), "--out", str(folder)],
-        [str(DAMAGED / f"{TOLD}.webp"), "--wrong", WRONG, "--out", str(told)],
-    )
-    for run in runs:
-        failed = flowdps(["restore", *run])
-        if failed:
-            return failed
-    files = {file.stem: (file, folder) for file in sorted(DAMAGED.glob("*.webp"))}
-    files[f'{TOLD}, with --wrong "{WRONG}"'] = (DAMAGED / f"{TOLD}.webp", told)
+    failed = flowdps(["restore", str(DAMAGED), "--out", str(folder)])
+    if failed:
+        return failed
     pairs = {
-        name: (Image.open(file), Image.open(results / f"{file.stem}_restored.png"))
-        for name, (file, results) in files.items()
+        file.stem: (Image.open(file), Image.open(folder / f"{file.stem}_restored.png"))
+        for file in sorted(DAMAGED.glob("*.webp"))
     }
     sheet(pairs).save(SHEET, quality=82)
     print(SHEET)

@@ -10,8 +10,9 @@ import torch
 from comfyui_flowdps.benchmarks.scenes import dead_leaves
 
 from .comfyui import Failed
-from .graphs import Prompt, demo, told, value
+from .graphs import DEMO, Prompt, demo, told, value
 from .test_estimation import write
+from .test_photo import GIVEN
 from .test_sampling import NAMES
 
 every = pytest.mark.parametrize("method", NAMES)
@@ -56,17 +57,31 @@ def test_a_sampler_gives_its_verdict_and_a_before_and_after(server, method):
     assert float((both[:, :, :75] - image).abs().mean()) < 0.2, "the same scene"
 
 
-@pytest.mark.parametrize(("family", "size"), [("free", 61), ("automatic", 31)])
-def test_cancel_stops_an_estimate_within_a_second(server, family, size):
+def estimates(p, photo, which):
+    """A text that a node makes of what it found in the photo."""
+    if which in ("free", "automatic"):
+        size = 61 if which == "free" else 31
+        return p.ours("EstimateBlur", image=photo, family=which, noise=0.0, size=size)[2]
+    if which == "scratches":
+        return p.ours("FindScratches", image=photo, sensitivity=0.5, thickness=5)[1]
+    prior = p.ours("LoadFlowPrior", checkpoint=DEMO, shift=4.0)
+    given = {"image": photo, "model": prior[0], "vae": prior[2], **GIVEN}
+    return p.ours("RestorePhoto", **{**given, "wrong": which})[3]
+
+
+@pytest.mark.parametrize(
+    "which",
+    ["free", "automatic", "scratches", "find out by itself", "shaken", "several at once"],
+)
+def test_cancel_stops_an_estimate_within_a_second(server, which):
     """A photo of 1200 x 800 takes the free kernel some twenty seconds; the bar moves meanwhile."""
     p = Prompt()
     wide = torch.nn.functional.interpolate(dead_leaves(256, 5), (800, 1200))
     photo = p.add("LoadImage", image=write(server, "wide_scene.png", wide))
-    blur = p.ours("EstimateBlur", image=photo[0], family=family, noise=0.0, size=size)
-    p.record(blur[2], "never")
+    p.record(estimates(p, photo[0], which), "never")
     server.wait_until_idle()
-    with server.listen(f"cancel-{family}") as socket:
-        prompt_id = server.queue(p, f"cancel-{family}")
+    with server.listen(f"cancel-{which.replace(' ', '-')}") as socket:
+        prompt_id = server.queue(p, f"cancel-{which.replace(' ', '-')}")
         heard = []
         asked = 0.0
         for message in socket.until_done(prompt_id):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from .comfyui import Failed
 from .files import LORA
-from .graphs import Problem, Prompt, demo, measured, recorded, tiny, value
+from .graphs import Problem, Prompt, demo, measured, recorded, tiny, told, value
 
 every = pytest.mark.parametrize("method", ["FlowDPS", "FlowChef", "PSLD"])
 
@@ -93,22 +98,66 @@ def test_wan_gradients(server, wan_file, through):
         assert float(found["slope"]) == pytest.approx(float(got.norm()), rel=0.05)
 
 
-FAMILIES = ("Flux", "Chroma", "Lumina2", "Omnigen2", "QwenImage", "HunyuanVideo")
+FAMILIES: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("families.json").read_text(encoding="utf-8")
+)
+"""Every family that was tried: its name, the host's class of it, and what each host did with it."""
+IN_PLACE = ("Flux", "Chroma", "Lumina2", "Omnigen2", "QwenImage", "HunyuanVideo")
 VIDEO = ("QwenImage", "HunyuanVideo")
-MASKED = ("Lumina2", "Omnigen2")
+MASKED = ("Lumina2", "Omnigen2", "ZImage")
 
 
 def family(name: str) -> Problem:
-    """A small random model of a family, with random text, and the demo prior's autoencoder."""
+    """A small random model of a family, with random text, and an autoencoder of its latents."""
     p = Prompt()
     model = p.test("MakeFamily", family=name)
-    vae = p.ours("LoadFlowPrior", checkpoint="built-in demo prior", shift=4.0)[2]
+    if name == "ChromaRadiance":
+        vae = p.add("VAELoader", vae_name="pixel_space")[0]
+    elif name == "Flux2":
+        vae = p.test("LoadFlux2VAE")[0]
+    else:
+        vae = p.ours("LoadFlowPrior", checkpoint="built-in demo prior", shift=4.0)[2]
     # Some families count the tokens by their mask.
-    text = p.test("Conditioning", width=64, pooled=32, seed=1, maybe_mask=name in MASKED)
+    more = {"maybe_mask": name in MASKED, "maybe_layers": name == "HiDream"}
+    text = p.test("Conditioning", width=64, pooled=32, seed=1, **more)
     return Problem(p, model[0], vae, text[0], measured(p, "small.png", vae=vae))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_runs(server, name):
+    """The host finds the family in its weights, and a restoration by it follows the photo. A host
+    that does not know it is said to. FLOWDPS_WRITE_FAMILIES=1 notes what was found."""
+    version = server.get("/system_stats")["system"]["comfyui_version"]
+    version = ".".join(version.split(".")[:3])
+    p = Prompt()
+    node = p.record(p.test("MakeFamily", family=name)[1], "found")
+    found = told(server.run(p), node)
+    row = {**FAMILIES[name], version: "runs" if found else "unknown to the host"}
+    if os.environ.get("FLOWDPS_WRITE_FAMILIES"):
+        FAMILIES[name] = row
+        file = Path(__file__).with_name("families.json")
+        file.write_text(json.dumps(FAMILIES, indent=1) + "\n", encoding="utf-8")
+    assert row == FAMILIES[name]
+    if not found:
+        return
+    assert found == row["class"]
+    for method, more in (("Refine", {"denoise": 0.5}), ("FlowDPS", {})):
+        problem = family(name)
+        p = problem.prompt
+        for size in (1.0, 0.0):
+            run = problem.sampler(method, step_scale=size, steps=2, **more)
+            p.record(run[1], f"{name}_{method}_{size}")
+            p.record(run[0], f"{name}_{method}_{size}_latent")
+        server.run(p)
+        latent = value(server, f"{name}_{method}_1.0_latent")
+        assert latent.shape[2:-2] in ((), (1,)), "a video has one frame"
+        picture, free = (value(server, f"{name}_{method}_{size}") for size in (1.0, 0.0))
+        assert picture.shape == (1, 64, 64, 3)
+        assert bool(picture.isfinite().all())
+        assert float((picture - free).abs().mean()) > 1e-4
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
 def test_gradient_through_blocks_that_add_in_place(server, name):
     """The gradient is the loss's slope along it, whether blocks are computed again or not."""
     found = {}
@@ -142,7 +191,7 @@ def test_gradient_through_blocks_that_add_in_place(server, name):
     assert float((again["gradient"] - full["gradient"]).norm()) < 1e-5 * length
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", IN_PLACE)
 def test_psld_with_every_family(server, name):
     problem = family(name)
     p = problem.prompt

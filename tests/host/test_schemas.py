@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from comfyui_flowdps.operators import REGISTRY, TASKS
 
 from .graphs import Prompt, degradation, degradations, inputs_of, told
 
+PACK = "ComfyUI-FlowDPS"
 SNAPSHOT = Path(__file__).with_name("schemas.json")
 # What a host says of an input that a workflow depends on.
 KEPT = ("default", "min", "max", "step", "round", "control_after_generate", "forceInput")
@@ -81,6 +83,24 @@ def test_every_operator_is_a_task_and_has_a_node(server, nodes):
     outputs = server.run(p)
     made = [told(outputs, node)["operator"] for node in families]
     assert sorted(made) == sorted(REGISTRY)
+
+
+def test_the_editor_is_told_the_fields_of_every_task(server, nodes):
+    """The widgets are called by these; their ids stay those of saved workflows."""
+    given = inputs_of(nodes["FlowDPS_DegradationOperator"])
+    assert list(given)[:3] == ["task", "deg_scale", "seed"]
+    fields = given["task"][1]["fields"]
+    assert list(fields) == list(TASKS)
+    for task, said in fields.items():
+        row = REGISTRY[task]
+        assert said["seeded"] == row.seeded
+        assert ("number" in said) == (row.number is not None)
+        if row.number is not None:
+            row.make(said["number"]["default"])
+            assert said["number"]["name"].isidentifier()
+    address = f"http://127.0.0.1:{server.port}/extensions/{PACK}/degradation_operator.js"
+    with urllib.request.urlopen(address) as answer:
+        assert b"fields" in answer.read()
 
 
 def test_operators_chain(server, nodes):

@@ -239,6 +239,26 @@ def test_cancel_stops_within_one_tile(server, method):
     assert decodings(server) == 3
 
 
+def test_a_step_shows_how_far_it_is(server):
+    """The bar moves within the only step, and pictures of what is done come with it."""
+    problem = demo("large.png")
+    problem.prompt.record(problem.sampler(tile_size=64, steps=1, inner_steps=8)[0], "watched")
+    server.wait_until_idle()
+    with server.listen("within") as socket:
+        prompt_id = server.queue(problem.prompt, "within")
+        parts, pictures = [], 0
+        for message in socket.until_done(prompt_id):
+            if isinstance(message, bytes):
+                pictures += 1
+            elif message["type"] == "progress":
+                parts.append(message["data"]["value"] / message["data"]["max"])
+    assert server.wait(prompt_id)["status"]["status_str"] == "success"
+    inside = [part for part in parts if 0 < part < 1]
+    assert len(set(inside)) > 1, parts
+    assert inside == sorted(inside)
+    assert pictures > len(parts) - len(inside)
+
+
 @every
 def test_the_memory_that_is_asked_for_is_that_of_a_tile(server, method):
     """Of a picture of a tile's size, and a dozen tensors of the whole image's."""

@@ -88,6 +88,43 @@ def test_old_video_misses_every_second_line():
     assert diagnose(detailed(5), Wish("old video")).recipe == Interlace("top")
 
 
+def interlaced(x, by):
+    """Every second line of x as it is ``by`` pixels later."""
+    y = x.clone()
+    y[:, :, 1::2] = x.roll(by, 3)[:, :, 1::2]
+    return y
+
+
+def test_old_video_is_found_by_itself():
+    x = detailed(5, 192, 256)
+    found = diagnose(interlaced(x, 6), Wish())
+    assert found.recipe == Interlace("top")
+    assert "old video" in " ".join(found.found)
+    assert diagnose(x, Wish()).recipe != Interlace("top")
+
+
+def test_old_video_that_is_to_grow_is_told_and_not_taken_apart():
+    found = diagnose(interlaced(detailed(5, 192, 256), 6), Wish(enlarge=2))
+    assert found.recipe == AveragePool(2)
+    assert any('"old video", before you enlarge it' in each for each in found.warnings)
+
+
+def test_what_may_be_scratches_is_told_and_not_mended():
+    y, _ = scratched(smooth(6), 6, 0.9)
+    found = diagnose(y, Wish())
+    assert "may be scratches" in " ".join(found.found)
+    assert found.lost is None
+    assert "may be scratches" not in " ".join(diagnose(smooth(6), Wish()).found)
+
+
+def test_a_photo_that_was_enlarged_is_told():
+    small = detailed(3, 64, 96)
+    large = torch.nn.functional.interpolate(small, scale_factor=4, mode="bicubic").clamp(-1, 1)
+    told = diagnose(large, Wish())
+    assert "no finer detail than a photo of" in " ".join(told.found) or told.recipe != Identity()
+    assert "no finer detail" not in " ".join(diagnose(detailed(3, 256, 384), Wish()).found)
+
+
 def test_scratches_are_lost_pixels():
     y, truth = scratched(smooth(6), 6, 0.9)
     found = diagnose(y, Wish("scratched"))

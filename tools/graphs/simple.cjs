@@ -9,8 +9,7 @@ photo at its own size: nothing is cropped or shrunk.`;
 const LARGER = `The small model in the box knows photographs a little. A large one, such as SD3, invents better:
 see *photo_12_with_sd3*.`;
 
-const INVENTED = ` *Where the model
-invented* is bright where detail was added that is not in the photo.`;
+const INVENTED = ` *Invented here* is bright where detail was added that is not in the photo.`;
 
 const example = (picture) => ['photo', 'FlowDPS_ExamplePicture', [320, 80, 280, 0], {
   title: 'The photo', set: { picture: `photo, ${picture}` },
@@ -72,7 +71,7 @@ ${large}`]],
 const mapped = (name) => [
   save('restored', 'Restored', name, ['restore', 'image'], [1020, 420, 220, 350]),
   ['map', 'MaskToImage', [1260, 420, 220, 0], { from: { mask: ['restore', 'invented'] } }],
-  show('invented', 'Where the model invented', ['map', 'IMAGE'], [1260, 510, 220, 260]),
+  show('invented', 'Invented here', ['map', 'IMAGE'], [1260, 510, 220, 260]),
 ];
 const stitched = (name) => [
   ['stitch', 'FlowDPS_StitchDetail', [1020, 420, 220, 0], {

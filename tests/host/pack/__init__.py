@@ -16,6 +16,7 @@ from typing import Any
 
 import comfy.ldm.wan.model
 import comfy.ldm.wan.vae
+import comfy.model_detection
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -123,8 +124,8 @@ class NaN(_Test):
 
 
 class Conditioning(_Test):
-    """Random text of three tokens, with or without its pooled vector and a mask that keeps all of
-    them; NaN for a seed below 0."""
+    """Random text of three tokens, with or without its pooled vector, a mask that keeps all of
+    them, and the states of two layers of a language model; NaN for a seed below 0."""
 
     RETURN_TYPES = ("CONDITIONING",)
 
@@ -135,9 +136,17 @@ class Conditioning(_Test):
             "pooled": ("INT", {"default": 0, "max": 9999}),
             "seed": ("INT", {"min": -1}),
             "maybe_mask": ("BOOLEAN", {"default": False}),
+            "maybe_layers": ("BOOLEAN", {"default": False}),
         }
 
-    def run(self, width: int, pooled: int, seed: int, maybe_mask: bool = False) -> tuple[Any]:
+    def run(
+        self,
+        width: int,
+        pooled: int,
+        seed: int,
+        maybe_mask: bool = False,
+        maybe_layers: bool = False,
+    ) -> tuple[Any]:
         generator = torch.Generator().manual_seed(abs(seed))
         context = torch.randn(1, 3, width, generator=generator)
         if seed < 0:
@@ -145,6 +154,8 @@ class Conditioning(_Test):
         values = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
         if maybe_mask:
             values["attention_mask"] = torch.ones(1, 3, dtype=torch.long)
+        if maybe_layers:
+            values["conditioning_llama3"] = torch.randn(1, 2, 3, width, generator=generator)
         return ([[context, values]],)
 
 
@@ -211,8 +222,12 @@ class LoadKL(_Test):
             comfy.sd.AutoencodingEngine = real
 
 
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def _randomised(module: nn.Module, seed: int, size: float) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
+    generator = _seeded(seed)
     with torch.inference_mode(False), torch.no_grad():
         for name, value in module.named_parameters():
             centre = 1.0 if "norm" in name or "gamma" in name else 0.0
@@ -262,6 +277,34 @@ FLUX = {
     "theta": 10000,
     "qkv_bias": True,
     "txt_ids_dims": [],
+}
+SD3 = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "depth": 2,
+    "input_size": None,
+    "adm_in_channels": 32,
+    "context_embedder_config": {
+        "target": "torch.nn.Linear",
+        "params": {"in_features": 64, "out_features": 128},
+    },
+    "num_patches": 48**2,
+    "pos_embed_max_size": 48,
+    "pos_embed_scaling_factor": None,
+}
+LUMINA2 = {
+    "patch_size": 2,
+    "in_channels": 16,
+    "dim": 96,
+    "n_layers": 2,
+    "n_refiner_layers": 2,
+    "n_heads": 1,
+    "n_kv_heads": 1,
+    "qk_norm": True,
+    "cap_feat_dim": 64,
+    "axes_dims": [32, 32, 32],
+    "axes_lens": [300, 512, 512],
 }
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Flux": (
@@ -316,21 +359,82 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "use_sequential_txt_ids": False,
         },
     ),
-    "Lumina2": (
-        "lumina.model",
+    "SD3": ("", "", SD3),
+    "SD35Medium": ("", "", {**SD3, "qk_norm": "rms", "x_block_self_attn_layers": [0]}),
+    "SD35Large": ("", "", {**SD3, "qk_norm": "rms", "x_block_self_attn_layers": []}),
+    "Flux2": (
+        "flux.model",
+        "FluxParams",
+        {
+            **FLUX,
+            "in_channels": 128,
+            "out_channels": 128,
+            "patch_size": 1,
+            "axes_dim": [32, 32, 32, 32],
+            "mlp_ratio": 3.0,
+            "theta": 2000,
+            "qkv_bias": False,
+            "ops_bias": False,
+            "vec_in_dim": None,
+            "guidance_embed": True,
+            "txt_ids_dims": [3],
+            "global_modulation": True,
+            "mlp_silu_act": True,
+            "default_ref_method": "index",
+            "ref_index_scale": 10.0,
+        },
+    ),
+    "HiDream": (
+        "",
         "",
         {
-            "patch_size": 2,
             "in_channels": 16,
-            "dim": 96,
-            "n_layers": 2,
-            "n_refiner_layers": 2,
-            "n_heads": 1,
-            "n_kv_heads": 1,
-            "qk_norm": True,
-            "cap_feat_dim": 64,
-            "axes_dims": [32, 32, 32],
-            "axes_lens": [300, 512, 512],
+            "out_channels": 16,
+            "patch_size": 2,
+            "num_layers": 1,
+            "num_single_layers": 1,
+            "attention_head_dim": 128,
+            "num_attention_heads": 1,
+            "caption_channels": [64, 64],
+            "text_emb_dim": 32,
+            "num_routed_experts": 4,
+            "num_activated_experts": 2,
+            "axes_dims_rope": [64, 32, 32],
+            "max_resolution": [128, 128],
+            "llama_layers": [0, 1],
+        },
+    ),
+    "Wan": (
+        "",
+        "",
+        {
+            "model_type": "t2v",
+            "patch_size": (1, 2, 2),
+            "in_dim": 16,
+            "out_dim": 16,
+            "dim": 128,
+            "ffn_dim": 64,
+            "freq_dim": 256,
+            "text_dim": 64,
+            "num_heads": 1,
+            "num_layers": 1,
+        },
+    ),
+    "Lumina2": ("", "", LUMINA2),
+    "ZImage": (
+        "",
+        "",
+        {
+            **LUMINA2,
+            "dim": 256,
+            "n_heads": 2,
+            "n_kv_heads": 2,
+            "axes_dims": [32, 48, 48],
+            "rope_theta": 256.0,
+            "ffn_dim_multiplier": 8 / 3,
+            "z_image_modulation": True,
+            "time_scale": 1000.0,
+            "pad_tokens_multiple": 32,
         },
     ),
     "QwenImage": (
@@ -378,33 +482,76 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
 }
-"""Small sizes of families by the host's name: its module, the class that lists what this version of
-the host takes (if it has one), and the values."""
+"""Small sizes of families: module and class that list what this version of the host takes (if there
+is such a class), and the values."""
+CLASSES = {"SD35Medium": "SD3", "SD35Large": "SD3", "Wan": "WAN21_T2V"}
+"""The host's names of the families that it calls otherwise."""
+TELLING: dict[str, dict[str, Any]] = {"ZImage": {"dim": 3840, "n_heads": 30, "n_kv_heads": 30}}
+"""Sizes by which the host recognises a family; the others are recognised in any size."""
 
 
 class MakeFamily(_Test):
-    """A small random MODEL of one of the families, in float32."""
+    """A small random MODEL of one of the families, in float32, and the class that the host finds in
+    its weights, as it does with files; "" for both where this host does not know the family."""
 
-    RETURN_TYPES = ("MODEL",)
+    RETURN_TYPES = ("MODEL", "STRING")
 
     @classmethod
     def inputs(cls) -> dict[str, Any]:
         return {"family": TEXT}
 
-    def run(self, family: str) -> tuple[Any]:
-        module, params, values = FAMILIES[family]
+    def run(self, family: str) -> tuple[Any, str]:
+        name = CLASSES.get(family, family)
+        if not hasattr(comfy.supported_models, name):
+            return "", ""
+        with torch.inference_mode(False):
+            model = self.model(name, FAMILIES[family])
+            network = _randomised(model.diffusion_model, 7, 1.0)
+            for buffer in network.buffers():
+                buffer.copy_(0.1 * torch.randn(buffer.shape, generator=_seeded(8)))
+            if family in TELLING:
+                network = type(network)(
+                    **{**FAMILIES[family][2], **TELLING[family]},
+                    dtype=torch.float32,
+                    device="meta",
+                    operations=comfy.ops.disable_weight_init,
+                )
+        found = comfy.model_detection.model_config_from_unet(network.state_dict(), "")
+        device = comfy.model_management.get_torch_device()
+        patcher = comfy.model_patcher.ModelPatcher(model, device, torch.device("cpu"))
+        return patcher, type(found).__name__
+
+    def model(self, name: str, sizes: tuple[str, str, dict[str, Any]]) -> Any:
+        module, params, values = sizes
         if params:
             kind = getattr(importlib.import_module(f"comfy.ldm.{module}"), params)
             known = {each.name for each in dataclasses.fields(kind)}
             values = {name: value for name, value in values.items() if name in known}
-        config = getattr(comfy.supported_models, family)({**values})
+        config = getattr(comfy.supported_models, name)({**values})
         config.set_inference_dtype(torch.float32, None)
         config.custom_operations = comfy.ops.disable_weight_init
+        return config.get_model({}, "")
+
+
+class LoadFlux2VAE(_Test):
+    """Flux 2's own kind of autoencoder, narrow and random: 128 channels, 16 times smaller."""
+
+    RETURN_TYPES = ("VAE",)
+
+    def run(self) -> tuple[Any]:
+        real = comfy.sd.AutoencoderKL
+
+        def narrow(**_: Any) -> Any:
+            values = {**KL, "z_channels": 32, "batch_norm_latent": True}
+            return real(ddconfig=values, embed_dim=32)
+
         with torch.inference_mode(False):
-            model = config.get_model({}, "")
-            _randomised(model.diffusion_model, 7, 1.0)
-        device = comfy.model_management.get_torch_device()
-        return (comfy.model_patcher.ModelPatcher(model, device, torch.device("cpu")),)
+            state = _randomised(narrow(), 6, 1.0).state_dict()
+        comfy.sd.AutoencoderKL = narrow
+        try:
+            return (comfy.sd.VAE(sd={k: v.clone() for k, v in state.items()}),)
+        finally:
+            comfy.sd.AutoencoderKL = real
 
 
 class LoadWanVAE(_Test):
@@ -967,6 +1114,7 @@ NODE_CLASS_MAPPINGS = {
         MakeFamily,
         MakeWan,
         LoadWanVAE,
+        LoadFlux2VAE,
         Watch,
         Compile,
         CompiledCalls,
