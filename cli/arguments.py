@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..estimation.registry import ESTIMATORS, KERNEL_SIZE
@@ -81,10 +81,16 @@ def own_option(row: Degradation) -> str:
     return f"--deg-scale: {row.number.meaning} ({row.number.small:g}; {row.number.large:g})"
 
 
-def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``flowdps restore``."""
+def add_restore_arguments(
+    parser: argparse.ArgumentParser, without: Container[str] = frozenset()
+) -> None:
+    """Add the arguments of ``flowdps restore``, without those of the given names."""
     parser.epilog = tasks()
-    add = parser.add_argument
+
+    def add(name: str, **how: Any) -> None:
+        if name.removeprefix("--").replace("-", "_") not in without:
+            parser.add_argument(name, **how)
+
     add(
         "inputs",
         nargs="+",

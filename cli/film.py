@@ -85,12 +85,7 @@ def add_film_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write as many frames per second as IN has, and leave out those between",
     )
-    shared = arguments.Parser(add_help=False)
-    arguments.add_restore_arguments(shared)
-    parser.epilog = shared.epilog
-    for action in shared._actions:
-        if action.dest not in FIXED:
-            parser._add_action(action)
+    arguments.add_restore_arguments(parser, without=FIXED)
 
 
 def over_time_of(args: argparse.Namespace) -> Recipe | None:

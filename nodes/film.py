@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..operators import Cadence, Exposure, Fields, Identity, Recipe
 from ..operators.observation import Observation, check_extent
+from ..operators.registry import OVER_TIME as ROWS_OVER_TIME
 from ..priors.comfy import (
-    SPECTRUM,
     cells_for,
     frames_of,
     is_video,
@@ -21,7 +21,7 @@ from ..priors.comfy import (
     stride_of,
     video_shape,
 )
-from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Wish
+from ..restoration.diagnosis import WRONGS, Wish
 from ..restoration.film import (
     GRAIN,
     OF_FILMS,
@@ -33,13 +33,14 @@ from ..restoration.film import (
 )
 from ..restoration.pipeline import Request
 from ..samplers import METHODS
-from .inputs import sampling_seed
-from .kit import ADVANCED, Folder, connected, from_images, required, schema, to_images
+from .inputs import effort, invent, sampling_seed, strength
+from .kit import ADVANCED, Folder, connected, from_images, opaque, required, schema, to_images
 from .models import EmptyFlowConditioning
-from .sampling import Chosen, Prompt, Walk, restore
+from .sampling import Chosen, Prompt, Walk, planned, restore
 from .waiting import waiting
 
 METHOD = METHODS["refine"]
+DROPPED = ROWS_OVER_TIME[Cadence.name]
 OVER_TIME = ("nothing", "fields, top first", "fields, bottom first", "long exposure", "dropped")
 
 
@@ -50,7 +51,7 @@ def over_time_of(name: str, number: int, wrong: str) -> Recipe | None:
     if name == "long exposure":
         return Exposure(number)
     if name == "dropped":
-        return Cadence(number, tuple(range(number - 1)))
+        return DROPPED.make(number)
     if name == OVER_TIME[0] and OF_FILMS.get(wrong) != "fields":
         return None
     return Fields("bottom" if "bottom" in name else "top")
@@ -63,7 +64,7 @@ class RestoreFilm(io.ComfyNode):
             "RestoreFilm",
             Folder.FILM,
             display_name="Restore Film",
-            description="Restores the frames of a video so that nothing flickers: shots are found,"
+            description="Restores the frames of a video so that they flicker less: shots are found,"
             " and frames tell of each other.",
             search_aliases=["video", "deinterlace", "denoise video", "flicker", "dust", "flowdps"],
             is_output_node=True,
@@ -99,13 +100,7 @@ class RestoreFilm(io.ComfyNode):
                     tooltip="On: the brightness of the frames is made even, as far as it differs"
                     " from that of the frames around. Off: it stays.",
                 ),
-                io.Combo.Input(
-                    "effort",
-                    options=list(EFFORTS),
-                    default="fast",
-                    tooltip="fast: a third of the work; normal; thorough: twice the work, and a"
-                    " little better.",
-                ),
+                effort("fast"),
                 sampling_seed("Another seed gives slightly different detail, in all frames alike."),
                 io.Int.Input(
                     "number",
@@ -117,26 +112,12 @@ class RestoreFilm(io.ComfyNode):
                     " of how many frames the last one is missing. 2 is every other; 64 hardly any.",
                     **ADVANCED,
                 ),
-                io.Float.Input(
-                    "invent",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="0: faithful, hardly any new detail; 0.5: detail that fits; 1:"
+                invent(
+                    "0: faithful, hardly any new detail; 0.5: detail that fits; 1:"
                     " inventive, which can differ from shot to shot.",
-                    **ADVANCED,
-                ),
-                io.Combo.Input(
-                    "strength",
-                    options=list(STRENGTHS),
-                    default="as found",
                     optional=True,
-                    tooltip="How much is repaired. gentle: leaves some grain and softness; as"
-                    " found: what was measured; strong: smoother and sharper.",
-                    **ADVANCED,
                 ),
+                strength("what was measured", optional=True),
                 io.Int.Input(
                     "window",
                     default=9,
@@ -210,13 +191,14 @@ class RestoreFilm(io.ComfyNode):
         dust = OF_FILMS.get(wrong) == "dust"
         plain = wrong in OF_FILMS or isinstance(found, Fields)
         wish = Wish(GRAIN if plain else wrong, strength, effort, invent)
-        to_images(image[:1], "film")
+        to_images(image[:1], "film", ground=False)
+        image = opaque(image, "film")
         check_extent(wish.scale * image.shape[1], wish.scale * image.shape[2])
         required(model=model, vae=vae)
         connected(conditioning=prompt)
         if prompt is None:
             prompt = EmptyFlowConditioning.execute(model, 1)[0]
-        request = planned(wish, model, seed)
+        request = request_for(wish, model, seed)
         how = Treatment(request, found, flicker, dust, window=window, reach=reach)
         lines: list[str] = []
         restoring = restoring_by(how, wish, model, vae, prompt, lines.append)
@@ -226,10 +208,9 @@ class RestoreFilm(io.ComfyNode):
         return io.NodeOutput(result, fps * how.rate, report, ui=ui.PreviewText(report))
 
 
-def planned(wish: Wish, model: Any, seed: int) -> Request:
+def request_for(wish: Wish, model: Any, seed: int) -> Request:
     """The request for all shots, with the noise levels that suit MODEL."""
-    spectrum = model.get_attachment(SPECTRUM)
-    settings, levels = wish.plan(spectrum.refine if spectrum else None)
+    settings, levels = planned(wish, model)
     return Request(
         Identity(), METHOD.name, settings, len(levels) - 1, seed=seed % 2**63, observed=True
     )

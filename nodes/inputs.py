@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..operators.recipe import BOUNDARIES
+from ..restoration.diagnosis import EFFORTS, STRENGTHS
 from .kit import ADVANCED, Operator
 
 SEED = {"min": 0, "max": 0xFFFFFFFF, "control_after_generate": False}
@@ -44,6 +45,43 @@ def sampling_seed(tooltip: str) -> io.Input:
         max=0xFFFFFFFFFFFFFFFF,
         control_after_generate=True,
         tooltip=tooltip,
+    )
+
+
+def effort(default: str) -> io.Input:
+    """How much work a node does that decides by itself."""
+    return io.Combo.Input(
+        "effort",
+        options=list(EFFORTS),
+        default=default,
+        tooltip="fast: a third of the work; normal; thorough: twice the work, and a little better.",
+    )
+
+
+def strength(found: str, *, optional: bool = False) -> io.Input:
+    """How much a node repairs of what it found; ``found`` says what "as found" is."""
+    return io.Combo.Input(
+        "strength",
+        options=list(STRENGTHS),
+        default="as found",
+        optional=optional,
+        tooltip="How much is repaired. gentle: leaves some grain and softness; as found:"
+        f" {found}; strong: smoother and sharper.",
+        **(ADVANCED if optional else {}),
+    )
+
+
+def invent(tooltip: str, *, optional: bool = False) -> io.Input:
+    """How much a node invents, from 0 to 1."""
+    return io.Float.Input(
+        "invent",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=optional,
+        tooltip=tooltip,
+        **(ADVANCED if optional else {}),
     )
 
 

@@ -135,6 +135,15 @@ def required(**sockets: Any) -> None:
     connected(**sockets)
 
 
+def opaque(image: Tensor, what: str) -> Tensor:
+    """An IMAGE without transparency: transparent parts are put on white, and the log says so."""
+    if image.shape[-1] != 4 or not bool((image[..., 3:] < 1).any()):
+        return image
+    log.warning("the transparent parts of the %s are put on white", what)
+    alpha = image[..., 3:].float().clamp(0, 1)
+    return alpha * image[..., :3].float() + (1 - alpha)
+
+
 def to_images(image: Tensor, what: str = "image", *, ground: bool = True) -> Tensor:
     """The host's IMAGE (N, H, W, C) in [0, 1] as float32 (N, 3, H, W) in [-1, 1].
 
@@ -158,12 +167,7 @@ def to_images(image: Tensor, what: str = "image", *, ground: bool = True) -> Ten
             f"the {what} holds NaN or infinite values; expected numbers from 0 to 1: look at the"
             " node that made it"
         )
-    x = image[..., :3].float().movedim(-1, 1).cpu()
-    if ground and image.shape[-1] == 4:
-        alpha = image[..., 3:].float().movedim(-1, 1).cpu().clamp(0, 1)
-        if bool((alpha < 1).any()):
-            log.warning("the transparent parts of the %s are put on white", what)
-            x = alpha * x + (1 - alpha)
+    x = (opaque(image, what) if ground else image)[..., :3].float().movedim(-1, 1).cpu()
     return x.expand(-1, 3, -1, -1).contiguous() * 2 - 1
 
 

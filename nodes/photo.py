@@ -11,15 +11,15 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..operators.observation import Observation, check_extent
-from ..priors.comfy import SPECTRUM, stride_of
+from ..priors.comfy import stride_of
 from ..restoration.decision import done, strangeness
-from ..restoration.diagnosis import EFFORTS, STRENGTHS, WRONGS, Diagnosis, Wish, diagnose
+from ..restoration.diagnosis import WRONGS, Diagnosis, Wish, diagnose
 from ..restoration.pipeline import with_known
 from ..restoration.several import WHITE, Several
 from ..restoration.verdict import verdict
 from ..samplers import METHODS, Sample
 from .details import fitting
-from .inputs import sampling_seed, sensitivity
+from .inputs import effort, invent, sampling_seed, sensitivity, strength
 from .kit import (
     ADVANCED,
     Folder,
@@ -33,7 +33,7 @@ from .kit import (
     to_images,
 )
 from .models import EmptyFlowConditioning
-from .sampling import Chosen, Prompt, Walk, restore
+from .sampling import Chosen, Prompt, Walk, planned, restore
 from .waiting import waiting
 
 METHOD = METHODS["refine"]
@@ -69,20 +69,9 @@ class RestorePhoto(io.ComfyNode):
                     " scratches are found, or painted with a mask. old video: every second line is"
                     " from another instant.",
                 ),
-                io.Combo.Input(
-                    "strength",
-                    options=list(STRENGTHS),
-                    default="as found",
-                    tooltip="How much is repaired. gentle: leaves some grain and softness; as"
-                    " found: what was measured in the photo; strong: smoother and sharper.",
-                ),
-                io.Float.Input(
-                    "invent",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="0: faithful, hardly any new detail; 0.5: detail that fits the photo;"
+                strength("what was measured in the photo"),
+                invent(
+                    "0: faithful, hardly any new detail; 0.5: detail that fits the photo;"
                     " 1: inventive, the photo is only a guide, and it takes longer.",
                 ),
                 io.Int.Input(
@@ -93,13 +82,7 @@ class RestorePhoto(io.ComfyNode):
                     tooltip="How many times larger the result is. 0: four times if it is small,"
                     " else the photo's own size; 2 needs little new detail; 8 much of it.",
                 ),
-                io.Combo.Input(
-                    "effort",
-                    options=list(EFFORTS),
-                    default="normal",
-                    tooltip="fast: a third of the work; normal; thorough: twice the work, and a"
-                    " little better.",
-                ),
+                effort("normal"),
                 sampling_seed("Another seed gives slightly different detail."),
                 io.Int.Input(
                     "versions",
@@ -175,8 +158,7 @@ class RestorePhoto(io.ComfyNode):
         required(model=model, vae=vae)
         connected(conditioning=prompt)
         found = diagnose(x[:1], wish, _painted(mask, x), waiting())
-        spectrum = model.get_attachment(SPECTRUM)
-        settings, levels = wish.plan(spectrum.refine if spectrum else None)
+        settings, levels = planned(wish, model)
         observation = Observation.from_photo(x, found.recipe, found.noise_level, stride_of(vae))
         own = image[..., :3].movedim(-1, 1).expand(-1, 3, -1, -1).cpu()
         if found.healthy:

@@ -22,11 +22,21 @@ from ..operators.measurement import rms
 from ..operators.observation import Observation
 from ..operators.randomness import generators
 from ..priors.base import FlowPrior, is_out_of_memory
-from ..priors.comfy import ComfyPrior, Gradients, check_memory, check_pair, tile_of, tiny_for
+from ..priors.comfy import (
+    SPECTRUM,
+    ComfyPrior,
+    Gradients,
+    check_memory,
+    check_pair,
+    tile_of,
+    tiny_for,
+)
 from ..priors.tiling import TiledPrior
+from ..restoration.diagnosis import Wish
 from ..samplers import (
     Method,
     MethodSettings,
+    RefineSettings,
     Sample,
     Step,
     Work,
@@ -40,6 +50,12 @@ from .kit import from_images, required, to_images
 from .waiting import WithinSteps
 
 log = logging.getLogger(__name__)
+
+
+def planned(wish: Wish, model: Any) -> tuple[RefineSettings, Tensor]:
+    """Settings of Refine for a wish, and noise levels that suit MODEL."""
+    spectrum = model.get_attachment(SPECTRUM)
+    return wish.plan(spectrum.refine if spectrum else None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from .linear.diagonal import Diagonal
 from .linear.linear_operator import LinearOperator
 from .operator import Cycle, Shape
-from .packing import pack, pack_bits, unpack, unpack_bits
+from .packing import pack_weights, unpack_weights
 from .recipe import Recipe, positive_integer
 
 __all__ = ["Dust"]
@@ -48,8 +48,6 @@ class Dust(Recipe):
         for side in ("frames", "height", "width"):
             value = positive_integer(getattr(self, side), f"the {side} of the masks")
             object.__setattr__(self, side, value)
-        if self.depth not in (1, 8):
-            raise ValueError(f"the masks have {self.depth} bits a pixel; expected 1 or 8")
         if not bool((self.masks() > 0).any()):
             raise ValueError("the masks are 0 everywhere; expected 1 where the film is known")
 
@@ -65,10 +63,7 @@ class Dust(Recipe):
         if not bool(((masks >= 0) & (masks <= 1)).all()):
             raise ValueError("the masks have values outside 0 to 1; expected 1 for what is known")
         frames, height, width = masks.shape
-        if bool(((masks == 0) | (masks == 1)).all()):
-            return cls(frames, height, width, pack_bits(masks > 0))
-        levels = (masks * 255).round().to(torch.uint8)
-        return cls(frames, height, width, pack(levels.contiguous().numpy().tobytes()), 8)
+        return cls(frames, height, width, *pack_weights(masks))
 
     @property
     def cycle(self) -> Cycle:
@@ -77,11 +72,7 @@ class Dust(Recipe):
     def masks(self) -> Tensor:
         """The weights, float64 (frames, height, width)."""
         count = self.frames * self.height * self.width
-        if self.depth == 1:
-            flat = unpack_bits(self.values, count, "the masks").double()
-        else:
-            values = unpack(self.values, count, "the masks")
-            flat = torch.frombuffer(bytearray(values), dtype=torch.uint8).double() / 255
+        flat = unpack_weights(self.values, self.depth, count, "the masks")
         return flat.view(self.frames, self.height, self.width)
 
     def for_padding(

@@ -12,7 +12,7 @@ from torch import Tensor
 from .linear.diagonal import Diagonal
 from .linear.linear_operator import LinearOperator
 from .operator import Shape
-from .packing import pack, pack_bits, unpack, unpack_bits
+from .packing import pack_weights, unpack_weights
 from .recipe import Recipe, positive_integer
 
 __all__ = ["Mask"]
@@ -65,8 +65,6 @@ class Mask(Recipe):
         for side in ("height", "width"):
             value = positive_integer(getattr(self, side), f"the mask's {side}")
             object.__setattr__(self, side, value)
-        if self.depth not in (1, 8):
-            raise ValueError(f"the mask has {self.depth} bits a pixel; expected 1 or 8")
         if not bool((self.mask() > 0).any()):
             raise ValueError("the mask is 0 everywhere; expected 1 where the picture is known")
 
@@ -83,10 +81,7 @@ class Mask(Recipe):
         if not bool(((mask >= 0) & (mask <= 1)).all()):
             raise ValueError("the mask has values outside 0 to 1; expected 1 for what is known")
         height, width = mask.shape
-        if bool(((mask == 0) | (mask == 1)).all()):
-            return cls(height, width, pack_bits(mask > 0))
-        levels = (mask * 255).round().to(torch.uint8)
-        return cls(height, width, pack(levels.contiguous().numpy().tobytes()), 8)
+        return cls(height, width, *pack_weights(mask))
 
     @classmethod
     def from_painted(cls, painted: Tensor, threshold: float = 0.1) -> Mask:
@@ -120,13 +115,7 @@ class Mask(Recipe):
     def mask(self) -> Tensor:
         """The weights, float64 (height, width)."""
         count = self.height * self.width
-        if self.depth == 1:
-            flat = unpack_bits(self.values, count, "the mask").double()
-        else:
-            levels = torch.frombuffer(
-                bytearray(unpack(self.values, count, "the mask")), dtype=torch.uint8
-            )
-            flat = levels.double() / 255
+        flat = unpack_weights(self.values, self.depth, count, "the mask")
         return flat.view(self.height, self.width)
 
     def for_padding(

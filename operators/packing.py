@@ -41,6 +41,25 @@ def unpack_bits(text: str, count: int, what: str) -> Tensor:
     return (values[:, None] >> torch.arange(7, -1, -1) & 1).flatten()[:count].bool()
 
 
+def pack_weights(weights: Tensor) -> tuple[str, int]:
+    """Weights from 0 to 1 as text, and the bits of each: 1, or 8 where there are others than 0 and
+    1, which are rounded to multiples of 1/255."""
+    if bool(((weights == 0) | (weights == 1)).all()):
+        return pack_bits(weights > 0), 1
+    levels = (weights * 255).round().to(torch.uint8)
+    return pack(levels.contiguous().numpy().tobytes()), 8
+
+
+def unpack_weights(text: str, depth: int, count: int, what: str) -> Tensor:
+    """Inverse of ``pack_weights``: a float64 tensor (count,). ValueError, naming ``what``, unless
+    ``depth`` is 1 or 8 and there are so many."""
+    if depth not in (1, 8):
+        raise ValueError(f"{what}: {depth} bits a pixel; expected 1 or 8")
+    if depth == 1:
+        return unpack_bits(text, count, what).double()
+    return torch.frombuffer(bytearray(unpack(text, count, what)), dtype=torch.uint8).double() / 255
+
+
 def pack_floats(values: Tensor) -> str:
     """A tensor as text, in float32."""
     flat = values.detach().flatten().to("cpu", torch.float32).contiguous()

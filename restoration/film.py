@@ -105,7 +105,7 @@ class _Shot:
 class FilmRestoring:
     """Restores the frames of a film one after another, in the memory of some windows.
 
-    All frames of a shot have the same noise and the same estimates, so that nothing flickers. A
+    All frames of a shot have the same noise and the same estimates, so that these add no flicker. A
     frame is restored from what it and its neighbours show of it (``seen_again``). ``look`` finds
     what is wrong with a shot, by ``LOOKS`` of its frames (1, 3, h, w); ``run`` restores;
     ``stride``: pixels per latent cell of its model. ``overlap``: frames that windows share, which

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from . import comfyui, files
+from .graphs import Prompt
 
 NONE = "no ComfyUI: set COMFYUI_PATH, or put one at ~/ComfyUI"
 
@@ -47,3 +48,12 @@ def server(comfy_folder: Path, tmp_path_factory) -> Iterator[comfyui.Server]:
     running = comfyui.Server(comfy_folder, base, packs)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def wan_file(server) -> str:
+    """A tiny random Wan among the host's models."""
+    p = Prompt()
+    p.test("MakeWan")
+    server.run(p)
+    return "wan.safetensors"

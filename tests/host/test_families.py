@@ -17,14 +17,6 @@ from .graphs import Problem, Prompt, demo, measured, recorded, tiny, told, value
 every = pytest.mark.parametrize("method", ["FlowDPS", "FlowChef", "PSLD"])
 
 
-@pytest.fixture(scope="module")
-def wan_file(server) -> str:
-    p = Prompt()
-    p.test("MakeWan")
-    server.run(p)
-    return "wan.safetensors"
-
-
 def wan(file: str, autoencoder: str, picture: str = "small.png") -> Problem:
     p = Prompt()
     model = p.add("UNETLoader", unet_name=file, weight_dtype="default")

@@ -33,14 +33,6 @@ def film(count, side=64, noise=0.1, speed=0):
     return [(x + noise * torch.randn(x.shape, generator=g)).clamp(-1, 1) for x in frames]
 
 
-@pytest.fixture(scope="module")
-def wan_file(server) -> str:
-    p = Prompt()
-    p.test("MakeWan")
-    server.run(p)
-    return "wan.safetensors"
-
-
 def batch(server, p, frames):
     """The frames as one IMAGE."""
     link = None

@@ -1,4 +1,4 @@
-"""Films, shot by shot: windows change nothing, memory is bounded, and nothing flickers."""
+"""Films, shot by shot: windows change nothing, memory is bounded, and a shot shares its noise."""
 
 from __future__ import annotations
 
