@@ -20,7 +20,7 @@ from ..priors.base import FlowPrior
 from .cuts import shots
 from .decision import Decision
 from .degradation import Damage
-from .diagnosis import Wish, diagnose
+from .diagnosis import HEALTHY, Diagnosis, Wish, diagnose
 from .over_time import Known, find_dust, seen_again
 from .pipeline import Photo, Request, drawn
 
@@ -30,6 +30,7 @@ OF_FILMS = {"old video": "fields", "scratched": "dust"}
 """What is wrong with photos that is undone over time in a film, and how."""
 GRAIN = "grainy"
 """What is looked for beside it."""
+NOTHING = "There is nothing to repair: its frames are passed on as they are."
 AHEAD = 6
 """Frames after a window that are read for the usual brightness of a flickering film."""
 
@@ -177,8 +178,11 @@ class FilmRestoring:
             seen = shot.frames[: min(len(shot.frames), self._window)]
             picked = {round(k * (len(seen) - 1) / max(1, LOOKS - 1)) for k in range(LOOKS)}
             shot.look = self.look([seen[k] for k in sorted(picked)])
-            if shot.look.said:
-                self.say(f"shot {shot.number}: {shot.look.said}")
+            how = self.treatment
+            untouched = not (how.over_time or how.flicker or how.dust) and shot.look.healthy
+            said = " ".join(filter(None, [shot.look.said, NOTHING * untouched]))
+            if said:
+                self.say(f"shot {shot.number}: {said}")
         film, unit = self.treatment.cycle
         first, last = shot.before, shot.before + count
         over_time = self.treatment.over_time if count % unit == 0 else None
@@ -273,7 +277,7 @@ def film_restoring(
             found = [treatment.decision.of(each, request, prior) for each in frames]
             middle = len(found) // 2
             treatment.decision.try_model(frames[middle], found[middle][0], prior)
-            said = " ".join(found[middle][0].sentences)
+            said = _said(found[middle][0])
             healthy = all(each.healthy for each, _ in found)
             request = pooled_request([each for _, each in found])
         elif treatment.damage.estimate:
@@ -313,8 +317,13 @@ def looked_at(
     """What is wrong with frames (1, 3, h, w) of a shot, by the wish alone."""
     found = [diagnose(each, wish, progress=progress) for each in frames]
     each = [dataclasses.replace(request, recipe=one.recipe, noise=one.noise_level) for one in found]
-    said = " ".join(found[len(found) // 2].sentences)
+    said = _said(found[len(found) // 2])
     return Look(pooled_request(each), said, all(one.healthy for one in found))
+
+
+def _said(found: Diagnosis) -> str:
+    """What was found in a frame; whether that leaves nothing to repair is a matter of the film."""
+    return " ".join(each for each in found.sentences if each != HEALTHY)
 
 
 def _after(recipe: Recipe, then: Recipe) -> Recipe:

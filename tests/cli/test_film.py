@@ -137,3 +137,19 @@ def test_options_of_photos_are_none_of_a_film(sequence, tmp_path, capsys, option
     with pytest.raises(SystemExit):
         run(sequence, tmp_path / "out", *option.split())
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("wrong", "count"), [("grainy", 4), ("old video", 8)])
+def test_a_clean_film_is_passed_on_only_where_nothing_else_is_done(
+    model, tmp_path, capsys, wrong, count
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    smooth = torch.linspace(-0.5, 0.5, 48).expand(1, 3, 48, 48)
+    for k in range(4):
+        images.save_png(smooth, folder / f"{k}.png")
+    assert run(folder, tmp_path / "out", "--wrong", wrong) == 0
+    assert len(list((tmp_path / "out").iterdir())) == count
+    told = capsys.readouterr().out
+    assert "the photo is passed on" not in told
+    assert ("its frames are passed on as they are" in told) == (wrong == "grainy")
