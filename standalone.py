@@ -260,19 +260,31 @@ def wanted(extras: str) -> str:
     return f"{mark.hexdigest()} {extras}"
 
 
+def stated() -> tuple[str, str]:
+    """What the stamp says: the mark of the project, and the extras; empty without a stamp."""
+    try:
+        mark, _, extras = STAMP.read_text(encoding="utf-8").partition(" ")
+    except (OSError, ValueError):
+        return "", ""
+    return mark, extras
+
+
+def with_what_is_there(extras: str) -> str:
+    """``extras`` and those that are installed, so that commands which want different ones can take
+    turns."""
+    return ",".join(dict.fromkeys(filter(None, f"{stated()[1]},{extras}".split(","))))
+
+
 def is_installed(extras: str) -> bool:
     """Whether a finished set-up has ``extras``, or more."""
-    try:
-        stated = STAMP.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return False
-    mark, _, there = stated.partition(" ")
+    mark, there = stated()
     enough = set(extras.split(",")) <= set(there.split(","))
     return enough and wanted(there) == f"{mark} {there}" and PYTHON.exists()
 
 
 def install(extras: str = "standalone,test") -> None:
-    """Create the environment unless it was already made from this pyproject.toml.
+    """Create the environment unless it was already made from this pyproject.toml; extras that are
+    installed stay, in the version that this file wants.
 
     Raises Failed, or OSError where nothing can be written.
     """
@@ -290,6 +302,7 @@ def install(extras: str = "standalone,test") -> None:
                 raise Failed(f"{ENVIRONMENT} is there and no environment of Python; move it away")
             say("The last set-up was interrupted, or its Python is gone; beginning again.")
             empty()
+        extras = with_what_is_there(extras)
         say("Setting up .venv, once; this takes a few minutes ...")
         LOG.write_text("", encoding="utf-8")
         STAMP.unlink(missing_ok=True)

@@ -84,6 +84,22 @@ def test_a_set_up_is_done_once(script):
     assert len(installs(script)) == 6
 
 
+def test_commands_that_want_different_extras_take_turns_for_nothing(script):
+    """The tests and a film each add theirs once; a change of the project brings all of them."""
+    for extras in ("standalone", "standalone,test", "standalone,video"):
+        script.install(extras)
+    every = f"{script.ROOT}[standalone,test,video]"
+    assert installs(script)[-1][-1] == every
+    before = len(script.steps)
+    for extras in ("standalone,test", "standalone,video", "standalone", "video,test"):
+        script.install(extras)
+    assert len(script.steps) == before
+    (script.ROOT / "pyproject.toml").write_text("[project]\n")
+    script.install("standalone,video")
+    assert installs(script)[-1][-1] == every
+    assert script.is_installed("standalone,test")
+
+
 @pytest.mark.parametrize("step", range(4))
 def test_interrupted_at_any_step_it_begins_again(script, monkeypatch, capsys, step):
     """After the interruption everything is made anew, however far it came."""
