@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell("out of memory: choose a smaller --tile, --size or --batch")
         return 2
     except KeyboardInterrupt:
-        tell("stopped; run it again to restore the remaining photos")
+        rest = "frames" if args.verb == "film" else "photos"
+        tell(f"stopped; run it again to restore the remaining {rest}")
         return 130
 
 

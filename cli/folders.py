@@ -279,7 +279,10 @@ class RemoteStore:
 
         def listed() -> list[dict[str, Any]]:
             folder.fs.makedirs(folder.path, exist_ok=True)
-            return folder.fs.ls(folder.path, detail=True)
+            try:
+                return folder.fs.ls(folder.path, detail=True)
+            except FileNotFoundError:  # A store of objects has no folder until there is one in it.
+                return []
 
         self._states = {
             PurePosixPath(each["name"]).name: (each["size"], 0) for each in self._told(listed)
@@ -355,7 +358,7 @@ class RemoteStore:
             fs, path = self.folder.fs, self._path(name)
             start = b""
             if name not in self._whole and fs.exists(path) and (size := fs.size(path)):
-                start = b"" if fs.cat_file(path, size - 1, size) == b"\n" else b"\n"
+                start = b"" if fs.cat_file(path, start=size - 1, end=size) == b"\n" else b"\n"
             with fs.open(path, "ab") as stream:
                 stream.write(start + line)
 
