@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,8 @@ FOREIGN = frozenset('<>:"/\\|?*') | frozenset(map(chr, range(32)))
 LOCK = ".flowdps.lock"
 PATIENCE = 60.0
 """Seconds to wait for another run that is writing."""
+OLD = 24 * 3600
+"""Seconds after which nobody writes a file any more; clocks may be of another time zone."""
 
 
 def is_remote(address: str) -> bool:
@@ -311,7 +314,13 @@ class RemoteStore:
         return contextlib.nullcontext()
 
     def clean(self) -> None:
-        """Nothing: what is half written may be another run's."""
+        """Remove what a killed run left half written, if it is old: it may be another run's."""
+        parts = [n for n in self._states if n.startswith(".flowdps-") and n.endswith(".part")]
+        for name in parts:
+            with contextlib.suppress(Exception):  # Not every file system tells the time.
+                told = self.folder.fs.modified(self._path(name))
+                if time.time() - told.timestamp() > OLD:
+                    self.remove(name)
 
     def takes_any_name(self) -> bool:
         """Whether files may have names of all characters, as objects of a store may."""
