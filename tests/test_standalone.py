@@ -318,9 +318,9 @@ def test_what_answers_is_reachable_whatever_it_says(script, monkeypatch):
 def test_an_index_that_is_lost_on_the_way_is_told(script, monkeypatch):
     """pip says it of a step within a step, and ends with a line that does not."""
     monkeypatch.undo()
+    line = "WARNING: after connection broken by 'NameError(<pip at 0x7>: no such name)': /simple/"
     code = (
-        "print('WARNING: Retrying (0) after connection broken by \\'NameError(<pip.C object at 0x7>:"
-        " no such name)\\': /simple/');"
+        f"print({line!r});"
         "print('ERROR: No matching distribution found for setuptools');"
         "print('ERROR: Failed to build x when installing build dependencies'); exit(1)"
     )
