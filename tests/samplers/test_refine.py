@@ -47,6 +47,18 @@ def run(measurement, settings=SMALL, prior=None, steps=3, gens=None, seed=0):
     )
 
 
+class Seen(GaussianPrior):
+    """A prior that notes the noise levels at which it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels = set()
+
+    def denoise(self, z, sigma):
+        self.levels.add(sigma)
+        return super().denoise(z, sigma)
+
+
 def test_levels_go_from_denoise_to_the_last():
     got = refine_levels(RefineSettings(), 3).tolist()
     assert got == pytest.approx([0.3, 0.2, 0.1, 0.0])
@@ -76,6 +88,34 @@ def test_the_update_written_out():
         z = z0 if last else z0 + prior.encode(wanted) - prior.encode(x)
     torch.testing.assert_close(got.images, x)
     torch.testing.assert_close(got.latents, z0)
+
+
+def single(side: int) -> Mask:
+    """Every second pixel of a chequerboard of squares of this side is missing."""
+    rows = torch.arange(32) // side
+    return Mask.from_tensor(((rows[:, None] + rows) % 2).float())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "eased"),
+    [
+        (DefocusBlur(2.0), True),
+        (single(1), True),
+        (single(8), False),
+        (AveragePool(8), False),
+        (Jpeg(30), False),
+    ],
+    ids=["a blur", "single pixels", "squares", "small", "JPEG"],
+)
+def test_levels_are_eased_where_much_is_known_everywhere(recipe, eased):
+    measurement = problem(recipe, size=(32, 32), noise=0.05)
+    for factor in (1.0, 0.5):
+        prior = Seen()
+        run(measurement, with_values(SMALL, eased=factor), prior)
+        lower = factor if eased else 1.0
+        assert sorted(prior.levels, reverse=True) == pytest.approx(
+            [lower * s for s in (0.3, 0.2, 0.1)]
+        )
 
 
 @pytest.mark.parametrize(
