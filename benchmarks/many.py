@@ -48,6 +48,8 @@ from .command import HELD_OUT
 
 QUICK = ("--task", "identity", "--observed", "--method", "flowchef", "--steps", "1")
 """Hardly any work for the model, so that what is measured is all the rest."""
+SEEN = (*QUICK[:3], "--method", "refine", "--preset", "fast", "--steps", "1")
+"""The same, where the model is shown the photo."""
 PACKAGE = (__package__ or "").partition(".")[0]
 WORKER = "ray::Worker"
 """How the command line of a worker's process begins, also while it loads the model."""
@@ -243,7 +245,8 @@ def kills(
     module = (sys.executable, "-m", f"{PACKAGE}.benchmarks.many")
     with tempfile.TemporaryDirectory() as base:
         folder = pictures(Path(base) / "in", photos, side)
-        command, plain = [*module, "--one", str(folder), *QUICK], Path(base) / "plain"
+        command = [*module, "--one", str(folder), *(SEEN if deadly else QUICK)]
+        plain = Path(base) / "plain"
         subprocess.run([*command, "--out", str(plain)], check=True, stdout=subprocess.DEVNULL)
         wanted = {file.name: file.read_bytes() for file in plain.glob("*.png")}
         if deadly:
