@@ -49,7 +49,8 @@ GET_PIP = "https://bootstrap.pypa.io/get-pip.py"
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
 WORKERS = max(1, min(4, os.cpu_count() or 1))
 """Processes that share the tests; each has its models in memory."""
-TESTS = (["pytest", "-n", str(WORKERS), "--dist", "loadgroup"],)
+SHARED = ["-n", str(WORKERS), "--dist", "loadgroup"]
+TESTS = (["pytest"],)
 CHECKS = {"test": LINT + TESTS, "lint": LINT, "pytest": TESTS}
 """What the verbs for developers run; all other verbs are those of the command ``flowdps``."""
 STEP = ("error: subprocess-exited", "error: failed to build")
@@ -438,7 +439,8 @@ def main() -> int:
         surroundings = {"OMP_NUM_THREADS": threads, **os.environ, "PATH": path}
         for check in CHECKS[verb]:
             print("$", *check, flush=True)
-            command = [str(PYTHON), "-m", *check, *(sys.argv[2:] if check[0] == "pytest" else [])]
+            more = [*SHARED, *sys.argv[2:]] if check[0] == "pytest" else []
+            command = [str(PYTHON), "-m", *check, *more]
             code = subprocess.run(command, cwd=ROOT, env=surroundings).returncode
             if code:
                 return code

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators import LinearOperator, Measurement
@@ -34,9 +33,8 @@ DIRECT = 1.5
 SOFTER = (0.45, 0.7, 1.0)
 """Shares of that strength among which the measurement chooses, in rising order: textures ask for
 less than flat areas."""
-MUCH, AROUND = 0.05, 8
-"""Share of the pixels of every square of this side that a measurement determines, from which on
-noise levels are ``eased``."""
+MUCH = 0.05
+"""Share of a pixel that a measurement determines, from which on noise levels are ``eased``."""
 SMOOTH = 0.03
 """Weight of the smooth surface in the classical start, where hardly any pixel is known."""
 
@@ -78,9 +76,9 @@ class RefineSettings(MethodSettings):
         is compared with.
     pairs: pairs of opposite noises per noise level and view, over which the denoised latents are
         averaged.
-    eased: factor of all noise levels where the measurement determines more than 5 % of the pixels
-        everywhere, as with a blur that keeps sharp edges, or with single missing pixels: a small
-        model knows less there than total variation.
+    eased: factor of all noise levels where the measurement determines more than 5 % of every pixel
+        alike, as with a blur that keeps sharp edges, or with a Bayer mosaic: a small model knows
+        less there than total variation.
 
     Raises ValueError for values out of range, and for a data step or finish of another kind.
     """
@@ -150,9 +148,11 @@ class Start:
 
     @property
     def much_known(self) -> bool:
-        """Whether the measurement determines much everywhere, though not of every pixel."""
-        known = F.avg_pool2d(self.known.mean(1), AROUND, ceil_mode=True)
-        return isinstance(self.measurement.operator, LinearOperator) and bool((known > MUCH).all())
+        """Whether the measurement determines much of every pixel, and of all alike."""
+        known = self.known.mean(1)
+        alike = float(known.std()) <= UNEVEN * float(known.mean())
+        linear = isinstance(self.measurement.operator, LinearOperator)
+        return linear and alike and float(known.mean()) > MUCH
 
     def kept(self, corrected: Tensor, image: Tensor) -> Tensor:
         """``corrected``, but ``image`` within its bounds where the values were cut off: what is

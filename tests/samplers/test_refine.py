@@ -6,6 +6,7 @@ import pytest
 import torch
 from comfyui_flowdps.operators import (
     AveragePool,
+    Bayer,
     Clip,
     DefocusBlur,
     GaussianBlur,
@@ -90,24 +91,22 @@ def test_the_update_written_out():
     torch.testing.assert_close(got.latents, z0)
 
 
-def single(side: int) -> Mask:
-    """Every second pixel of a chequerboard of squares of this side is missing."""
-    rows = torch.arange(32) // side
-    return Mask.from_tensor(((rows[:, None] + rows) % 2).float())
+CHEQUERED = Mask.from_tensor(((torch.arange(32)[:, None] + torch.arange(32)) % 2).float())
+"""Every second pixel is missing."""
 
 
 @pytest.mark.parametrize(
     ("recipe", "eased"),
     [
         (DefocusBlur(2.0), True),
-        (single(1), True),
-        (single(8), False),
+        (Bayer(), True),
+        (CHEQUERED, False),
         (AveragePool(8), False),
         (Jpeg(30), False),
     ],
-    ids=["a blur", "single pixels", "squares", "small", "JPEG"],
+    ids=["a blur", "colours", "holes", "small", "JPEG"],
 )
-def test_levels_are_eased_where_much_is_known_everywhere(recipe, eased):
+def test_levels_are_eased_where_much_of_every_pixel_is_known(recipe, eased):
     measurement = problem(recipe, size=(32, 32), noise=0.05)
     for factor in (1.0, 0.5):
         prior = Seen()
