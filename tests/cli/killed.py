@@ -3,8 +3,8 @@
 python killed.py SEED KILLS SECONDS [ARGUMENTS]
 
 SECONDS is how long an undisturbed run takes: every kill comes at a random instant of what is left
-of it, and the first run that comes to its end is the last one. The model is loaded once; every run
-is a fork of this process. Prints how many runs were killed, and how long the last one took.
+of it. The model is loaded once; every run is a fork of this process. Prints how many runs were
+killed, and how long the last one took.
 """
 
 from __future__ import annotations
@@ -42,16 +42,15 @@ def run() -> int:
             done, status = os.waitpid(child, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status) if done else None
             time.sleep(0.002)
-        if code is not None:
-            break
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        killed += 1
+        if code is None:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            killed += 1
+        elif arguments[0] == "film":
+            break  # One that is finished is not made again.
         left -= lasts
-    else:
-        code = None
     begun = time.monotonic()
-    if code is None:
+    if code is None or arguments[0] != "film":
         code = os.waitstatus_to_exitcode(os.waitpid(started(arguments), 0)[1])
     print("killed", killed, "seconds", time.monotonic() - begun, flush=True)
     return code

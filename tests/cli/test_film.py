@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -275,12 +276,13 @@ def test_films_killed_at_random_end_as_one_undisturbed_run(tmp_path, name):
     av = pytest.importorskip("av")
     source = tmp_path / "in.mp4"
     with_sound(av, source)
-    script = [sys.executable, str(Path(__file__).with_name("killed.py")), "0"]
+    script = [sys.executable, str(Path(__file__).with_name("killed.py"))]
     more = ["--wrong", "grainy", "--prior", "demo", "--effort", "fast", "--window", "2"]
 
-    def run(kills: int, seconds: float, out: str) -> list[str]:
+    def run(kills: int, seconds: float, out: str, seed: int = 0) -> list[str]:
+        given = [str(seed), str(kills), str(seconds), "film", str(source), str(tmp_path / out)]
         done = subprocess.run(
-            [*script, str(kills), str(seconds), "film", str(source), str(tmp_path / out), *more],
+            [*script, *given, *more],
             capture_output=True,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -290,8 +292,13 @@ def test_films_killed_at_random_end_as_one_undisturbed_run(tmp_path, name):
         return done.stdout.split("killed ")[1].split()
 
     seconds = float(run(0, 0, f"calm-{name}")[-1])
-    assert int(run(6, seconds, name)[0]) > 1, "no run was killed"
     calm, killed = tmp_path / f"calm-{name}", tmp_path / name
+    for seed in range(5):  # The clock was of another moment: the film may be faster now.
+        if int(run(6, seconds / 2, name, seed)[0]) > 1:
+            break
+        shutil.rmtree(killed) if killed.is_dir() else killed.unlink()
+    else:
+        pytest.fail("no run was killed twice")
     if calm.is_dir():
         assert files(killed) == files(calm)
         assert len(files(calm)) == 5
