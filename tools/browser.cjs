@@ -162,9 +162,9 @@ async function collageInPage({ parts, side }) {
     return image;
   }));
   const across = parts.length > 3 ? 2 : parts.length;
-  // A picture alone keeps its shape, and is as wide as three.
-  const [wide, high] = parts.length > 1 ? [side, side]
-    : [3 * side, Math.round(3 * side * images[0].height / images[0].width)];
+  // A picture alone is as wide as three; all have the shape of the first.
+  const wide = parts.length > 1 ? side : 3 * side;
+  const high = Math.round(wide * images[0].height / images[0].width);
   const canvas = document.createElement('canvas');
   canvas.width = across * wide;
   canvas.height = Math.ceil(parts.length / across) * high;
