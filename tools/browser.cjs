@@ -284,6 +284,10 @@ async function build({ page, version }, names) {
     // App mode shows these inputs and outputs as a form; older editors know nothing of it.
     made.extra = { ds: { scale: 0.75, offset: [40, 100] }, ...(form ? { linearData: form } : {}) };
     made.nodes.forEach(named(version));
+    // A form has no field for an input that its node hides.
+    spec.nodes.forEach(([, , , { advanced }], i) => {
+      if (advanced) made.nodes.find(({ id }) => id === i + 1 + spec.notes.length).showAdvanced = true;
+    });
     write(shipped(spec.name), made);
     console.log(`built ${spec.name}: ${made.nodes.length} nodes, ${made.links.length} links`);
   }

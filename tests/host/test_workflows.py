@@ -35,6 +35,8 @@ WIDEST, HIGHEST = 1500, 800
 """Size of a template in pixels, so that it is readable in a window of 1600 x 900."""
 NOTES = {"Note", "MarkdownNote"}
 SAVES = {"SaveImage", "SaveVideo"}
+REPORT = ("PreviewAny", "preview_text")
+"""A form shows no text among its results; the editor's own widget shows it among the fields."""
 UPLOADS = {("LoadImage", "image"), ("LoadVideo", "file")}
 """Widgets by which the editor, and its forms, take a file."""
 # Widgets of the editor that the server does not know, or that differ between its versions.
@@ -97,8 +99,10 @@ def test_a_template_fits_a_window_and_has_a_form(name):
     assert highest[2] - lowest[0] <= WIDEST
     assert highest[3] - lowest[1] <= HIGHEST
     form = ui["extra"]["linearData"]
-    for node, widget in form["inputs"]:
+    *fields, (said, text) = form["inputs"]
+    for node, widget in fields:
         assert widget in values(nodes[node])
+    assert (nodes[said]["type"], text) == REPORT
     shown = {nodes[node]["type"] for node in form["outputs"]}
     assert shown & SAVES
     assert "PreviewAny" in shown
@@ -233,6 +237,19 @@ def test_examples_lie_where_users_files_do(workflow_server):
         given = offered[kind]["input"]["required"][widget]
         # Newer hosts have the choices among the options.
         assert name in (given[0] if isinstance(given[0], list) else given[1]["options"])
+
+
+@pytest.mark.parametrize("name", ARTISTS)
+def test_a_form_has_no_field_that_its_node_hides(workflow_server, name):
+    """Advanced inputs are fields only where the node shows them; older hosts have none."""
+    known = workflow_server.get("/object_info")
+    ui = workflow(name)
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    for node, widget in ui["extra"]["linearData"]["inputs"][:-1]:
+        given = known[nodes[node]["type"]]["input"]
+        _, *options = (given["required"] | given.get("optional", {}))[widget]
+        if options and options[0].get("advanced"):
+            assert nodes[node].get("showAdvanced"), widget
 
 
 def test_the_editor_is_told_to_sort_the_templates(workflow_server):

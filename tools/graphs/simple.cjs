@@ -16,6 +16,10 @@ const opened = (file, height = 330) => ['photo', 'LoadImage', [320, 80, 280, hei
 }];
 const example = (picture, height) => opened(`FlowDPS ${picture}.${picture === 'bad JPEG' ? 'jpg' : 'webp'}`, height);
 
+// Forms show pictures and films as results, and no text: the report is read among the fields.
+const REPORT = ['said', 'preview_text'];
+const ADVANCED = ['versions', 'sensitivity'];
+
 // "photo" gives the picture; "more" are nodes between it and the restoration. "asks" are what the form
 // of App mode asks beside the photo and what is usual.
 function simple(name, {
@@ -31,6 +35,7 @@ function simple(name, {
       }],
       ...more,
       ['restore', 'FlowDPS_RestorePhoto', [660, 80, 300, 690], {
+        advanced: asks.some(([, widget]) => ADVANCED.includes(widget)),
         set: { seed: 0, control_after_generate: 'fixed', ...set },
         from: { image, model: ['prior', 'model'], vae: ['prior', 'vae'], ...from },
       }],
@@ -62,7 +67,7 @@ ${large}`]],
     app: {
       inputs: [['photo', 'image'], ...asks.filter(([key]) => key !== 'restore'), ['restore', 'wrong'],
         ...asks.filter(([key]) => key === 'restore'),
-        ...['strength', 'invent', 'effort', 'seed'].map((widget) => ['restore', widget])],
+        ...['strength', 'invent', 'effort', 'seed'].map((widget) => ['restore', widget]), REPORT],
       outputs: ['both', 'restored', 'said'],
     },
     thumb: thumb || [['both', 0, 'before and after']],
@@ -91,7 +96,7 @@ function film(name) {
       ['frames', 'GetVideoComponents', [320, 420, 280, 0], { from: { video: ['photo', 'VIDEO'] } }],
       ['prior', 'FlowDPS_LoadFlowPrior', [320, 560, 280, 0], { set: { checkpoint: MODEL } }],
       ['restore', 'FlowDPS_RestoreFilm', [660, 80, 300, 690], {
-        set: { wrong: 'old video', seed: 0, control_after_generate: 'fixed' },
+        advanced: true, set: { wrong: 'old video', seed: 0, control_after_generate: 'fixed' },
         from: {
           image: ['frames', 'images'], fps: ['frames', 'fps'], model: ['prior', 'model'], vae: ['prior', 'vae'],
         },
@@ -130,7 +135,7 @@ as many as before, and removes the grain. Frames tell of each other, so that the
 **Your video.** Choose it in *The video*. ComfyUI holds all of its frames in memory: begin with some seconds.`]],
     app: {
       inputs: [['photo', 'file'], ...['wrong', 'over_time', 'flicker', 'strength', 'invent', 'effort', 'seed']
-        .map((widget) => ['restore', widget])],
+        .map((widget) => ['restore', widget]), REPORT],
       outputs: ['after', 'restored', 'said'],
     },
     thumb: [['before', 0, 'before'], ['after', 0, 'after']],
