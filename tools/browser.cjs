@@ -265,12 +265,13 @@ const named = (core) => (node) => {
 
 async function blueprints({ page, version }) {
   for (const spec of workflows.filter((each) => each.blueprint)) {
-    const { title, nodes } = spec.blueprint;
+    const { title, nodes, description } = spec.blueprint;
     const { ids } = await page.evaluate(buildInPage, spec);
     const made = await page.evaluate(wrapInPage, { title, ids: nodes.map((key) => ids[key]) });
     made.definitions.subgraphs.forEach((subgraph) => {
       subgraph.nodes.forEach(named(version));
     });
+    made.extra = { ...made.extra, BlueprintDescription: description.replace(/\n/g, ' ') };
     write(path.join(ROOT, 'subgraphs', `${title}.json`), made);
     console.log(`wrapped ${title}: ${made.definitions.subgraphs[0].nodes.length} nodes`);
   }

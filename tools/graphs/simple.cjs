@@ -18,6 +18,15 @@ const example = (picture, height) => opened(`FlowDPS ${picture}.${picture === 'b
 
 // Forms show pictures and films as results, and no text: the report is read among the fields.
 const REPORT = ['said', 'preview_text'];
+// What the editor's search says of the blueprints.
+const BLUEPRINTS = {
+  'Restore a photo (FlowDPS)': `Finds out what is wrong with a photo and repairs it, with a small model that comes along.
+Open it to choose what is wrong, or another model.`,
+  'Enlarge a photo (FlowDPS)': `Makes a small photo twice as large, with a small model that comes along.
+Open it to choose how much larger, or another model.`,
+  'Mend scratches (FlowDPS)': `Finds scratches and makes them anew; all other pixels stay.
+Open it to choose how sensitive the search is, or another model.`,
+};
 const ADVANCED = ['versions', 'sensitivity'];
 
 // "photo" gives the picture; "more" are nodes between it and the restoration. "asks" are what the form
@@ -71,7 +80,7 @@ ${large}`]],
       outputs: ['both', 'restored', 'said'],
     },
     thumb: thumb || [['both', 0, 'before and after']],
-    blueprint: blueprint && { title: blueprint, nodes: ['prior', 'restore'] },
+    blueprint: blueprint && { title: blueprint, nodes: ['prior', 'restore'], description: BLUEPRINTS[blueprint] },
   };
 }
 
