@@ -46,6 +46,9 @@ TORCH_CPU = ["torch==2.13.0", "--extra-index-url", CPU_INDEX]
 INDEX = "https://pypi.org/simple/pip/"
 GET_PIP = "https://bootstrap.pypa.io/get-pip.py"
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
+WORKERS = max(1, min(4, os.cpu_count() or 1))
+"""Processes that share the tests; each has its models in memory."""
+SHARED = ["-n", str(WORKERS), "--dist", "loadgroup"]
 TESTS = (["pytest"],)
 CHECKS = {"test": LINT + TESTS, "lint": LINT, "pytest": TESTS}
 """What the verbs for developers run; all other verbs are those of the command ``flowdps``."""
@@ -399,10 +402,13 @@ def main() -> int:
         return 130
     if verb in CHECKS:
         path = os.pathsep.join([str(SCRIPTS), os.environ.get("PATH", "")])
+        threads = str(max(1, (os.cpu_count() or 1) // WORKERS))
+        surroundings = {"OMP_NUM_THREADS": threads, **os.environ, "PATH": path}
         for check in CHECKS[verb]:
             print("$", *check, flush=True)
-            command = [str(PYTHON), "-m", *check, *(sys.argv[2:] if check[0] == "pytest" else [])]
-            code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}).returncode
+            more = [*SHARED, *sys.argv[2:]] if check[0] == "pytest" else []
+            command = [str(PYTHON), "-m", *check, *more]
+            code = subprocess.run(command, cwd=ROOT, env=surroundings).returncode
             if code:
                 return code
         return hosts(sys.argv[2:]) if verb == "test" else 0

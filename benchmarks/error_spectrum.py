@@ -80,7 +80,8 @@ def main() -> None:
     spectrum = measured(prior, x.to(prior.device))
     out = args.out or (known.file if known else Path(args.prior)).with_suffix(".spectrum.json")
     if out.is_file():
-        spectrum = dataclasses.replace(spectrum, refine=ErrorSpectrum.load(out).refine)
+        before = ErrorSpectrum.load(out)
+        spectrum = dataclasses.replace(spectrum, refine=before.refine, eased=before.eased)
     spectrum.save(out)
     for sigma, row in zip(spectrum.sigmas, spectrum.variance, strict=True):
         print(f"sigma {sigma}: error by band " + " ".join(f"{v**0.5:.3f}" for v in row))

@@ -1,11 +1,12 @@
 """The noise levels of ``refine`` that suit a prior, measured on tuning photographs, and written.
 
 ``python -m comfyui_flowdps.benchmarks.refine_levels --prior FILE [--images 8] [--side 128]
-[--levels 0.3-0.1 0.15-0.06 ...] [--tasks ...] [--preset fast] [--write]``.
+[--levels 0.3-0.1 0.15-0.06 ...] [--eased 0.5] [--tasks ...] [--preset fast] [--write]``.
 Measure the error spectrum first (``benchmarks/error_spectrum.py``). Every row is a task with first
 and last noise level: PSNR, and the paired leads over total variation, with the strength that is
-best for these very pictures, and over the same without the flow. ``--write`` keeps the levels that
-are best on average in NAME.spectrum.json, where ``refine`` finds them.
+best for these very pictures, and over the same without the flow. ``--eased`` is the factor of the
+levels where a measurement tells much (``RefineSettings``). ``--write`` keeps it, and the levels
+that are best on average, in NAME.spectrum.json, where ``refine`` finds them.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def main() -> None:
         "--preset", default="tuned", choices=list(samplers.METHODS["refine"].presets)
     )
     parser.add_argument("--steps", type=int, default=samplers.METHODS["refine"].steps)
+    parser.add_argument("--eased", type=float, default=1.0, help="factor where much is known")
     parser.add_argument("--noise", type=float, default=0.03)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--write", action="store_true", help="keep the best in the spectrum's file")
@@ -95,7 +97,7 @@ def main() -> None:
         for levels in args.levels:
             first, last = map(float, levels.split("-"))
             settings = samplers.with_values(
-                samplers.preset("refine", args.preset), denoise=first, last=last
+                samplers.preset("refine", args.preset), denoise=first, last=last, eased=args.eased
             )
             flow, none = (
                 psnrs(refined(p, measurement, settings, args.steps), x)
@@ -111,7 +113,9 @@ def main() -> None:
     print(f"\nbest on average: {best}")
     if args.write:
         first, last = map(float, best.split("-"))
-        dataclasses.replace(ErrorSpectrum.load(file), refine=(first, last)).save(file)
+        dataclasses.replace(ErrorSpectrum.load(file), refine=(first, last), eased=args.eased).save(
+            file
+        )
         print(f"written: {file}")
 
 

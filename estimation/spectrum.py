@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -24,16 +25,19 @@ TAILS = 2.0
 STEPS = 25
 
 
-def _smooth(power: Tensor) -> Tensor:
-    """Power on a half plane (..., n, n // 2 + 1) as a Hann window shows it, by its three taps."""
-    power = 2 / 3 * power + (power.roll(1, -2) + power.roll(-1, -2)) / 6
-
-    def mirrored(column: Tensor) -> Tensor:
-        return column.flip(-2).roll(1, -2)
-
-    left = torch.cat([mirrored(power[..., 1:2]), power[..., :-1]], -1)
-    right = torch.cat([power[..., 1:], mirrored(power[..., -2:-1])], -1)
-    return 2 / 3 * power + (left + right) / 6
+def _window_taps(kept: Tensor, n: int) -> list[tuple[float, Tensor]]:
+    """What a Hann window mixes at the frequencies ``kept`` of a half plane (n, n // 2 + 1): the
+    weights of the nine frequencies around each, and where they are in the flattened half plane,
+    which has one of every two opposite ones."""
+    width = n // 2 + 1
+    taps = []
+    for down, right in itertools.product((-1, 0, 1), repeat=2):
+        row, column = kept // width + down, kept % width + right
+        beyond = (column < 0) | (column >= width)
+        row, column = torch.where(beyond, -row, row), torch.where(beyond, -column, column)
+        weight = math.prod(2 / 3 if step == 0 else 1 / 6 for step in (down, right))
+        taps.append((weight, row % n * width + column % n))
+    return taps
 
 
 class Spectrum:
@@ -72,10 +76,16 @@ class Spectrum:
         signal = (1 - self.variance / self._at(near[0, 0])).clamp(0.01, 1)
         self.seen = float(signal.mean())
         self._tails = TAILS / signal.square()
-        self._law = (f.square() + (0.5 / n) ** 2) ** (-POWER / 2)
+        # How a Hann window shows the power, next to a steep law.
+        law = ((f.square() + (0.5 / n) ** 2) ** (-POWER / 2)).flatten()
+        self._taps = [
+            (weight * law[place] / law[self._kept], place)
+            for weight, place in _window_taps(self._kept, n)
+        ]
         angle, logarithm = self._at(torch.atan2(fy.expand_as(fx), fx)), self._at(f).log()
         turns = [part(k * angle) for k in (2, 4) for part in (torch.cos, torch.sin)]
         self._basis = torch.stack([torch.ones_like(angle), -logarithm, *turns], -1)
+        self._products = (self._basis[:, :, None] * self._basis[:, None]).flatten(1)
         self._mean = torch.tensor([0.0, POWER, 0, 0, 0, 0], dtype=torch.float64)
         self._precision = torch.tensor([0.0, SPREAD**-2, *[TURN**-2] * 4], dtype=torch.float64)
 
@@ -92,7 +102,10 @@ class Spectrum:
         """Negative log-likelihood per frequency (B,) of kernels with ``responses`` (B, n, n // 2 +
         1), at the best values of everything else, by Levenberg and Marquardt's steps.
         """
-        seen = self._at(_smooth(self._law * responses) / self._law).clamp(min=1e-12)
+        planes = responses.flatten(1)
+        seen = torch.full((len(planes), self.count), 1e-12, dtype=torch.float64)
+        for weight, place in self._taps:
+            seen += weight * planes[:, place]
         values = self._mean.repeat(len(seen), 1)
         part = seen * torch.exp(self._basis[:, 1:] @ self._mean[1:])
         above = (self.power.sum() - self.count * self.variance).clamp(min=1e-9 * self.power.sum())
@@ -113,7 +126,7 @@ class Spectrum:
             slope = share * (1 - (self._tails + 1) * ratio / (self._tails + ratio))
             gradient = slope @ self._basis + self._precision * (values - self._mean)
             weight = share.square() * TAILS / (TAILS + 2) + 1e-6
-            matrix = torch.einsum("bi,ij,ik->bjk", weight, self._basis, self._basis)
+            matrix = (weight @ self._products).unflatten(1, self._precision.shape * 2)
             matrix = matrix + self._precision.diag()
             matrix = matrix + torch.diag_embed(damping[:, None] * matrix.diagonal(dim1=1, dim2=2))
             moved = values - torch.linalg.solve(matrix, gradient)

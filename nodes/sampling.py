@@ -54,8 +54,7 @@ log = logging.getLogger(__name__)
 
 def planned(wish: Wish, model: Any) -> tuple[RefineSettings, Tensor]:
     """Settings of Refine for a wish, and noise levels that suit MODEL."""
-    spectrum = model.get_attachment(SPECTRUM)
-    return wish.plan(spectrum.refine if spectrum else None)
+    return wish.plan(model.get_attachment(SPECTRUM))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,7 @@ class ErrorSpectrum:
     bands, for images in [-1, 1]: the variance per pixel that white noise of this density has.
 
     refine: first and last noise level of ``refine`` that suit the model; None: not measured.
+    eased: factor of these where the measurement tells much (``RefineSettings.eased``).
 
     ``benchmarks/error_spectrum.py`` measures one, ``benchmarks/refine_levels.py`` the levels.
     Raises ValueError for numbers that are not above 0, for noise levels that do not rise (those of
@@ -47,6 +48,7 @@ class ErrorSpectrum:
     sigmas: Sequence[float]
     variance: Sequence[Sequence[float]]
     refine: tuple[float, float] | None = None
+    eased: float = 1.0
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False))
@@ -65,10 +67,12 @@ class ErrorSpectrum:
                 f"the levels of refine are {list(self.refine)}; expected the first and the last,"
                 " falling, between 0 and 1"
             )
+        if not 0 < self.eased <= 1:
+            raise ValueError(f"eased is {self.eased}; expected a number above 0 and up to 1")
 
     @classmethod
     def load(cls, file: Path) -> ErrorSpectrum:
-        """Read a JSON file with ``sigmas``, ``variance``, maybe ``refine``.
+        """Read a JSON file with ``sigmas``, ``variance``, maybe ``refine`` and ``eased``.
 
         ValueError for another content.
         """
@@ -78,6 +82,7 @@ class ErrorSpectrum:
                 tuple(map(float, values["sigmas"])),
                 tuple(tuple(map(float, row)) for row in values["variance"]),
                 None if (levels := values.get("refine")) is None else _pair(levels),
+                float(values.get("eased", 1.0)),
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -97,6 +102,8 @@ class ErrorSpectrum:
         values = {"sigmas": list(self.sigmas), "variance": rounded}
         if self.refine is not None:
             values["refine"] = list(self.refine)
+        if self.eased != 1:
+            values["eased"] = self.eased
         file.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
     def at(self, sigma: float) -> Tensor:

@@ -30,7 +30,8 @@ def done(title: str, settings: MethodSettings, steps: int) -> str:
     """A sentence on a restoration by the method called ``title``."""
     start = ""
     if isinstance(settings, RefineSettings):
-        start = f", beginning with {settings.denoise:.0%} of noise"
+        least = f"{settings.eased * settings.denoise:.0%} to " * (settings.eased < 1)
+        start = f", beginning with {least}{settings.denoise:.0%} of noise"
     return f"It is restored by {title} in {steps} step{'s' * (steps > 1)}{start}."
 
 
@@ -87,9 +88,8 @@ class Decision:
             found.found.append(f"Its noise level is {level:g}, as you say.")
         settings, steps = request.settings, request.steps
         if request.suited and isinstance(settings, RefineSettings):
-            spectrum = prior.error_spectrum
-            plan, levels = self.wish.plan(spectrum.refine if spectrum else None)
-            settings = with_values(settings, denoise=plan.denoise, last=plan.last)
+            plan, levels = self.wish.plan(prior.error_spectrum)
+            settings = with_values(settings, denoise=plan.denoise, last=plan.last, eased=plan.eased)
             steps = len(levels) - 1 if self.steps is None else self.steps
         request = dataclasses.replace(
             request,

@@ -21,6 +21,7 @@ from ..estimation.registry import KERNEL_SIZE
 from ..estimation.rounding import rounded_away
 from ..estimation.scratches import find_scratches
 from ..operators import AveragePool, Identity, Interlace, Mask, Recipe
+from ..priors.error_spectrum import ErrorSpectrum
 from ..samplers import RefineSettings, method_named
 from .degradation import Damage
 
@@ -112,21 +113,26 @@ class Wish:
         """By how much the photo grows."""
         return self.enlarge or (USUAL_SCALE if "size" in WRONGS[self.wrong] else 1)
 
-    def plan(self, suits: tuple[float, float] | None = None) -> tuple[RefineSettings, Tensor]:
+    def plan(self, spectrum: ErrorSpectrum | None = None) -> tuple[RefineSettings, Tensor]:
         """The settings of Refine, and its noise levels, float64, falling to 0.
 
-        suits: the first and last noise level that suit the model, as its ``ErrorSpectrum`` has
-        them; None: those of the preset. ``invent`` moves the first one: to a third of it for 0, to
+        spectrum: that of the model; its noise levels are taken, or those of the preset where it
+        has none. ``invent`` moves the first one: to a third of it for 0, to
         1 for 1.
         """
         row = method_named("refine")
         settings: RefineSettings = row.preset(EFFORTS[self.effort])
-        first, last = suits or (settings.denoise, settings.last)
+        eased = 1.0
+        first, last = settings.denoise, settings.last
+        if spectrum is not None and spectrum.refine is not None:
+            (first, last), eased = spectrum.refine, spectrum.eased
         if self.invent < 0.5:
             first *= 3 ** (2 * self.invent - 1)
         else:
             first **= 2 - 2 * self.invent
-        settings = dataclasses.replace(settings, denoise=round(first, 3), last=min(first, last))
+        settings = dataclasses.replace(
+            settings, denoise=round(first, 3), last=min(first, last), eased=eased
+        )
         return settings, row.levels(settings, max(row.steps, round(10 * first)))
 
 

@@ -31,8 +31,10 @@ UNEVEN = 0.2
 DIRECT = 1.5
 """How much stronger total variation is where A shows every value as it is, and noise is white."""
 SOFTER = (0.45, 0.7, 1.0)
-"""Shares of that strength among which the measurement chooses: textures ask for less than flat
-areas."""
+"""Shares of that strength among which the measurement chooses, in rising order: textures ask for
+less than flat areas."""
+MUCH = 0.05
+"""Share of a pixel that a measurement determines, from which on noise levels are ``eased``."""
 SMOOTH = 0.03
 """Weight of the smooth surface in the classical start, where hardly any pixel is known."""
 
@@ -74,6 +76,9 @@ class RefineSettings(MethodSettings):
         is compared with.
     pairs: pairs of opposite noises per noise level and view, over which the denoised latents are
         averaged.
+    eased: factor of all noise levels where the measurement determines more than 5 % of every pixel
+        alike, as with a blur that keeps sharp edges, or with a Bayer mosaic: a small model knows
+        less there than total variation.
 
     Raises ValueError for values out of range, and for a data step or finish of another kind.
     """
@@ -84,6 +89,7 @@ class RefineSettings(MethodSettings):
     last: float = 0.1
     views: int = 2
     pairs: int = 2
+    eased: float = 1.0
 
     def __post_init__(self) -> None:
         of_kind(PixelStep, "data step of refine", self.data_step)
@@ -95,6 +101,8 @@ class RefineSettings(MethodSettings):
             raise ValueError(f"denoise is {self.denoise}; expected a number above 0 and up to 1")
         if not 0 < self.last <= 1:
             raise ValueError(f"last is {self.last}; expected a number above 0 and up to 1")
+        if not 0 < self.eased <= 1:
+            raise ValueError(f"eased is {self.eased}; expected a number above 0 and up to 1")
 
 
 def refine_levels(settings: RefineSettings, steps: int) -> Tensor:
@@ -111,11 +119,12 @@ def refine_levels(settings: RefineSettings, steps: int) -> Tensor:
 
 def suited(settings: MethodSettings, prior: FlowPrior) -> MethodSettings:
     """Settings with the noise levels that suit ``prior``, where it says so
-    (``ErrorSpectrum.refine``); those of other methods stay as they are."""
-    levels = prior.error_spectrum.refine if prior.error_spectrum else None
-    if levels is None or not isinstance(settings, RefineSettings):
+    (``ErrorSpectrum.refine``, ``eased``); those of other methods stay as they are."""
+    spectrum = prior.error_spectrum
+    if spectrum is None or spectrum.refine is None or not isinstance(settings, RefineSettings):
         return settings
-    return dataclasses.replace(settings, denoise=levels[0], last=levels[1])
+    first, last = spectrum.refine
+    return dataclasses.replace(settings, denoise=first, last=last, eased=spectrum.eased)
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,14 @@ class Start:
     known: Tensor
     measurement: Measurement
     lost: CutOff | None
+
+    @property
+    def much_known(self) -> bool:
+        """Whether the measurement determines much of every pixel, and of all alike."""
+        known = self.known.mean(1)
+        alike = float(known.std()) <= UNEVEN * float(known.mean())
+        linear = isinstance(self.measurement.operator, LinearOperator)
+        return linear and alike and float(known.mean()) > MUCH
 
     def kept(self, corrected: Tensor, image: Tensor) -> Tensor:
         """``corrected``, but ``image`` within its bounds where the values were cut off: what is
@@ -213,7 +230,8 @@ def _share(
 
     It is that with the least of Stein's unbiased estimate of the risk to what is measured,
     ‖A x̂(y) − y‖² + 2 σₙ² div A x̂(y), the divergence by one random direction (Ramani, Blu and
-    Unser 2008, Monte-Carlo SURE).
+    Unser 2008, Monte-Carlo SURE). The shares are tried in their order, as long as the risk of any
+    sample falls.
     """
     operator, y, level = measurement.operator, measurement.y, measurement.misfit_level
     generator = torch.Generator().manual_seed(0)
@@ -233,6 +251,8 @@ def _share(
         risk = missed.square().flatten(1).sum(1) + 2 * level**2 * divergence
         # One share for all frames of a film, which would flicker.
         risks.append(risk if operator.cycle is None else risk.sum().expand(measurement.count))
+        if len(risks) > 1 and not (risks[-1] < risks[-2]).any():
+            break
     least = torch.stack(risks).argmin(0)
     return torch.tensor(SOFTER).to(y)[least].view(-1, 1, 1, 1)
 
@@ -247,8 +267,8 @@ def refine(
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
 ) -> Sample:
-    """Restorations from a classical one at the noise levels ``sigmas``; ``z`` is not used but for
-    its precision.
+    """Restorations from a classical one at the noise levels ``sigmas``, or at lower ones if they
+    are ``eased``; ``z`` is not used but for its precision.
 
     At every noise level σ, in every view: noise is added to the latents and removed by the model,
     averaged over opposite noises. The decoded images are averaged over the views, corrected
@@ -261,6 +281,8 @@ def refine(
     step, finish = settings.data_step, settings.finish
     start = classical(measurement, finish)
     image, measurement = start.image.to(z), start.measurement
+    if start.much_known:
+        sigmas = settings.eased * sigmas
     seen = views(settings.views if prior.movable else 1, prior.stride)
     latents = [encoded(prior, view.of(image)) for view in seen]
     prox = step.prox(prior, measurement)

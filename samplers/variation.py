@@ -13,7 +13,7 @@ from ..operators.linear.solvers import cg
 from .pixel_prox import gradient_of_fit
 
 CORNERS = [(below, right) for below in (False, True) for right in (False, True)]
-PROX_STEPS = 4
+PROX_STEPS = 2
 """Steps of conjugate gradients per iteration for an operator whose prox has no closed form. They
 start from the last iteration's solution, so that what they leave is caught up with."""
 SLOPE = 1.0

@@ -29,6 +29,15 @@ def layer_of(nodeid: str) -> str:
     return next((name for name, part in LAYERS.items() if part and part in nodeid), "Core")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, one of them has those inside ComfyUI, since each
+    starts its own server."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if layer_of(item.nodeid) == "Inside ComfyUI":
+                item.add_marker(pytest.mark.xdist_group("ComfyUI"))
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """A line for every layer: how many tests passed; and which ComfyUI was tested, if any."""
     counted: dict[str, dict[str, int]] = {name: {} for name in LAYERS}

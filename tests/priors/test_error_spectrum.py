@@ -93,15 +93,15 @@ def test_what_is_no_spectrum_is_refused(words, tmp_path):
 
 def test_the_levels_of_refine_travel_with_the_spectrum(tmp_path):
     """A run that names no level has those of its model; a method without such levels has none."""
-    suits = replace(FLAT, refine=(0.15, 0.06))
+    suits = replace(FLAT, refine=(0.15, 0.06), eased=0.5)
     suits.save(tmp_path / "prior.spectrum.json")
     assert ErrorSpectrum.beside(tmp_path / "prior.safetensors") == suits
     prior, settings = Off(), preset("refine")
     assert suited(settings, prior) == settings
     prior.error_spectrum = suits
     found = suited(settings, prior)
-    assert (found.denoise, found.last) == (0.15, 0.06)
-    assert replace(found, denoise=settings.denoise, last=settings.last) == settings
+    assert (found.denoise, found.last, found.eased) == (0.15, 0.06, 0.5)
+    assert replace(found, denoise=settings.denoise, last=settings.last, eased=1) == settings
     assert suited(preset("flowdps"), prior) == preset("flowdps")
 
 
@@ -109,3 +109,9 @@ def test_the_levels_of_refine_travel_with_the_spectrum(tmp_path):
 def test_levels_that_refine_cannot_have_are_refused(levels):
     with pytest.raises(ValueError, match="expected the first and the last"):
         replace(FLAT, refine=levels)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.5])
+def test_levels_are_lowered_only(factor):
+    with pytest.raises(ValueError, match="eased"):
+        replace(FLAT, eased=factor)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from comfyui_flowdps.operators import Identity, Mask
+from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.restoration.decision import Decision, strangeness
 from comfyui_flowdps.restoration.degradation import Damage
 from comfyui_flowdps.restoration.diagnosis import HEALTHY, Wish
@@ -18,12 +19,16 @@ from ..estimation.scenes import detailed
 from .test_diagnosis import noisy
 
 
-def prior(refine=None):
+def spectrum(levels):
+    return ErrorSpectrum((0.1,), ((0.01,) * BINS,), refine=levels, eased=0.5)
+
+
+def prior(levels=None):
     """A model whose autoencoder changes nothing."""
     return SimpleNamespace(
         stride=8,
         device=torch.device("cpu"),
-        error_spectrum=None if refine is None else SimpleNamespace(refine=refine),
+        error_spectrum=None if levels is None else spectrum(levels),
         encode=lambda x: x,
         decode=lambda z: z,
     )
@@ -40,9 +45,10 @@ GRAINY = noisy(detailed(3), 0.1)
 @pytest.mark.parametrize("suits", [None, (0.15, 0.06)])
 def test_the_levels_are_the_wishes_unless_they_are_given(invent, suits):
     wish = Wish("grainy", invent=invent)
-    settings, levels = wish.plan(suits)
+    settings, levels = wish.plan(None if suits is None else spectrum(suits))
     found, request = Decision(wish, Damage()).of(GRAINY, asked(), prior(suits))
-    assert (request.settings.denoise, request.settings.last) == (settings.denoise, settings.last)
+    assert request.settings == settings
+    assert settings.eased == (1 if suits is None else 0.5)
     assert request.steps == len(levels) - 1
     assert request.noise == found.noise_level == pytest.approx(0.1, rel=0.15)
     assert not request.suited

@@ -16,6 +16,7 @@ from comfyui_flowdps.operators import (
     Mask,
 )
 from comfyui_flowdps.operators.blurs import line
+from comfyui_flowdps.priors.error_spectrum import BINS, ErrorSpectrum
 from comfyui_flowdps.restoration.diagnosis import WRONGS, Wish, diagnose
 
 from ..estimation.scenes import detailed
@@ -168,7 +169,8 @@ def test_wishes_that_nobody_can_fulfil_are_refused(name, value):
 
 
 def test_invent_moves_the_first_noise_level_that_suits_the_model():
-    for suits, wanted in ((None, [0.1, 0.3, 1.0]), ((0.15, 0.06), [0.05, 0.15, 1.0])):
+    flat = ErrorSpectrum((0.1,), ((0.01,) * BINS,), refine=(0.15, 0.06))
+    for suits, wanted in ((None, [0.1, 0.3, 1.0]), (flat, [0.05, 0.15, 1.0])):
         plans = [Wish(invent=v).plan(suits) for v in (0.0, 0.5, 1.0)]
         assert [settings.denoise for settings, _ in plans] == wanted
         assert [float(levels[0]) for _, levels in plans] == pytest.approx(wanted)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from comfyui_flowdps.operators import (
     AveragePool,
+    Bayer,
     Clip,
     DefocusBlur,
     GaussianBlur,
@@ -47,6 +48,18 @@ def run(measurement, settings=SMALL, prior=None, steps=3, gens=None, seed=0):
     )
 
 
+class Seen(GaussianPrior):
+    """A prior that notes the noise levels at which it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels = set()
+
+    def denoise(self, z, sigma):
+        self.levels.add(sigma)
+        return super().denoise(z, sigma)
+
+
 def test_levels_go_from_denoise_to_the_last():
     got = refine_levels(RefineSettings(), 3).tolist()
     assert got == pytest.approx([0.3, 0.2, 0.1, 0.0])
@@ -76,6 +89,32 @@ def test_the_update_written_out():
         z = z0 if last else z0 + prior.encode(wanted) - prior.encode(x)
     torch.testing.assert_close(got.images, x)
     torch.testing.assert_close(got.latents, z0)
+
+
+CHEQUERED = Mask.from_tensor(((torch.arange(32)[:, None] + torch.arange(32)) % 2).float())
+"""Every second pixel is missing."""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "eased"),
+    [
+        (DefocusBlur(2.0), True),
+        (Bayer(), True),
+        (CHEQUERED, False),
+        (AveragePool(8), False),
+        (Jpeg(30), False),
+    ],
+    ids=["a blur", "colours", "holes", "small", "JPEG"],
+)
+def test_levels_are_eased_where_much_of_every_pixel_is_known(recipe, eased):
+    measurement = problem(recipe, size=(32, 32), noise=0.05)
+    for factor in (1.0, 0.5):
+        prior = Seen()
+        run(measurement, with_values(SMALL, eased=factor), prior)
+        lower = factor if eased else 1.0
+        assert sorted(prior.levels, reverse=True) == pytest.approx(
+            [lower * s for s in (0.3, 0.2, 0.1)]
+        )
 
 
 @pytest.mark.parametrize(
