@@ -18,6 +18,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import shutil
 import ssl
 import subprocess
@@ -131,18 +132,35 @@ def unreachable(address: str) -> str:
         return "" if isinstance(reason, ssl.SSLError) else str(reason)
 
 
+ANOTHER = ("index", "find-links", "offline", "proxy")
+"""Words of settings by which pip or uv get packages otherwise than from PyPI, as this script asks
+it."""
+
+
 def has_another_index() -> bool:
-    """Whether pip or uv may take packages from elsewhere than PyPI, or from a cache."""
-    words = ("INDEX", "FIND_LINKS", "CONFIG_FILE", "OFFLINE")
-    names = [name.upper() for name in os.environ]
-    if any(n.startswith(("PIP_", "UV_")) and any(word in n for word in words) for n in names):
+    """Whether pip or uv may take packages from elsewhere than PyPI, from a cache, or by a proxy."""
+
+    def leads_elsewhere(text: str) -> bool:
+        return any(word in text.lower().replace("_", "-") for word in ANOTHER)
+
+    tools = [name for name in os.environ if name.upper().startswith(("PIP_", "UV_"))]
+    if any(leads_elsewhere(name) or name.upper().endswith("CONFIG_FILE") for name in tools):
         return True
     home = Path.home()
     here = [Path("/etc"), Path("/etc/xdg"), home, home / ".config"]
     here += [home / "Library" / "Application Support"]
     here += [Path(os.environ[n]) for n in ("APPDATA", "PROGRAMDATA") if n in os.environ]
-    files = ("pip.conf", "pip/pip.conf", ".pip/pip.conf", "pip/pip.ini", "uv/uv.toml")
-    return any((folder / file).is_file() for folder in here for file in files)
+    for folder in here:
+        for file in ("pip.conf", "pip/pip.conf", ".pip/pip.conf", "pip/pip.ini", "uv/uv.toml"):
+            # A file that cannot be read may say anything; one that is not there says nothing.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                try:
+                    text = (folder / file).read_text(encoding="utf-8", errors="replace")
+                except PermissionError:
+                    return True
+                if leads_elsewhere(text):
+                    return True
+    return False
 
 
 def environment() -> dict[str, str]:
@@ -191,8 +209,10 @@ def run(command: Sequence[str]) -> None:
             error = [line for line in lines if line.lower().startswith(("error", "  × "))]
             # pip's last word on a step of its own, whose reason stands above.
             error = [line for line in error if not line.lower().startswith(STEP)] or error
-            broken = [line for line in lines if BROKEN in line]
-            reached = f" (an index cannot be reached: {broken[-1]})" if broken else ""
+            broken = [line.partition(BROKEN)[2] for line in lines if BROKEN in line]
+            # Without the names of pip's own objects.
+            reasons = [re.sub(r"<[^<>]*>:? ?", "", each).strip(" '") for each in broken]
+            reached = f" (an index cannot be reached: {reasons[-1]})" if broken else ""
             raise Failed((error or lines or ["no message"])[-1] + reached)
 
 
@@ -263,19 +283,31 @@ def wanted(extras: str) -> str:
     return f"{mark.hexdigest()} {extras}"
 
 
+def stated() -> tuple[str, str]:
+    """What the stamp says: the mark of the project, and the extras; empty without a stamp."""
+    try:
+        mark, _, extras = STAMP.read_text(encoding="utf-8").partition(" ")
+    except (OSError, ValueError):
+        return "", ""
+    return mark, extras
+
+
+def with_what_is_there(extras: str) -> str:
+    """``extras`` and those that are installed, so that commands which want different ones can take
+    turns."""
+    return ",".join(dict.fromkeys(filter(None, f"{stated()[1]},{extras}".split(","))))
+
+
 def is_installed(extras: str) -> bool:
     """Whether a finished set-up has ``extras``, or more."""
-    try:
-        stated = STAMP.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return False
-    mark, _, there = stated.partition(" ")
+    mark, there = stated()
     enough = set(extras.split(",")) <= set(there.split(","))
     return enough and wanted(there) == f"{mark} {there}" and PYTHON.exists()
 
 
 def install(extras: str = "standalone,test") -> None:
-    """Create the environment unless it was already made from this pyproject.toml.
+    """Create the environment unless it was already made from this pyproject.toml; extras that are
+    installed stay, in the version that this file wants.
 
     Raises Failed, or OSError where nothing can be written.
     """
@@ -293,6 +325,7 @@ def install(extras: str = "standalone,test") -> None:
                 raise Failed(f"{ENVIRONMENT} is there and no environment of Python; move it away")
             say("The last set-up was interrupted, or its Python is gone; beginning again.")
             empty()
+        extras = with_what_is_there(extras)
         say("Setting up .venv, once; this takes a few minutes ...")
         LOG.write_text("", encoding="utf-8")
         STAMP.unlink(missing_ok=True)

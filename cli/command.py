@@ -64,6 +64,19 @@ def unlimited(*streams: object) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def settle(*streams: object) -> None:
+    """Print what ``streams`` still hold. If a console is gone, it is dropped here: at its exit,
+    Python would tell of it, and end with a code of its own.
+    """
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def run_bench(args: argparse.Namespace) -> int:
     """``flowdps bench``."""
     from .. import benchmarks
@@ -86,7 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unlimited(sys.stdout, sys.stderr)
     # Of a damaged file, Pillow's decoders tell the log what its exception says again.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    args = parse(arguments)
+    try:
+        return run(parse(arguments))
+    finally:
+        settle(sys.stdout, sys.stderr)
+
+
+def run(args: argparse.Namespace) -> int:
+    """What the verb does, with every failure in one sentence."""
     try:
         return RUNS[args.verb](args)
     except (ValueError, OSError) as error:
@@ -98,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell("out of memory: choose a smaller --tile, --size or --batch")
         return 2
     except KeyboardInterrupt:
-        tell("stopped; run it again to restore the remaining photos")
+        rest = "frames" if args.verb == "film" else "photos"
+        tell(f"stopped; run it again to restore the remaining {rest}")
         return 130
 
 

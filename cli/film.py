@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import math
+import shutil
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
+from .. import __version__
 from ..operators import Cadence, Exposure, Fields, Recipe
 from ..operators.registry import OVER_TIME
 from ..operators.sensor import FIELDS
+from ..restoration import images
 from ..restoration.decision import Decision
 from ..restoration.film import GRAIN, OF_FILMS, Treatment, film_restoring
-from ..restoration.video import Source, check_target, write
+from ..restoration.video import Source, check_target, finished, write
 from . import arguments
-from .request import prior_of, request_of, wish_of
-from .results import shown
+from .request import content_of, prior_of, request_of, wish_of
+from .results import digest, shown
 
 FIXED = {
     **dict.fromkeys(("inputs", "out", "mask", "size", "width", "height", "step_size")),
@@ -26,6 +33,10 @@ FIXED = {
     **{"samples": 1, "batch": 1, "observed": True},
 }
 """Options of ``flowdps restore`` that a film has no use for, and what they are for it."""
+
+RUN = "flowdps-film.json"
+"""What makes the film, in the folder of one that is not finished."""
+LOCK = ".flowdps.lock"
 
 
 def rate(text: str) -> Fraction:
@@ -120,6 +131,49 @@ def treatment_of(args: argparse.Namespace) -> Treatment:
     )
 
 
+def run_of(args: argparse.Namespace, source: Source) -> str:
+    """The same for films of one content, made in one way."""
+    given = {k: str(v) for k, v in vars(args).items() if k not in ("source", "target", "verb")}
+    files = source.files or (source.path,)
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    models = [content_of(name) for name in (args.prior, args.config, args.tiny_vae, args.kernel)]
+    return digest(json.dumps([given, stats, models, __version__], sort_keys=True).encode())
+
+
+@contextlib.contextmanager
+def unfinished(target: Path, run: str) -> Iterator[Path]:
+    """The folder in which ``run`` makes a film, with what is finished of it.
+
+    It is in NAME.unfinished beside the film, where one process works at a time, and is gone once
+    the film is complete, or where nothing was finished. ValueError where that is of another run, or
+    is no such folder.
+    """
+    work = target.with_name(f"{target.name}.unfinished")
+    made, mark, lock = work / "film", work / RUN, FileLock(work / LOCK, timeout=0)
+    ours = not work.exists() or mark.is_file() or not any(map(_visible, work.iterdir()))
+    if not ours or (finished(made) and mark.read_text("utf-8") != run):
+        raise ValueError(
+            f"{work} has the beginning of another film, or of this one with other options: finish"
+            " that with the same command, remove it, or choose another name"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"another run is making {target}") from error
+    try:
+        images.write_file(mark, run.encode())
+        yield made
+    finally:
+        lock.release()
+        if target.exists() or not finished(made):
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _visible(file: Path) -> bool:
+    return not file.name.startswith(".flowdps")
+
+
 def run_film(args: argparse.Namespace) -> int:
     """``flowdps film``. What is given is checked before the model is loaded."""
     for name, value in FIXED.items():
@@ -127,20 +181,25 @@ def run_film(args: argparse.Namespace) -> int:
     treatment = treatment_of(args)
     source = Source.of(args.source, args.rate)
     check_target(args.target)
-    restoring = film_restoring(treatment, prior_of(args), lambda text: tqdm.write(shown(text)))
     every = Fraction(treatment.rate).limit_denominator(1000)
-    with tqdm(total=source.count or None, unit="frame", disable=None, leave=False) as bar:
+    each = every if args.same_rate else Fraction(1)  # Of so many restored frames, one is written.
+    sound = source.path if source.sound and args.target.suffix else None
+    with (
+        unfinished(args.target, run_of(args, source)) as work,
+        tqdm(total=source.count or None, unit="frame", disable=None, leave=False) as bar,
+    ):
+        there = finished(work)
+        if there:
+            tqdm.write(f"{there} frames were finished before; going on with the next")
+        restoring = film_restoring(treatment, prior_of(args), lambda x: tqdm.write(shown(x)))
 
         def read() -> Iterator[Tensor]:
             for frame in source.frames():
                 yield frame
                 bar.update()
 
-        frames: Iterable[Tensor] = restoring(read())
-        if args.same_rate and every != 1:
-            frames, every = thinned(frames, every), Fraction(1)
-        sound = source.path if source.sound and args.target.suffix else None
-        count = write(args.target, frames, source.rate * every, sound)
+        frames = thinned(restoring(read(), math.ceil(there * each)), each, there)
+        count = write(args.target, frames, source.rate * every / each, sound, work)
     if not count:
         raise ValueError(f"{args.source} holds no frame")
     sound_too = ", with its sound" if sound else ""
@@ -151,10 +210,10 @@ def run_film(args: argparse.Namespace) -> int:
     return 0
 
 
-def thinned(frames: Iterable[Tensor], every: Fraction) -> Iterator[Tensor]:
-    """Of ``every`` frames one, evenly, beginning with the first."""
-    written = 0
-    for k, frame in enumerate(frames):
+def thinned(frames: Iterable[Tensor], every: Fraction, written: int) -> Iterator[Tensor]:
+    """Of ``every`` frames one, evenly, beginning with the first; ``written`` of them were there
+    before, and ``frames`` are those after."""
+    for k, frame in enumerate(frames, math.ceil(written * every)):
         if k >= written * every:
             written += 1
             yield frame

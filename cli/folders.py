@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,8 @@ FOREIGN = frozenset('<>:"/\\|?*') | frozenset(map(chr, range(32)))
 LOCK = ".flowdps.lock"
 PATIENCE = 60.0
 """Seconds to wait for another run that is writing."""
+OLD = 24 * 3600
+"""Seconds after which nobody writes a file any more; clocks may be of another time zone."""
 
 
 def is_remote(address: str) -> bool:
@@ -279,7 +282,10 @@ class RemoteStore:
 
         def listed() -> list[dict[str, Any]]:
             folder.fs.makedirs(folder.path, exist_ok=True)
-            return folder.fs.ls(folder.path, detail=True)
+            try:
+                return folder.fs.ls(folder.path, detail=True)
+            except FileNotFoundError:  # A store of objects has no folder until there is one in it.
+                return []
 
         self._states = {
             PurePosixPath(each["name"]).name: (each["size"], 0) for each in self._told(listed)
@@ -308,7 +314,13 @@ class RemoteStore:
         return contextlib.nullcontext()
 
     def clean(self) -> None:
-        """Nothing: what is half written may be another run's."""
+        """Remove what a killed run left half written, if it is old: it may be another run's."""
+        parts = [n for n in self._states if n.startswith(".flowdps-") and n.endswith(".part")]
+        for name in parts:
+            with contextlib.suppress(Exception):  # Not every file system tells the time.
+                told = self.folder.fs.modified(self._path(name))
+                if time.time() - told.timestamp() > OLD:
+                    self.remove(name)
 
     def takes_any_name(self) -> bool:
         """Whether files may have names of all characters, as objects of a store may."""
@@ -355,7 +367,7 @@ class RemoteStore:
             fs, path = self.folder.fs, self._path(name)
             start = b""
             if name not in self._whole and fs.exists(path) and (size := fs.size(path)):
-                start = b"" if fs.cat_file(path, size - 1, size) == b"\n" else b"\n"
+                start = b"" if fs.cat_file(path, start=size - 1, end=size) == b"\n" else b"\n"
             with fs.open(path, "ab") as stream:
                 stream.write(start + line)
 

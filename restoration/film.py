@@ -92,11 +92,12 @@ class Look:
 @dataclass
 class _Shot:
     """The shot that is being read: its number, the buffered frames, of which ``before`` only tell
-    of others, and the light of all frames. ``tail`` are restored frames that the next window blends
-    with."""
+    of others, and the light of all frames. ``picked`` are those that are looked at. ``tail`` are
+    restored frames that the next window blends with."""
 
     number: int
     frames: list[Tensor] = field(default_factory=list)
+    picked: list[Tensor] = field(default_factory=list)
     light: list[float] = field(default_factory=list)
     before: int = 0
     look: Look | None = None
@@ -129,6 +130,7 @@ class FilmRestoring:
     ):
         self.treatment, self.run, self.look = treatment, run, look
         self.stride, self.say, self.takes, self.shots = stride, say, takes, 0
+        self._finished = 0
         self._mixed = isinstance(treatment.over_time, Exposure)
         reach = 0 if self._mixed else self._measured(treatment.reach)
         self._window = self._whole(treatment.window)
@@ -151,8 +153,13 @@ class FilmRestoring:
         film, unit = self.treatment.cycle
         return -(-frames // film) * unit
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The restored frames (1, 3, H, W) of given ones (1, 3, h, w), both in [-1, 1]."""
+    def __call__(self, frames: Iterable[Tensor], finished: int = 0) -> Iterator[Tensor]:
+        """The restored frames (1, 3, H, W) of given ones (1, 3, h, w), both in [-1, 1].
+
+        finished: so many restored frames are there already, and are not given again. Windows of
+        them alone are not restored, unless windows overlap. The others are the same as without.
+        """
+        self._finished = finished
         shot = _Shot(0)
         for begins, frame in shots(frames):
             if begins:
@@ -174,36 +181,51 @@ class FilmRestoring:
     def _window_of(self, shot: _Shot, count: int, overlap: int) -> Iterator[Tensor]:
         """The next ``count`` frames of a shot, restored; the last ``overlap`` of them stay for the
         next window. Frames that tell nothing of later ones are forgotten."""
-        if shot.look is None:
+        if not shot.picked:
             seen = shot.frames[: min(len(shot.frames), self._window)]
             picked = {round(k * (len(seen) - 1) / max(1, LOOKS - 1)) for k in range(LOOKS)}
-            shot.look = self.look([seen[k] for k in sorted(picked)])
-            how = self.treatment
+            shot.picked = [seen[k] for k in sorted(picked)]
+        film, unit = self.treatment.cycle
+        over_time = self.treatment.over_time if count % unit == 0 else None
+        kept = overlap * film // unit
+        told = (count * film // unit if over_time else count) - kept
+        # Windows that overlap need those before, and are all restored.
+        if self._finished < told or self._overlap:
+            result = self._result(shot, count, over_time)
+            shot.tail = result[len(result) - kept :] if kept else None
+            for k in range(self._finished, told):
+                yield result[k : k + 1]
+        self._finished = max(0, self._finished - told)
+        shot.before += count - overlap
+        forgotten = max(0, shot.before - self._context) // unit * unit
+        del shot.frames[:forgotten]
+        shot.before -= forgotten
+
+    def _look_at(self, shot: _Shot) -> Look:
+        """What was found in a shot, looked for once and said."""
+        if shot.look is None:
+            shot.look, how = self.look(shot.picked), self.treatment
             untouched = not (how.over_time or how.flicker or how.dust) and shot.look.healthy
             said = " ".join(filter(None, [shot.look.said, NOTHING * untouched]))
             if said:
                 self.say(f"shot {shot.number}: {said}")
-        film, unit = self.treatment.cycle
+        return shot.look
+
+    def _result(self, shot: _Shot, count: int, over_time: Recipe | None) -> Tensor:
+        """The next ``count`` frames of a shot restored, and blended with those before."""
+        look = self._look_at(shot)
+        unit = self.treatment.cycle[1]
         first, last = shot.before, shot.before + count
-        over_time = self.treatment.over_time if count % unit == 0 else None
         end = min(len(shot.frames), last + self._context)
         end -= (end - first) % unit if over_time else 0
         frames = torch.cat(shot.frames[:end])
-        plain = shot.look.healthy and over_time is None
+        plain = look.healthy and over_time is None
         plain &= not (self.treatment.flicker or self.treatment.dust)
         if plain:
             result = frames[first:last]
         else:
-            result = self._restored(shot, shot.look.request, frames, over_time, first, last)
-        if shot.tail is not None:
-            result = _blended(shot.tail, result)
-        kept = overlap * film // unit
-        shot.tail = result[len(result) - kept :] if kept else None
-        yield from result[: len(result) - kept].split(1)
-        shot.before = last - overlap
-        forgotten = max(0, shot.before - self._context) // unit * unit
-        del shot.frames[:forgotten]
-        shot.before -= forgotten
+            result = self._restored(shot, look.request, frames, over_time, first, last)
+        return result if shot.tail is None else _blended(shot.tail, result)
 
     def _gains(self, shot: _Shot, count: int) -> Recipe:
         """The flicker of the first ``count`` buffered frames, by the light of all frames."""

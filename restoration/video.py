@@ -1,13 +1,18 @@
 """Films as files: a video, or a numbered sequence of pictures, read and written frame by frame.
 
+A video is written in parts of some frames, each compressed by itself, whose packets are then put
+together. So what is finished of one that was interrupted stays.
+
 Videos need PyAV (the extra ``video``), which ComfyUI brings along.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,9 +28,18 @@ from . import images
 
 SUFFIXES = frozenset([".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"])
 """File name extensions of videos."""
-CODECS = {".webm": ("libvpx-vp9", {"crf": "18", "b:v": "0"}), ".avi": ("mpeg4", {"q:v": "2"})}
+CODECS = {
+    ".webm": ("libvpx-vp9", {"crf": "18", "b:v": "0"}),
+    ".avi": ("mpeg4", {"flags": "+qscale", "global_quality": "236"}),
+}
 """How videos are compressed that are not H.264."""
 H264 = ("libx264", {"crf": "14", "preset": "medium"})
+PART = 48
+"""Frames of a part of a video."""
+DELAY = 2
+"""Frames by which H.264's packets are early: some of them tell of the frames before."""
+IN_BAND = frozenset([".avi", ".mpeg", ".mpg"])
+"""Videos in which every part says how it is compressed."""
 RATE = Fraction(25)
 """Frames per second of a sequence of pictures, which says nothing of it."""
 NUMBER = re.compile(r"%0?(\d*)d")
@@ -149,38 +163,87 @@ def check_target(path: Path) -> None:
         _av()
 
 
-def write(path: Path, frames: Iterable[Tensor], rate: Fraction, sound: Path | None = None) -> int:
+def write(
+    path: Path,
+    frames: Iterable[Tensor],
+    rate: Fraction,
+    sound: Path | None = None,
+    work: Path | None = None,
+) -> int:
     """Write frames (1, 3, H, W) in [-1, 1] to a video, or to a folder as numbered PNG files, and
     return their number.
 
-    ``sound``: the video whose audio streams are copied as they are. The file appears under its name
-    once it is complete. ValueError as from ``check_target``.
+    ``sound``: the video whose audio streams are copied as they are. The film appears under its name
+    once it is complete. Until then it is in the folder ``work``: ``finished`` says how many frames
+    an interrupted run left there, and ``frames`` are those after. Without ``work`` nothing is left.
+    ValueError as from ``check_target``.
     """
     check_target(path)
-    if path.suffix.lower() not in SUFFIXES:
-        path.mkdir(parents=True)
-        count = 0
-        for count, x in enumerate(frames, 1):
-            images.save_png(x, path / f"{count:06d}.png")
-        return count
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".flowdps-{os.getpid()}-{uuid4().hex[:8]}{path.suffix}")
+    own = work or path.with_name(f".flowdps-{os.getpid()}-{uuid4().hex[:8]}")
+    own.mkdir(parents=True, exist_ok=True)
     try:
-        count = _write_video(part, frames, rate, sound)
-        if count:
-            part.replace(path)
+        before = finished(own)
+        if path.suffix.lower() not in SUFFIXES:
+            count = before
+            for count, x in enumerate(frames, before + 1):
+                images.save_png(x, own / f"{count:06d}.png")
+            if count:
+                own.replace(path)
+            return count
+        for first, part in _parts_of(frames, before):
+            _write_part(own, first, part, rate, path.suffix.lower())
+        if count := finished(own):
+            whole = own / f"whole{path.suffix}"
+            _join(whole, [file for _, _, file in _written(own)], rate, sound)
+            whole.replace(path)
+            shutil.rmtree(own, ignore_errors=True)
+        return count
     finally:
-        part.unlink(missing_ok=True)
-    return count
+        if work is None:
+            shutil.rmtree(own, ignore_errors=True)
 
 
-def _write_video(path: Path, frames: Iterable[Tensor], rate: Fraction, sound: Path | None) -> int:
+def finished(work: Path) -> int:
+    """How many frames of a film the folder ``work`` has, from the first one on without a gap."""
+    pictures = {file.name for file in work.glob("*.png")}
+    count = next(k for k in itertools.count() if f"{k + 1:06d}.png" not in pictures)
+    return max([count, *(last for _, last, _ in _written(work))])
+
+
+def _written(work: Path) -> Iterator[tuple[int, int, Path]]:
+    """The parts in ``work`` with the numbers of their first frame and of that after the last one,
+    as far as there is no gap."""
+    there = {}
+    for file in work.glob("frames-*.nut"):
+        first, last = map(int, file.stem.split("-")[1:])
+        there[first] = last, file
+    first = 0
+    while first in there:
+        last, file = there[first]
+        yield first, last, file
+        first = last
+
+
+def _parts_of(frames: Iterable[Tensor], first: int) -> Iterator[tuple[int, Iterator[Tensor]]]:
+    """Frames in parts, each with the number of its first one: ``first`` and so on. A part is to be
+    taken before the next one."""
+    frames = iter(frames)
+    for x in frames:
+        yield first, itertools.chain([x], itertools.islice(frames, PART - 1))
+        first += PART
+
+
+def _write_part(
+    work: Path, first: int, frames: Iterable[Tensor], rate: Fraction, suffix: str
+) -> None:
+    """Compress some frames as a video ``suffix`` wants them, whatever is before and after."""
     av = _av()
-    codec, options = CODECS.get(path.suffix.lower(), H264)
-    count = 0
-    with av.open(str(path), "w") as target, contextlib.ExitStack() as stack:
+    codec, options = CODECS.get(suffix, H264)
+    part, count = work / "part.nut", 0
+    with av.open(str(part), "w") as target:
         video = target.add_stream(codec, rate=rate, options=dict(options))
-        heard = _Sound(target, stack.enter_context(_opened(sound))) if sound else None
+        if suffix in IN_BAND:
+            video.codec_context.flags &= ~av.codec.context.Flags.global_header
         for x in frames:
             picture = np.array(images.to_pil(x))
             if not count:
@@ -193,14 +256,35 @@ def _write_video(path: Path, frames: Iterable[Tensor], rate: Fraction, sound: Pa
             for packet in video.encode(frame):
                 target.mux(packet)
             count += 1
+        for packet in video.encode():
+            target.mux(packet)
+    part.replace(work / f"frames-{first:08d}-{first + count:08d}.nut")
+
+
+def _join(path: Path, parts: list[Path], rate: Fraction, sound: Path | None) -> None:
+    """One video of the packets of all parts, with the sound of another."""
+    av = _av()
+    delay = DELAY if CODECS.get(path.suffix.lower(), H264) == H264 else 0
+    count = 0
+    with av.open(str(path), "w") as target, contextlib.ExitStack() as stack:
+        with _opened(parts[0]) as first:
+            video = _copied(target, first.streams.video[0])
+        heard = _Sound(target, stack.enter_context(_opened(sound))) if sound else None
+        for part in parts:
+            with _opened(part) as source:
+                packets = [packet for packet in source.demux(video=0) if packet.size]
+            # Every packet is a frame. The part's own times begin elsewhere, and may be rounded.
+            shown = sorted(range(len(packets)), key=lambda k: packets[k].pts)
+            for rank, k in enumerate(shown):
+                packets[k].pts, packets[k].duration = count + rank, 1
+            for k, packet in enumerate(packets):
+                packet.dts, packet.time_base, packet.stream = count + k - delay, 1 / rate, video
+                target.mux(packet)
+            count += len(packets)
             if heard:
                 heard.up_to(float(count / rate))
-        if count:
-            for packet in video.encode():
-                target.mux(packet)
         if heard:
             heard.up_to(float("inf"))
-    return count
 
 
 class _Sound:

@@ -84,6 +84,22 @@ def test_a_set_up_is_done_once(script):
     assert len(installs(script)) == 6
 
 
+def test_commands_that_want_different_extras_take_turns_for_nothing(script):
+    """The tests and a film each add theirs once; a change of the project brings all of them."""
+    for extras in ("standalone", "standalone,test", "standalone,video"):
+        script.install(extras)
+    every = f"{script.ROOT}[standalone,test,video]"
+    assert installs(script)[-1][-1] == every
+    before = len(script.steps)
+    for extras in ("standalone,test", "standalone,video", "standalone", "video,test"):
+        script.install(extras)
+    assert len(script.steps) == before
+    (script.ROOT / "pyproject.toml").write_text("[project]\n")
+    script.install("standalone,video")
+    assert installs(script)[-1][-1] == every
+    assert script.is_installed("standalone,test")
+
+
 @pytest.mark.parametrize("step", range(4))
 def test_interrupted_at_any_step_it_begins_again(script, monkeypatch, capsys, step):
     """After the interruption everything is made anew, however far it came."""
@@ -246,7 +262,14 @@ def test_without_the_package_index_one_sentence_says_so_at_once(script, monkeypa
         monkeypatch.delenv(name)
     for name in ("APPDATA", "PROGRAMDATA"):
         monkeypatch.setenv(name, str(script.ROOT))
-    monkeypatch.setattr(script.Path, "is_file", lambda path: False)
+    settings: list[str] = []
+
+    def read_text(path, **_):
+        if path.name == "uv.toml" and settings:
+            return settings[0]
+        raise FileNotFoundError
+
+    monkeypatch.setattr(script.Path, "read_text", read_text)
     monkeypatch.setattr(script, "unreachable", lambda address: "no route to host")
     script.ENVIRONMENT.mkdir()
     script.UNFINISHED.touch()
@@ -256,9 +279,19 @@ def test_without_the_package_index_one_sentence_says_so_at_once(script, monkeypa
     assert said[0] == "The set-up failed: pypi.org cannot be reached (no route to host)"
     assert "PIP_INDEX_URL" in "".join(said)
     assert not script.steps
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://mirror.invalid/simple")
+    settings += ["[global]\ncert = /etc/ssl/ours.pem\ntimeout = 60\n"]
+    monkeypatch.setenv("PIP_CERT", "/etc/ssl/ours.pem")
+    with pytest.raises(script.Failed, match="cannot be reached"):
+        script.install("standalone")
+    for key, value in {"UV_DEFAULT_INDEX": "https://x.invalid", "PIP_PROXY": "x:1"}.items():
+        with monkeypatch.context() as given:
+            given.setenv(key, value)
+            assert script.has_another_index()
+    for told in ("extra-index-url = x", "find-links = x", "proxy = x:1", '[[index]]\nurl = "x"'):
+        settings[0] = told
+        assert script.has_another_index()
     script.install("standalone")
-    assert script.is_installed("standalone")
+    assert "install" in script.steps[-1]
 
 
 def test_what_answers_is_reachable_whatever_it_says(script, monkeypatch):
@@ -285,8 +318,9 @@ def test_what_answers_is_reachable_whatever_it_says(script, monkeypatch):
 def test_an_index_that_is_lost_on_the_way_is_told(script, monkeypatch):
     """pip says it of a step within a step, and ends with a line that does not."""
     monkeypatch.undo()
+    line = "WARNING: after connection broken by 'NameError(<pip at 0x7>: no such name)': /simple/"
     code = (
-        "print('WARNING: Retrying after connection broken by NameResolutionError');"
+        f"print({line!r});"
         "print('ERROR: No matching distribution found for setuptools');"
         "print('ERROR: Failed to build x when installing build dependencies'); exit(1)"
     )
@@ -294,7 +328,7 @@ def test_an_index_that_is_lost_on_the_way_is_told(script, monkeypatch):
         script.run([sys.executable, "-c", code])
     assert str(failed.value) == (
         "ERROR: No matching distribution found for setuptools (an index cannot be reached:"
-        " WARNING: Retrying after connection broken by NameResolutionError)"
+        " NameError(no such name)': /simple/)"
     )
     assert script.environment()["PIP_RETRIES"]
 

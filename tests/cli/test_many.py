@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import queue
 import random
 import threading
 import time
 import zipfile
+from datetime import timedelta
 
 import pytest
 from comfyui_flowdps.benchmarks.attack import Still
@@ -173,6 +175,105 @@ def test_results_at_another_address_are_the_same(tmp_path, many, still, capsys):
     assert {name for name in same if name.endswith("png")} == set(here)
     assert all(same[name] == content for name, content in here.items())
     assert len(there["results.jsonl"].splitlines()) == 5
+
+
+@pytest.fixture
+def objects():
+    """A store of objects in memory, as S3: no folder without an object in it, an argument of its
+    own where others have the first byte."""
+    fsspec = pytest.importorskip("fsspec")
+    memory = pytest.importorskip("fsspec.implementations.memory")
+
+    class Objects(memory.MemoryFileSystem):
+        protocol, root_marker, store, pseudo_dirs, cachable = "objects", "", {}, [""], False
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return "/" + path.removeprefix("objects://").strip("/")
+
+        def makedirs(self, path, exist_ok=False):
+            pass
+
+        def ls(self, path, detail=True, **more):
+            inside = [name for name in self.store if name.startswith(f"{path}/")]
+            if not inside:
+                raise FileNotFoundError(path)
+            return super().ls(path, detail, **more)
+
+        def cat_file(self, path, version_id=None, start=None, end=None):
+            assert version_id is None
+            return super().cat_file(path, start, end)
+
+    fsspec.register_implementation("objects", Objects, clobber=True)
+    return Objects()
+
+
+def test_a_store_of_objects_begins_empty_and_its_log_is_gone_on_with(
+    tmp_path, many, still, capsys, objects
+):
+    """What a killed run left half written stays until it is old."""
+    files = many(4)
+    assert restore(*files[:2], *CHEAP, "--out", "objects://bucket/out") == 0
+    log = objects.cat_file("/bucket/out/results.jsonl")
+    objects.pipe_file("/bucket/out/results.jsonl", log + b'{"incomp')
+    for name in ("old", "new"):
+        objects.pipe_file(f"/bucket/out/.flowdps-{name}.part", b"half")
+    old = objects.store["/bucket/out/.flowdps-old.part"]
+    old.modified -= timedelta(days=2)
+    assert restore(*files, *CHEAP, "--out", "objects://bucket/out") == 0
+    assert "2 finished before" in capsys.readouterr().out
+    lines = objects.cat_file("/bucket/out/results.jsonl").splitlines()
+    assert len(lines) == 5
+    assert lines[2] == b'{"incomp'
+    names = {name.split("/")[-1] for name in objects.store}
+    assert ".flowdps-old.part" not in names
+    assert ".flowdps-new.part" in names
+    assert len(names) == 4 * 3 + 2
+
+
+def test_a_bucket_takes_photos_and_results_and_an_interrupted_run_goes_on(
+    tmp_path, many, still, capsys, monkeypatch
+):
+    """In moto's S3 server, where it is installed."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed: no S3 server")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: S3 is not tested")
+    from comfyui_flowdps.cli.command import main
+    from comfyui_flowdps.cli.work import Work
+
+    there = server.ThreadedMotoServer(port=0)
+    there.start()
+    url = "http://{}:{}".format(*there.get_host_and_port())
+    keys = {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}
+    for name, value in {**keys, "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        fs = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+        fs.mkdir("bucket")
+        files = many(20)
+        for file in files:
+            fs.pipe_file(f"bucket/in/{file.name}", file.read_bytes())
+        calls, real = itertools.count(), Work.restored
+
+        def interrupted(self, *given):
+            if next(calls) == 1:
+                raise KeyboardInterrupt
+            return real(self, *given)
+
+        monkeypatch.setattr(Work, "restored", interrupted)
+        words = [str(word) for word in ("s3://bucket/in", *CHEAP, "--out", "s3://bucket/out")]
+        assert main(["restore", *words]) == 130
+        assert main(["restore", *words]) == 0
+        assert "4 finished before" in capsys.readouterr().out
+        log = fs.cat_file("bucket/out/results.jsonl").splitlines()
+        assert len({json.loads(line)["run"] for line in log}) == len(log) == 20
+        assert restore(*files, *CHEAP, "--out", tmp_path / "o") == 0
+        for file in files:
+            name = f"{file.stem}_restored.png"
+            with Image.open(io.BytesIO(fs.cat_file(f"bucket/out/{name}"))) as one:
+                assert one.tobytes() == Image.open(tmp_path / "o" / name).tobytes()
+        assert len(fs.ls("bucket/out")) == 3 * 20 + 1
+    finally:
+        there.stop()
 
 
 def test_photos_at_another_address_are_restored(tmp_path, many, still, capsys):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from comfyui_flowdps.cli.command import main
 from comfyui_flowdps.cli.results import mark_of
 from PIL import Image
 
+from . import comfyui
 from .comfyui import ROOT
 from .graphs import DEMO, Prompt, value
 
@@ -80,3 +83,62 @@ def test_a_checkpoint_that_the_server_does_not_have_is_refused(server, tmp_path,
     assert main(["restore", str(file), *words, "--out", str(tmp_path / "o")]) == 2
     said = capsys.readouterr().err
     assert f"127.0.0.1:{server.port} has no checkpoint 'sd9.ckpt'; expected one of" in said
+
+
+def records(out):
+    """The lines of the log."""
+    try:
+        return [
+            json.loads(line) for line in (out / "results.jsonl").read_text("utf-8").splitlines()
+        ]
+    except OSError:
+        return []
+
+
+def test_of_two_servers_one_is_killed_and_nothing_is_lost(
+    server, comfy_folder, tmp_path, tmp_path_factory, capsys
+):
+    """While it restores its second photo or a later one. The other does the rest, every photo is
+    there once, and whoever restored it, it is the same."""
+    packs = {"ComfyUI-FlowDPS": ROOT}
+    victim = comfyui.Server(comfy_folder, tmp_path_factory.mktemp("victim"), packs)
+    try:
+        folder, out = tmp_path / "in", tmp_path / "out"
+        folder.mkdir()
+        files = [photo(folder / f"{'x' * k}.png") for k in range(1, 9)]
+        urls = [f"http://127.0.0.1:{each.port}" for each in (server, victim)]
+
+        def kill():
+            def has_done(url):
+                return any(record["server"] == url for record in records(out))
+
+            until = time.monotonic() + 240
+            while time.monotonic() < until and not (
+                all(map(has_done, urls)) and victim.get("/queue")["queue_running"]
+            ):
+                time.sleep(0.05)
+            victim.process.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        words = ["restore", str(folder), *QUICK, "--engine", "comfyui", "--out"]
+        assert main([*words, str(out), "--server", *urls]) == 0
+        killer.join()
+        said = capsys.readouterr().err.strip().splitlines()
+        assert said
+        assert all(f"{urls[1]} does not answer" in line for line in said), said
+        assert sorted(record["input"] for record in records(out)) == sorted(map(str, files))
+        done = {record["server"] for record in records(out)}
+        assert done == set(urls)
+
+        assert main([*words, str(out), "--server", *urls]) == 0
+        assert "8 finished before" in capsys.readouterr().out
+        assert main([*words, str(tmp_path / "one"), "--server", urls[0]]) == 0
+        assert len(records(out)) == 8
+        for file in files:
+            one, two = (
+                Image.open(at / f"{file.stem}_restored.png") for at in (out, tmp_path / "one")
+            )
+            assert one.tobytes() == two.tobytes()
+    finally:
+        victim.stop()

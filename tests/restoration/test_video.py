@@ -96,16 +96,82 @@ def test_frames_are_written_while_they_come(av, tmp_path):
     frames = Source.of(tmp_path / "in.mp4").frames()
     next(frames)
     frames.close()
-    folder = tmp_path / "out"
+    work = tmp_path / "work"
     seen = []
 
     def watched():
         for x in counted():
             yield x
-            seen.append(len(list(folder.glob("*.png"))))
+            seen.append(video.finished(work))
 
-    write(folder, watched(), RATE)
+    write(tmp_path / "out", watched(), RATE, work=work)
     assert seen == [1, 2, 3, 4, 5]
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert not work.exists()
+
+
+def pictures(av, path):
+    """Every picture of a video with its time, in the order in which they are shown."""
+    with av.open(str(path)) as source:
+        return [(f.time, f.to_ndarray(format="rgb24")) for f in source.decode(video=0)]
+
+
+@pytest.mark.parametrize("suffix", sorted(video.SUFFIXES))
+@pytest.mark.parametrize("rate", [RATE, Fraction(24000, 1001)], ids=str)
+def test_parts_are_one_film(av, tmp_path, monkeypatch, suffix, rate):
+    """All frames, at their times, whatever the number of frames of a part; each is a little larger,
+    and hardly different."""
+    found = {}
+    for count in (4, 48):
+        monkeypatch.setattr(video, "PART", count)
+        path = tmp_path / f"{count}{suffix}"
+        assert write(path, film(11), rate) == 11
+        found[count] = pictures(av, path)
+        assert len(found[count]) == 11
+    start = found[4][0][0]
+    for k, (given, (time, one), (_, two)) in enumerate(
+        zip(film(11), found[4], found[48], strict=True)
+    ):
+        # A program stream says few of them.
+        assert time is None or time - start == pytest.approx(k / rate, abs=2e-3)
+        for x in (one, two):
+            far = torch.from_numpy(x).permute(2, 0, 1).float() / 127.5 - 1 - given[0]
+            assert float(far.square().mean().sqrt()) < 0.06
+    assert Source.of(tmp_path / f"4{suffix}").rate == pytest.approx(float(rate), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.avi", "film"])
+@pytest.mark.parametrize("after", [1, 4, 9, 10])
+def test_what_was_interrupted_goes_on_and_is_the_same(av, tmp_path, monkeypatch, name, after):
+    monkeypatch.setattr(video, "PART", 4)
+    with_sound(av, tmp_path / "in.mp4")
+    sound = tmp_path / "in.mp4" if "." in name else None
+
+    def files(path):
+        return (
+            {f.name: f.read_bytes() for f in path.iterdir()}
+            if path.is_dir()
+            else ([(t, x.tobytes()) for t, x in pictures(av, path)], packets(av, path))
+        )
+
+    def broken():
+        for k, x in enumerate(film(10)):
+            if k == after:
+                break
+            yield x
+        raise KeyboardInterrupt
+
+    work = tmp_path / "work"
+    write(tmp_path / f"whole-{name}", film(10), RATE, sound)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / name, broken(), RATE, sound, work)
+    assert not (tmp_path / name).exists()
+    there = video.finished(work)
+    assert there == (after if name == "film" else after // 4 * 4)
+    rest = list(film(10))[there:]
+    assert write(tmp_path / name, rest, RATE, sound, work) == 10
+    assert not work.exists()
+    assert files(tmp_path / name) == files(tmp_path / f"whole-{name}")
 
 
 @pytest.mark.parametrize("given", ["", "shot%d.png", "shot%02d.png"])
