@@ -269,6 +269,7 @@ def _join(path: Path, parts: list[Path], rate: Fraction, sound: Path | None) -> 
     with av.open(str(path), "w") as target, contextlib.ExitStack() as stack:
         with _opened(parts[0]) as first:
             video = _copied(target, first.streams.video[0])
+        video.time_base = 1 / rate  # An AVI has a frame, or the same again, at each of its times.
         heard = _Sound(target, stack.enter_context(_opened(sound))) if sound else None
         for part in parts:
             with _opened(part) as source:
