@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -109,6 +110,12 @@ def _priors(size: int) -> list[Tensor]:
     return found
 
 
+def _spectrum(root: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, and eigenvectors as columns, of the normal equations in terms of a prior."""
+    spectrum, basis = torch.linalg.eigh(root.mT @ normal @ root)
+    return spectrum, basis
+
+
 def _solve(patches: Tensor, values: Tensor, size: int, progress: Progress) -> tuple[Tensor, float]:
     """Kernel (size, size) and noise variance. Of the Gaussian priors, their strengths and the noise
     those are taken that maximise the evidence (MacKay 1992).
@@ -123,10 +130,10 @@ def _solve(patches: Tensor, values: Tensor, size: int, progress: Progress) -> tu
     if not energy or not float(normal.diagonal().max()):
         raise ValueError("one of the pictures is of a single colour; expected a scene with detail")
     best = -math.inf, right, 0.0
-    priors = _priors(size)
+    priors = progress.during(partial(_priors, size))
     for k, root in enumerate(priors):
         progress(k / len(priors))
-        spectrum, basis = torch.linalg.eigh(root.mT @ normal @ root)
+        spectrum, basis = progress.during(partial(_spectrum, root, normal))
         spectrum, along = spectrum.clamp(min=0), basis.mT @ (root.mT @ right)
         noise, width = 1e-3 * energy / count, 1.0
         for _ in range(ROUNDS):
@@ -165,7 +172,8 @@ def operator_from_example(
     if size % 2 == 0 or not 1 <= size <= LARGEST:
         raise ValueError(f"the kernel size is {size}; expected an odd number from 1 to {LARGEST}")
     scale = _scale(clean, degraded)
-    patches, values = _rows(clean.float().cpu(), degraded.float().cpu(), size, scale)
+    pair = clean.float().cpu(), degraded.float().cpu()
+    patches, values = progress.during(partial(_rows, *pair, size, scale))
     kernel, noise = _solve(patches, values, size, progress)
     explained = 1 - noise / float(values.double().square().mean())
     if explained < RELATED:

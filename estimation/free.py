@@ -237,7 +237,7 @@ def estimate_free_kernel(
     level = float(estimate_noise(grey, progress=last))
     own = noise_level
     if own is None:
-        own = overall_noise(x, last)
+        own = overall_noise(x, last.part(0, 0))
     else:
         level = own / x.shape[1] ** 0.5
     spectrum = Spectrum(grey[0, 0], level, last)

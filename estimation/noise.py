@@ -48,8 +48,9 @@ def estimate_noise(x: Tensor, part: float = 0.05, progress: Progress = SILENT) -
     order = torch.arange(SIDE)[:, None] + torch.arange(SIDE)
     low, high = (order > 0) & (order < SIDE - 1), order >= SIDE
     levels = []
-    for plane in x.detach().cpu().flatten(0, 1):
-        progress()
+    planes = x.detach().cpu().flatten(0, 1)
+    for k, plane in enumerate(planes):
+        progress(k / len(planes) if k else None)
         found = transform @ _blocks(plane.double()) @ transform.T
         count = min(len(found), max(30, int(part * len(found))))
         flattest = found[:, low].square().sum(1).topk(count, largest=False).indices

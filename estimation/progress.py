@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+OFTEN = 0.2
+"""Seconds between two questions whether to go on, during work that cannot be interrupted."""
 
 
 class Progress:
@@ -21,6 +30,32 @@ class Progress:
             self._done = self._first + self._share * min(max(done, 0.0), 1.0)
         if self._report is not None:
             self._report(self._done)
+
+    def during(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns, a single long operation without gradients, such as a
+        factorisation. It is done in a thread of its own while ``report`` is asked; if that raises,
+        so does this at once, and the operation ends unheard.
+        """
+        if self._report is None:
+            return work()
+        done: list[T] = []
+        failed: list[BaseException] = []
+
+        @torch.no_grad()  # A thread begins with gradients.
+        def run() -> None:
+            try:
+                done.append(work())
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(OFTEN)
+            self()
+        if failed:
+            raise failed[0]
+        return done[0]
 
     def part(self, first: float, last: float) -> Progress:
         """The progress of a piece of the work, which lies between ``first`` and ``last`` of it."""

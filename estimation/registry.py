@@ -115,7 +115,7 @@ def _jpeg(photo: Photo) -> Estimate:
     if photo.file is None:
         raise ValueError("the tables of a JPEG stand in its file; give the file itself")
     found = read_jpeg(photo.file, photo.content)
-    lost = rounded_away(found.recipe, photo.x)
+    lost = rounded_away(found.recipe, photo.x, photo.progress)
     report = f"{found}; it took about {lost:.4f}"
     return Estimate(found.recipe, lost, report, quality=found.quality)
 

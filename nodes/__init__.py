@@ -25,6 +25,7 @@ if find_spec("comfy_api") is not None:
         """All nodes of the pack."""
 
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
+            example.lend()  # Not in on_load, which older hosts do not call.
             return [
                 *photo.NODES,
                 *details.NODES,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import folder_paths
@@ -229,9 +230,10 @@ class ReadJpeg(io.ComfyNode):
         path = _path(file)
         try:
             # The compression belongs to the colours of the file.
-            picture = read(path, srgb=False)
+            progress = waiting()
+            picture = progress.during(partial(read, path, srgb=False))
             image = picture.pixels
-            found = estimate("jpeg", Photo(image, path))
+            found = estimate("jpeg", Photo(image, path, progress=progress))
         except ValueError as error:
             # The user knows the file by its name, and its folder is nobody's business.
             raise ValueError(str(error).replace(path, file)) from None

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from pathlib import Path
 
+import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..restoration.images import read_image
 from .kit import Folder, from_images, schema
+
+log = logging.getLogger(__name__)
 
 # Not "examples": the host would serve a folder of that name instead of the workflows.
 FOLDER = Path(__file__).resolve().parents[1] / "pictures"
@@ -21,6 +26,29 @@ PHOTOS = {
     if file.suffix in (".jpg", ".webp")
 }
 """Damaged photographs."""
+LENT = {
+    f"FlowDPS {file.name}": file
+    for file in sorted((FOLDER / "photos").iterdir())
+    if file.suffix in (".jpg", ".mp4", ".webp")
+}
+"""What Load Image and Load Video of the workflows open, by its name in the input folder: a user
+then gives a photo there, in the place of ours, in the graph as in the form of App mode."""
+
+
+def lend() -> None:
+    """Copy the damaged photographs and the film to the host's input folder, unless they are there.
+
+    A folder that cannot be written to costs the examples, which is logged, and nothing else.
+    """
+    folder = Path(folder_paths.get_input_directory())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file in LENT.items():
+            content = file.read_bytes()
+            with contextlib.suppress(FileExistsError), (folder / name).open("xb") as copy:
+                copy.write(content)
+    except OSError as error:
+        log.warning("FlowDPS: the example photos cannot be copied to %s (%s)", folder, error)
 
 
 def picture_image(name: str) -> Tensor:

@@ -30,8 +30,8 @@ def done(title: str, settings: MethodSettings, steps: int) -> str:
     """A sentence on a restoration by the method called ``title``."""
     start = ""
     if isinstance(settings, RefineSettings):
-        least = f"{settings.eased * settings.denoise:.0%} to " * (settings.eased < 1)
-        start = f", beginning with {least}{settings.denoise:.0%} of noise"
+        most = "at most " * (settings.eased < 1)
+        start = f", beginning with {most}{settings.denoise:.0%} of noise"
     return f"It is restored by {title} in {steps} step{'s' * (steps > 1)}{start}."
 
 

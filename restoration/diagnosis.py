@@ -224,7 +224,7 @@ def _jpeg(
     x: Tensor, wish: Wish, diagnosis: Diagnosis, progress: Progress
 ) -> tuple[Recipe | None, float]:
     """How x was compressed, and how much was lost, with sentences on it."""
-    told = jpeg_from_pixels(x, progress)
+    told = jpeg_from_pixels(x, progress.part(0, 0.7))
     if told is None:
         if wish.wrong == "bad JPEG":
             diagnosis.warnings.append(
@@ -236,7 +236,7 @@ def _jpeg(
         diagnosis.found.append(f"It is a JPEG of good quality ({told.quality}).")
         return None, 0.0
     diagnosis.found.append(f"It is a JPEG of quality {told.quality} of 100.")
-    return told.recipe, rounded_away(told.recipe, x)
+    return told.recipe, rounded_away(told.recipe, x, progress.part(0.7, 1))
 
 
 def _combs(x: Tensor, wish: Wish, diagnosis: Diagnosis) -> bool:
@@ -323,7 +323,7 @@ def diagnose(
     looks = WRONGS[wish.wrong]
     diagnosis = Diagnosis()
     progress(0)
-    level = overall_noise(x, progress)
+    level = overall_noise(x, progress.part(0, 0))
     diagnosis.found.append(f"Its grain is {level * 127.5:.1f} of 255 grey levels.")
     level *= STRENGTHS[wish.strength]
     jpeg, removed = (None, 0.0)

@@ -337,7 +337,10 @@ def looked_at(
     frames: list[Tensor], wish: Wish, request: Request, progress: Progress = SILENT
 ) -> Look:
     """What is wrong with frames (1, 3, h, w) of a shot, by the wish alone."""
-    found = [diagnose(each, wish, progress=progress) for each in frames]
+    found = [
+        diagnose(each, wish, progress=progress.part(k / len(frames), (k + 1) / len(frames)))
+        for k, each in enumerate(frames)
+    ]
     each = [dataclasses.replace(request, recipe=one.recipe, noise=one.noise_level) for one in found]
     said = _said(found[len(found) // 2])
     return Look(pooled_request(each), said, all(one.healthy for one in found))

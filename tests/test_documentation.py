@@ -111,10 +111,42 @@ def test_help_in_other_languages_is_that_of_the_translations(schemas, language):
     first = locales.guide(locales.LANGUAGES[0])
     assert set(told["words"]) == set(first["words"])
     assert {f"FlowDPS_{name}" for name in told["pages"]} <= set(schemas)
-    for name, said in first["pages"].items():
-        assert set(told["pages"][name]) == set(said)
-        assert len(told["pages"][name]["trouble"]) == len(said["trouble"])
-        assert all(told["pages"][name].values())
+    for here, there in ((told, first), (told["pages"], first["pages"])):
+        assert set(here) == set(there)
+    for here, said in (
+        (told["samplers"], first["samplers"]),
+        *((told["pages"][name], said) for name, said in first["pages"].items()),
+    ):
+        assert set(here) == set(said)
+        assert len(here.get("trouble", "")) == len(said.get("trouble", ""))
+        assert all(here.values())
+        for part in ("inputs", "outputs", "added"):
+            assert set(here.get(part, ())) == set(said.get(part, ()))
+
+
+def numbers(text: str) -> set[str]:
+    """Those of a page, without the names of models, and without lists that are made elsewhere."""
+    text = re.sub(
+        r"(?m)^ +- .*$|SD3(\.5)?|\bSD 1\.5|Diffusion \d( or 3)?(\.\d)?|Lumina 2", "", text
+    )
+    return set(re.findall(r"\d+(?:\.\d+)?", text))
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_the_most_used_nodes_are_explained_as_fully_in_all_languages(schemas, language):
+    """As many remedies as in English, for the same messages, and hardly a number less."""
+    found = [node for node in schemas if node.endswith(locales.AS_LONG)]
+    assert len(found) >= 10
+    for node in found:
+        told = (PAGES / node / f"{language}.md").read_text(encoding="utf-8")
+        english = (PAGES / f"{node}.md").read_text(encoding="utf-8")
+        assert "web/docs" not in told
+        remedies = english.split("## If something goes wrong")[1]
+        assert told.count("\n- **") == english.count("\n- **"), node
+        for message in re.findall(r'\*\*("[^"]+")\*\*', remedies):
+            assert message in told, (node, message)
+        assert len(numbers(english) - numbers(told)) <= 0.1 * len(numbers(english)), node
+        assert ("`strips`" in told) == ("`strips`" in english), node
 
 
 @pytest.mark.parametrize("language", locales.LANGUAGES)

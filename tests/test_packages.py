@@ -24,7 +24,7 @@ FLAGGED = {"subprocess", "urllib.request", "requests", "httpx", "socket", "huggi
 
 # Imports the pack at the path that is given, as ComfyUI does, with a stand-in for ComfyUI.
 IMPORT_PACK = """
-import asyncio, dataclasses, importlib.machinery, importlib.util, sys
+import asyncio, dataclasses, importlib.machinery, importlib.util, pathlib, sys
 from unittest.mock import MagicMock
 
 class Host:
@@ -35,6 +35,7 @@ class Host:
     def create_module(self, spec):
         kinds = {kind: type(kind, (), {}) for kind in ("ComfyNode", "ComfyExtension")}
         kinds["Schema"] = dataclasses.make_dataclass("Schema", [])
+        kinds["get_input_directory"] = lambda: sys.argv[1] + "-input"
         return MagicMock(io=MagicMock(**kinds), __path__=[], **kinds)
 
     def exec_module(self, module):
@@ -51,6 +52,7 @@ spec.loader.exec_module(pack)
 extension = asyncio.run(pack.comfy_entrypoint())
 print(pack.__version__)
 print(len(asyncio.run(extension.get_node_list())))
+print(len(list(pathlib.Path(sys.argv[1] + "-input").iterdir())))
 """
 
 
@@ -203,9 +205,10 @@ def test_the_archive_imports_as_a_pack_under_any_name(pack, tmp_path):
     """Its nodes, with a stand-in for ComfyUI; and it knows its version."""
     run = run_from(tmp_path, "-c", IMPORT_PACK, str(pack), cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    version, nodes = run.stdout.splitlines()
+    version, nodes, lent = run.stdout.splitlines()
     assert version == module("tools/release.py").stated_version(read("pyproject.toml"))
     assert int(nodes) == len(list((pack / "web" / "docs").glob("*.md")))
+    assert int(lent) == len(list((pack / "pictures" / "photos").glob("[!L]*.*"))), "the examples"
 
 
 @pytest.mark.skipif("FLOWDPS_INSTALL" not in os.environ, reason="takes long: FLOWDPS_INSTALL=1")

@@ -74,11 +74,13 @@ def test_the_version_stands_in_one_place(release):
     assert where(pattern) - made == {"pyproject.toml", "CHANGELOG.md"}
 
 
-def test_blueprints_name_the_pack_and_its_version():
+def test_blueprints_name_the_pack_and_its_version_and_say_what_they_do():
     files = sorted((ROOT / "subgraphs").glob("*.json"))
     assert len(files) == 3
     for file in files:
-        (subgraph,) = json.loads(file.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+        assert content["extra"]["BlueprintDescription"].endswith("another model.")
+        (subgraph,) = content["definitions"]["subgraphs"]
         assert subgraph["name"] == file.stem
         assert {node["type"] for node in subgraph["nodes"]} >= {"FlowDPS_RestorePhoto"}
         for node in subgraph["nodes"]:

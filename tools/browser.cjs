@@ -162,9 +162,9 @@ async function collageInPage({ parts, side }) {
     return image;
   }));
   const across = parts.length > 3 ? 2 : parts.length;
-  // A picture alone keeps its shape, and is as wide as three.
-  const [wide, high] = parts.length > 1 ? [side, side]
-    : [3 * side, Math.round(3 * side * images[0].height / images[0].width)];
+  // A picture alone is as wide as three; all have the shape of the first.
+  const wide = parts.length > 1 ? side : 3 * side;
+  const high = Math.round(wide * images[0].height / images[0].width);
   const canvas = document.createElement('canvas');
   canvas.width = across * wide;
   canvas.height = Math.ceil(parts.length / across) * high;
@@ -265,12 +265,13 @@ const named = (core) => (node) => {
 
 async function blueprints({ page, version }) {
   for (const spec of workflows.filter((each) => each.blueprint)) {
-    const { title, nodes } = spec.blueprint;
+    const { title, nodes, description } = spec.blueprint;
     const { ids } = await page.evaluate(buildInPage, spec);
     const made = await page.evaluate(wrapInPage, { title, ids: nodes.map((key) => ids[key]) });
     made.definitions.subgraphs.forEach((subgraph) => {
       subgraph.nodes.forEach(named(version));
     });
+    made.extra = { ...made.extra, BlueprintDescription: description.replace(/\n/g, ' ') };
     write(path.join(ROOT, 'subgraphs', `${title}.json`), made);
     console.log(`wrapped ${title}: ${made.definitions.subgraphs[0].nodes.length} nodes`);
   }
@@ -284,6 +285,10 @@ async function build({ page, version }, names) {
     // App mode shows these inputs and outputs as a form; older editors know nothing of it.
     made.extra = { ds: { scale: 0.75, offset: [40, 100] }, ...(form ? { linearData: form } : {}) };
     made.nodes.forEach(named(version));
+    // A form has no field for an input that its node hides.
+    spec.nodes.forEach(([, , , { advanced }], i) => {
+      if (advanced) made.nodes.find(({ id }) => id === i + 1 + spec.notes.length).showAdvanced = true;
+    });
     write(shipped(spec.name), made);
     console.log(`built ${spec.name}: ${made.nodes.length} nodes, ${made.links.length} links`);
   }

@@ -1,12 +1,15 @@
-"""Make the damaged photographs in ``pictures/photos`` from held-out ones of the benchmarks.
+"""Make the damaged photographs in ``pictures/photos`` from held-out ones of the benchmarks, and the
+film of old video there.
 
-``python -m comfyui_flowdps.tools.example_photos``. The same files come out every time. Which
-photograph has which damage stands in ``DAMAGED``; ``pictures/photos/LICENSE.md`` has the authors.
+``python -m comfyui_flowdps.tools.example_photos``. The same pictures come out every time; the bytes
+of the film depend on the version of its encoder. Which photograph has which damage stands in
+``DAMAGED``; ``pictures/photos/LICENSE.md`` has the authors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -18,6 +21,7 @@ from ..operators import AveragePool, DefocusBlur, GaussianBlur, Kernel, Recipe
 from ..operators.blurs import line
 from ..operators.scratches import scratches
 from ..restoration.images import read_image, to_pil
+from ..restoration.video import write
 
 ROOT = Path(__file__).resolve().parents[1]
 CLEAN = ROOT / "benchmarks" / "pictures" / "photos" / "test"
@@ -25,6 +29,9 @@ OUT = ROOT / "pictures" / "photos"
 QUALITY = 12
 SHIFT = 5
 """Pixels by which the lines of the second field have moved, in the frame of old video."""
+FILM, FRAMES, PAN = "bridge", 6, 3
+"""What the film shows, its frames, and the pixels by which the camera pans from field to field."""
+WIDTH, HEIGHT = 160, 128
 
 
 def grainy(x: Tensor, level: float = 0.01, seed: int = 1) -> Tensor:
@@ -57,6 +64,18 @@ def old(x: Tensor) -> Tensor:
     return scratched(soft + grainy(torch.zeros_like(x[:, :1]), 0.05))
 
 
+def film(photo: Tensor) -> Iterator[Tensor]:
+    """Frames of old video with grain: rows 0, 2, 4, … are of an earlier instant than the others."""
+    top = (photo.shape[2] - HEIGHT) // 2
+    for k in range(FRAMES):
+        first, second = (
+            photo[..., top : top + HEIGHT, PAN * n : PAN * n + WIDTH] for n in (2 * k, 2 * k + 1)
+        )
+        frame = first.clone()
+        frame[..., 1::2, :] = second[..., 1::2, :]
+        yield grainy(frame, 0.06, seed=k).clamp(-1, 1)
+
+
 DAMAGED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "out of focus": ("coffee", through(DefocusBlur(3.0))),
     "shaken": ("astronaut", through(Kernel.from_tensor(line(9.0, 30.0)))),
@@ -78,6 +97,9 @@ def main() -> None:
             image.save(OUT / f"{name}.jpg", quality=QUALITY)
         else:
             image.save(OUT / f"{name}.webp", lossless=True, quality=100, method=6)
+    video = OUT / "old video.mp4"
+    video.unlink(missing_ok=True)
+    write(video, film(read_image(CLEAN / f"{FILM}.webp")[0]), Fraction(25))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ the words of the nodes, and ``main.json``, with the folders of the menu and the 
 ``web/degradation_operator.js`` puts on its widgets. It says which phrases have no translation yet.
 
 The help of every node, ``web/docs/<node>/<language>.md``, is made of the same phrases. What else
-``tools/translations/help/<language>.json`` says of the nodes that artists use first is added.
+``tools/translations/help/<language>.json`` says of the nodes that artists use first, and of all
+samplers, is added, or takes their place. Those of ``AS_LONG`` say what the English pages say.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ..operators import REGISTRY
+from ..samplers import METHODS
+from .sampler_pages import left_out
 from .schemas import schemas
 
 PHRASES = Path(__file__).with_name("translations")
@@ -27,6 +30,10 @@ PACK = "FlowDPS"
 LARGEST = 0xFFFF
 """A number input that reaches further, such as a seed, need not state its range."""
 PAGES = FOLDER.parent / "web" / "docs"
+SAMPLER = "Sampler"
+"""How the names of those nodes end that share what the guide says of ``samplers``."""
+AS_LONG = ("RestorePhoto", "RestoreFilm", "LoadFlowPrior", "DegradationOperator", SAMPLER)
+"""Ends of the names of nodes whose help refers to no English page."""
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
 
 
@@ -106,28 +113,40 @@ def page(node: dict[str, Any], known: dict[str, str], told: dict[str, Any]) -> s
     ``told`` its ``guide``. In the guide, {a phrase} stands for its translation.
     """
     words, key = told["words"], node["node_id"].removeprefix("FlowDPS_")
+    own = told["pages"].get(key, {})
+    more = {**told["samplers"], **own} if key.endswith(SAMPLER) else own
 
-    def line(name: str, tooltip: str, facts: str = "") -> str:
-        said = known[tooltip].replace("\n", "\n  ")
-        return f"- **{known[name]}**{facts}: {said}"
+    def line(name: str, tooltip: str, said: dict[str, str], facts: str = "") -> str:
+        text = named(said[name]) if name in said else known[tooltip]
+        if name in more.get("added", ()):
+            text += "\n" + named(more["added"][name])
+        return f"- **{known[name]}**{facts}: {text}".replace("\n", "\n  ")
 
     def named(text: str) -> str:
         return re.sub(r"\{(.*?)\}", lambda found: f"*{known[found[1]]}*", text)
 
     parts = [f"# {known[node['display_name']]}", known[node["description"]]]
-    more = told["pages"].get(key)
     if more:
         parts.append(f"**{words['When to use it']}.** {named(more['when'])}")
     if node["inputs"]:
-        lines = [line(i["id"], i["tooltip"], _facts(i, words)) for i in node["inputs"]]
+        said = more.get("inputs", {})
+        lines = [line(i["id"], i["tooltip"], said, _facts(i, words)) for i in node["inputs"]]
         parts += [f"## {words['Inputs']}", "\n".join(lines)]
-    lines = [line(o["display_name"], o["tooltip"]) for o in node["outputs"]]
+    said = more.get("outputs", {})
+    lines = [line(o["display_name"], o["tooltip"], said) for o in node["outputs"]]
     parts += [f"## {words['Outputs']}", "\n".join(lines)]
     if more:
         parts += [f"## {words['Wiring']}", named(more["wiring"])]
-        lines = [f"- {named(text)}" for text in more["trouble"]]
+        method = METHODS.get(key.removesuffix(SAMPLER).lower())
+        trouble = list(more["trouble"])
+        if method and not method.gradients:
+            # They have no choice of memory.
+            trouble = [more["without gradients"] if "`strips`" in t else t for t in trouble]
+        lines = [f"- {text}" for text in trouble]
+        lines = [named(each) for each in lines if not method or not left_out(each, method)]
         parts += [f"## {words['If something goes wrong']}", "\n".join(lines)]
-    parts.append(words["More"].format(f"`web/docs/{node['node_id']}.md`"))
+    if not key.endswith(AS_LONG):
+        parts.append(words["More"].format(f"`web/docs/{node['node_id']}.md`"))
     return "\n\n".join(parts) + "\n"
 
 

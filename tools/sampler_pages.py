@@ -18,7 +18,8 @@ ONLY = {
 """The inputs that only some methods have, and the messages that are about them."""
 
 
-def _left_out(line: str, method: Method) -> bool:
+def left_out(line: str, method: Method) -> bool:
+    """Whether a line is about an input that the method lacks, by its name or a message."""
     return any(
         re.match(rf"- \*\*(\"[^*]*)?{name}\b", line) and not has(method)
         for name, has in ONLY.items()
@@ -33,7 +34,7 @@ def listed(names: list[str]) -> str:
 
 def _filled(template: str, method: Method) -> str:
     text = (TEMPLATES / template).read_text(encoding="utf-8").rstrip()
-    lines = [line for line in text.splitlines() if not _left_out(line, method)]
+    lines = [line for line in text.splitlines() if not left_out(line, method)]
     notes = " ".join(f"`{name}`: {note}." for name, note in method.notes.items())
     memory = "Choose a smaller `tile_size`, a smaller picture or a smaller batch."
     if method.gradients:

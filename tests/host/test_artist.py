@@ -57,8 +57,34 @@ def test_a_sampler_gives_its_verdict_and_a_before_and_after(server, method):
     assert float((both[:, :, :75] - image).abs().mean()) < 0.2, "the same scene"
 
 
-def estimates(p, photo, which):
-    """A text that a node makes of what it found in the photo."""
+LARGE = 1200, 800
+"""Width and height of a photo that takes long. The bar moves meanwhile."""
+
+
+def wide(server, name="wide_scene.png", times=1, **options):
+    """The file of such a photo, or of a larger one."""
+    size = tuple(times * n for n in LARGE[::-1])
+    scene = torch.nn.functional.interpolate(dead_leaves(256, 5), size)
+    return write(server, name, scene, **options)
+
+
+def estimates(server, p, which):
+    """What a node that takes long makes of a photo."""
+    if which == "JPEG":
+        return p.ours("ReadJpeg", file=wide(server, "wide_scene.jpg", 3, quality=30))[3]
+    photo = p.add("LoadImage", image=wide(server))[0]
+    if which == "noise":
+        many = p.add("RepeatImageBatch", image=photo, amount=16)
+        return p.ours("EstimateNoise", image=many[0])[1]
+    if which == "example":
+        soft = p.add("ImageBlur", image=photo, blur_radius=3, sigma=1.5)
+        return p.ours("OperatorFromExample", clean=photo, degraded=soft[0], size=41)[3]
+    if which == "film":
+        prior = p.ours("LoadFlowPrior", checkpoint=DEMO, shift=4.0)
+        many = p.add("RepeatImageBatch", image=photo, amount=4)
+        given = {"image": many[0], "model": prior[0], "vae": prior[2], "wrong": "blurred"}
+        usual = {"over_time": "nothing", "flicker": False, "effort": "fast", "seed": 0}
+        return p.ours("RestoreFilm", **given, **usual)[2]
     if which in ("free", "automatic"):
         size = 61 if which == "free" else 31
         return p.ours("EstimateBlur", image=photo, family=which, noise=0.0, size=size)[2]
@@ -71,14 +97,14 @@ def estimates(p, photo, which):
 
 @pytest.mark.parametrize(
     "which",
-    ["free", "automatic", "scratches", "find out by itself", "shaken", "several at once"],
+    [
+        *("free", "automatic", "scratches", "noise", "JPEG", "example", "film"),
+        *("find out by itself", "shaken", "bad JPEG", "several at once"),
+    ],
 )
 def test_cancel_stops_an_estimate_within_a_second(server, which):
-    """A photo of 1200 x 800 takes the free kernel some twenty seconds; the bar moves meanwhile."""
     p = Prompt()
-    wide = torch.nn.functional.interpolate(dead_leaves(256, 5), (800, 1200))
-    photo = p.add("LoadImage", image=write(server, "wide_scene.png", wide))
-    p.record(estimates(p, photo[0], which), "never")
+    p.record(estimates(server, p, which), "never")
     server.wait_until_idle()
     with server.listen(f"cancel-{which.replace(' ', '-')}") as socket:
         prompt_id = server.queue(p, f"cancel-{which.replace(' ', '-')}")

@@ -34,9 +34,15 @@ BUILT_IN = [name for name in NAMES if name not in SD3]
 WIDEST, HIGHEST = 1500, 800
 """Size of a template in pixels, so that it is readable in a window of 1600 x 900."""
 NOTES = {"Note", "MarkdownNote"}
+SAVES = {"SaveImage", "SaveVideo"}
+REPORT = ("PreviewAny", "preview_text")
+"""A form shows no text among its results; the editor's own widget shows it among the fields."""
+UPLOADS = {("LoadImage", "image"), ("LoadVideo", "file")}
+"""Widgets by which the editor, and its forms, take a file."""
 # Widgets of the editor that the server does not know, or that differ between its versions.
 EDITOR_ONLY = {
     "LoadImage": {"upload"},
+    "LoadVideo": {"upload"},
     "FlowDPS_ReadJpeg": {"upload"},
     "PreviewAny": {"preview"},
 }
@@ -50,6 +56,12 @@ def workflow(name: str) -> dict[str, Any]:
 
 def prompt(name: str) -> dict[str, Any]:
     return json.loads((PROMPTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def lent() -> dict[str, Path]:
+    """What the pack copies into the host's input folder, by its name there."""
+    files = (ROOT / "pictures" / "photos").iterdir()
+    return {f"FlowDPS {file.name}": file for file in files if file.suffix != ".md"}
 
 
 def values(node: dict[str, Any]) -> dict[str, Any]:
@@ -87,9 +99,24 @@ def test_a_template_fits_a_window_and_has_a_form(name):
     assert highest[2] - lowest[0] <= WIDEST
     assert highest[3] - lowest[1] <= HIGHEST
     form = ui["extra"]["linearData"]
-    for node, widget in form["inputs"]:
+    *fields, (said, text) = form["inputs"]
+    for node, widget in fields:
         assert widget in values(nodes[node])
-    assert {nodes[node]["type"] for node in form["outputs"]} >= {"SaveImage", "PreviewAny"}
+    assert (nodes[said]["type"], text) == REPORT
+    shown = {nodes[node]["type"] for node in form["outputs"]}
+    assert shown & SAVES
+    assert "PreviewAny" in shown
+
+
+@pytest.mark.parametrize("name", ARTISTS)
+def test_a_form_takes_a_photo_of_the_user_first(name):
+    """The loader's upload is a field of the form, and what it shows until then comes with the pack
+    or with the host."""
+    ui = workflow(name)
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    node, widget = ui["extra"]["linearData"]["inputs"][0]
+    assert (nodes[node]["type"], widget) in UPLOADS
+    assert values(nodes[node])[widget] in {"example.png", *lent()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -150,7 +177,7 @@ def test_workflow_is_tidy(name):
             holds = [g for g in inside if g[0] < x0 and g[1] < y0 and x1 < g[2] and y1 < g[3]]
             assert len(holds) == 1, f"node {node['id']} is not in one group"
     assert any(node["type"] in NOTES for node in ui["nodes"])
-    assert any(node["type"] == "SaveImage" for node in ui["nodes"])
+    assert any(node["type"] in SAVES for node in ui["nodes"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,9 +228,38 @@ def test_templates_are_served(workflow_server):
     assert served == workflow(NAMES[0])
 
 
+def test_examples_lie_where_users_files_do(workflow_server):
+    """So Load Image and Load Video offer them beside those, and an own file takes their place."""
+    offered = workflow_server.get("/object_info")
+    for name, file in lent().items():
+        assert (workflow_server.base / "input" / name).read_bytes() == file.read_bytes()
+        kind, widget = ("LoadVideo", "file") if name.endswith("mp4") else ("LoadImage", "image")
+        given = offered[kind]["input"]["required"][widget]
+        # Newer hosts have the choices among the options.
+        assert name in (given[0] if isinstance(given[0], list) else given[1]["options"])
+
+
+@pytest.mark.parametrize("name", ARTISTS)
+def test_a_form_has_no_field_that_its_node_hides(workflow_server, name):
+    """Advanced inputs are fields only where the node shows them; older hosts have none."""
+    known = workflow_server.get("/object_info")
+    ui = workflow(name)
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    for node, widget in ui["extra"]["linearData"]["inputs"][:-1]:
+        given = known[nodes[node]["type"]]["input"]
+        _, *options = (given["required"] | given.get("optional", {}))[widget]
+        if options and options[0].get("advanced"):
+            assert nodes[node].get("showAdvanced"), widget
+
+
+def test_the_editor_is_told_to_sort_the_templates(workflow_server):
+    """See tests/test_editor.py."""
+    assert "/extensions/ComfyUI-FlowDPS/templates.js" in workflow_server.get("/extensions")
+
+
 def check_outputs(api: dict[str, Any], outputs: dict[str, Any], base: Path) -> None:
     for i, node in api.items():
-        if node["class_type"] == "SaveImage":
+        if node["class_type"] in SAVES:
             for image in outputs[i]["images"]:
                 assert (base / "output" / image["subfolder"] / image["filename"]).stat().st_size
         elif node["class_type"] in ("PreviewImage", "PreviewAny"):

@@ -4,21 +4,35 @@
 const { SD3, SD3_URL, SD3_FILE, BLUE, GREEN, AMBER, VIOLET, box, save, show } = require('./parts.cjs');
 
 const MODEL = 'built-in photo prior';
-const YOURS = `Delete *The photo*, put *Load Image* in its place, and connect it to *Restore Photo*. Give the
-photo at its own size: nothing is cropped or shrunk.`;
+const YOURS = `Choose it in *The photo*, or drop it there. Nothing is cropped or shrunk.`;
 const LARGER = `The small model in the box knows photographs a little. A large one, such as SD3, invents better:
 see *photo_12_with_sd3*.`;
 
 const INVENTED = ` *Invented here* is bright where detail was added that is not in the photo.`;
 
-const example = (picture) => ['photo', 'FlowDPS_ExamplePicture', [320, 80, 280, 0], {
-  title: 'The photo', set: { picture: `photo, ${picture}` },
+// Files that the pack copies into the input folder have its name in front, see nodes/example.py.
+const opened = (file, height = 330) => ['photo', 'LoadImage', [320, 80, 280, height], {
+  title: 'The photo', set: { image: file },
 }];
-const opened = (file) => ['photo', 'LoadImage', [320, 80, 280, 330], { title: 'The photo', set: { image: file } }];
+const example = (picture, height) => opened(`FlowDPS ${picture}.${picture === 'bad JPEG' ? 'jpg' : 'webp'}`, height);
 
-// "photo" gives the picture, by its output "image"; "more" are nodes between it and the restoration.
+// Forms show pictures and films as results, and no text: the report is read among the fields.
+const REPORT = ['said', 'preview_text'];
+// What the editor's search says of the blueprints.
+const BLUEPRINTS = {
+  'Restore a photo (FlowDPS)': `Finds out what is wrong with a photo and repairs it, with a small model that comes along.
+Open it to choose what is wrong, or another model.`,
+  'Enlarge a photo (FlowDPS)': `Makes a small photo twice as large, with a small model that comes along.
+Open it to choose how much larger, or another model.`,
+  'Mend scratches (FlowDPS)': `Finds scratches and makes them anew; all other pixels stay.
+Open it to choose how sensitive the search is, or another model.`,
+};
+const ADVANCED = ['versions', 'sensitivity'];
+
+// "photo" gives the picture; "more" are nodes between it and the restoration. "asks" are what the form
+// of App mode asks beside the photo and what is usual.
 function simple(name, {
-  photo, image = ['photo', 'image'], more = [], set = {}, from = {}, model = MODEL, modelAt = 230,
+  photo, image = ['photo', 'IMAGE'], more = [], set = {}, from = {}, model = MODEL, modelAt = 445, asks = [],
   title, what, change, you = YOURS, large = LARGER, blueprint, crop, thumb,
 }) {
   return {
@@ -30,6 +44,7 @@ function simple(name, {
       }],
       ...more,
       ['restore', 'FlowDPS_RestorePhoto', [660, 80, 300, 690], {
+        advanced: asks.some(([, widget]) => ADVANCED.includes(widget)),
         set: { seed: 0, control_after_generate: 'fixed', ...set },
         from: { image, model: ['prior', 'model'], vae: ['prior', 'vae'], ...from },
       }],
@@ -59,12 +74,13 @@ ${change}
 
 ${large}`]],
     app: {
-      inputs: [...form(photo), ['restore', 'wrong'], ['restore', 'strength'], ['restore', 'invent'],
-        ['restore', 'effort'], ['restore', 'seed']],
+      inputs: [['photo', 'image'], ...asks.filter(([key]) => key !== 'restore'), ['restore', 'wrong'],
+        ...asks.filter(([key]) => key === 'restore'),
+        ...['strength', 'invent', 'effort', 'seed'].map((widget) => ['restore', widget]), REPORT],
       outputs: ['both', 'restored', 'said'],
     },
     thumb: thumb || [['both', 0, 'before and after']],
-    blueprint: blueprint && { title: blueprint, nodes: ['prior', 'restore'] },
+    blueprint: blueprint && { title: blueprint, nodes: ['prior', 'restore'], description: BLUEPRINTS[blueprint] },
   };
 }
 
@@ -80,8 +96,60 @@ const stitched = (name) => [
   save('restored', 'The whole photo', name, ['stitch', 'image'], [1260, 420, 220, 350]),
 ];
 
-// The widget by which a user gives the photo.
-const form = ([key, type]) => [[key, type === 'LoadImage' ? 'image' : 'picture']];
+// Old video: frames in, twice as many frames out.
+function film(name) {
+  return {
+    name,
+    nodes: [
+      ['photo', 'LoadVideo', [320, 80, 280, 300], { title: 'The video', set: { file: 'FlowDPS old video.mp4' } }],
+      ['frames', 'GetVideoComponents', [320, 420, 280, 0], { from: { video: ['photo', 'VIDEO'] } }],
+      ['prior', 'FlowDPS_LoadFlowPrior', [320, 560, 280, 0], { set: { checkpoint: MODEL } }],
+      ['restore', 'FlowDPS_RestoreFilm', [660, 80, 300, 690], {
+        advanced: true, set: { wrong: 'old video', seed: 0, control_after_generate: 'fixed' },
+        from: {
+          image: ['frames', 'images'], fps: ['frames', 'fps'], model: ['prior', 'model'], vae: ['prior', 'vae'],
+        },
+      }],
+      ['said', 'PreviewAny', [10, 570, 260, 200], {
+        title: 'What was found and done', from: { source: ['restore', 'report'] },
+      }],
+      show('before', 'Frames before', ['frames', 'images'], [1020, 80, 220, 260]),
+      show('after', 'Frames after', ['restore', 'image'], [1260, 80, 220, 260]),
+      ['video', 'CreateVideo', [1020, 420, 220, 0], {
+        from: { images: ['restore', 'image'], fps: ['restore', 'fps'], audio: ['frames', 'audio'] },
+      }],
+      ['restored', 'SaveVideo', [1260, 420, 220, 350], {
+        title: 'Restored', set: { filename_prefix: `FlowDPS/${name}` }, from: { video: ['video', 'VIDEO'] },
+      }],
+    ],
+    groups: [
+      box('4 · Read', 0, 500, 280, 290, AMBER),
+      box('1 · Video and model', 300, 0, 320, 790, BLUE),
+      box('2 · Restore', 640, 0, 340, 790, GREEN),
+      box('3 · Look', 1000, 0, 500, 790, VIOLET),
+    ],
+    notes: [['What this does', [0, 30, 280, 450], `## Old video
+
+Press **Run**.
+
+Nothing to download: the model comes with this pack. It needs about a minute on a processor. Old video shows every
+second line of another instant, so that whatever moves has combs. *Restore Film* makes a frame of every instant, twice
+as many as before, and removes the grain. Frames tell of each other, so that they flicker less.
+
+**Change**
+- *wrong*: another damage, or *find out by itself*
+- *over_time*: *fields, bottom first* if edges jump back and forth
+- *flicker*: even brightness
+
+**Your video.** Choose it in *The video*. ComfyUI holds all of its frames in memory: begin with some seconds.`]],
+    app: {
+      inputs: [['photo', 'file'], ...['wrong', 'over_time', 'flicker', 'strength', 'invent', 'effort', 'seed']
+        .map((widget) => ['restore', widget]), REPORT],
+      outputs: ['after', 'restored', 'said'],
+    },
+    thumb: [['before', 0, 'before'], ['after', 0, 'after']],
+  };
+}
 
 const NOTHING = 'Nothing to download: the model comes with this pack. It needs about half a minute on a processor.';
 
@@ -91,14 +159,15 @@ const artists = [
     photo: example('out of focus'), title: 'Your photo, restored',
     what: `${NOTHING} *Restore Photo* finds out what is wrong with the photo, and repairs it. Here the lens was out of
 focus.`,
-    change: `- *picture* of The photo: another one; all are damaged, each in its own way
+    change: `- *The photo*: your own, or another *FlowDPS* example; each is damaged in its own way
 - *wrong*: tell it what you know
 - *invent*: 0 keeps to the photo, 1 invents
 `,
   }),
   simple('photo_02_enlarge', {
     blueprint: 'Enlarge a photo (FlowDPS)',
-    photo: example('small'), set: { wrong: 'small', enlarge: 2 }, title: 'Make a small photo larger',
+    photo: example('small'), set: { wrong: 'small', enlarge: 2 },
+    asks: [['restore', 'enlarge']], title: 'Make a small photo larger',
     what: `${NOTHING} The photo has 128 × 128 pixels and becomes twice as large.`,
     change: '- *enlarge*: how many times larger; the more, the more has to be invented\n- *invent*: less or more detail\n',
   }),
@@ -121,7 +190,8 @@ neither resized nor saved again.`,
   }),
   simple('photo_06_scratches', {
     blueprint: 'Mend scratches (FlowDPS)',
-    photo: example('scratched'), set: { wrong: 'scratched' }, title: 'Mend scratches',
+    photo: example('scratched'), set: { wrong: 'scratched' }, asks: [['restore', 'sensitivity']],
+    title: 'Mend scratches',
     what: `${NOTHING} Scratches are found by themselves and made anew. All other pixels stay as they are, to the last
 bit.`,
     change: `- *sensitivity*: lower if hairs or wires are taken for scratches, higher if scratches stay
@@ -129,27 +199,24 @@ bit.`,
 `,
   }),
   simple('photo_07_old_photo', {
-    photo: example('old photo'), set: { wrong: 'several at once' }, title: 'An old photo',
+    photo: example('old photo'), set: { wrong: 'several at once' }, asks: [['restore', 'sensitivity']],
+    title: 'An old photo',
     what: `${NOTHING} Soft, grainy and scratched: all of it is found and undone at once.`,
     change: '- *strength*: gentle keeps more of the old film\n- *sensitivity*: fewer or more scratches\n',
   }),
-  simple('photo_08_old_video', {
-    photo: example('old video'), set: { wrong: 'old video' }, title: 'A frame of old video',
-    what: `${NOTHING} Old video shows every second line of another instant, so that whatever moves has combs. Every
-second line is made new.`,
-    change: '- *invent*: 0.5 suits most frames\n',
-  }),
+  film('photo_08_old_video'),
   simple('photo_09_versions', {
     photo: example('small'), set: { wrong: 'small', enlarge: 2, invent: 0.7, effort: 'fast', versions: 3 },
-    title: 'Several versions to choose from',
+    asks: [['restore', 'versions'], ['restore', 'enlarge']], title: 'Several versions to choose from',
     what: `${NOTHING} Where a photo tells little, several pictures fit it. Three are made; the map is bright where they
 differ, so what you see there is invented.`,
     change: '- *versions*: how many\n- *invent*: more lets them differ more\n',
   }),
   simple('photo_10_face_or_detail', {
-    photo: example('shaken'), image: ['crop', 'image'], crop: true, set: { wrong: 'shaken' },
-    more: [['crop', 'FlowDPS_CropDetail', [320, 450, 280, 0], {
-      set: { padding: 32, x: 88, y: 48, width: 96, height: 128 }, from: { image: ['photo', 'image'] },
+    photo: example('shaken', 200), image: ['crop', 'image'], crop: true, set: { wrong: 'shaken' }, modelAt: 315,
+    asks: ['x', 'y', 'width', 'height'].map((widget) => ['crop', widget]),
+    more: [['crop', 'FlowDPS_CropDetail', [320, 525, 280, 0], {
+      set: { padding: 32, x: 88, y: 48, width: 96, height: 128 }, from: { image: ['photo', 'IMAGE'] },
     }]],
     title: 'Only a face, or another detail',
     what: `${NOTHING} *Crop Detail* cuts the face out, *Restore Photo* repairs it, and *Stitch Detail* puts it back
@@ -161,16 +228,16 @@ face detector
   }),
   simple('photo_11_paint_what_is_lost', {
     thumb: { of: 'photo_06_scratches', title: 'Paint over what is lost (here: scratches)' },
-    photo: opened('example.png'), image: ['photo', 'IMAGE'], from: { mask: ['photo', 'MASK'] }, modelAt: 480,
+    photo: example('scratched'), from: { mask: ['photo', 'MASK'] },
     set: { wrong: 'scratched', effort: 'fast' }, title: 'Paint over what is lost',
     what: `Open *The photo* in the mask editor (right click on it) and paint over what is lost: a scratch, a stain,
-somebody in the background. That part is made anew, and every other pixel stays as it is.`,
+somebody in the background. That part is made anew, and every other pixel stays as it is. Where nothing is painted,
+scratches are looked for.`,
     change: '- *invent*: for large parts, 0.7 and more\n',
-    you: 'Choose it in *The photo*. Nothing is cropped or shrunk.',
   }),
   simple('photo_12_with_sd3', {
     thumb: { of: 'photo_01_restore', title: 'With SD3 (the picture: the built-in model)' },
-    photo: opened('example.png'), image: ['photo', 'IMAGE'], modelAt: 445, model: SD3,
+    photo: opened('example.png'), model: SD3, asks: [['prompt', 'text']],
     more: [['prompt', 'CLIPTextEncode', [320, 655, 280, 110], {
       title: 'What the photo shows', set: { text: 'a drawing of a girl in a pink dress on a green hill, blue sky' },
       from: { clip: ['prior', 'clip'] },
