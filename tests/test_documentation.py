@@ -134,11 +134,14 @@ def numbers(text: str) -> set[str]:
 
 @pytest.mark.parametrize("language", locales.LANGUAGES)
 def test_the_most_used_nodes_are_explained_as_fully_in_all_languages(schemas, language):
-    """As many remedies as in English, for the same messages, and hardly a number less."""
-    found = [node for node in schemas if node.endswith(locales.AS_LONG)]
+    """As many remedies as in English, for the same messages, and hardly a number less. A new method
+    may come without translations."""
+    long = [node for node in schemas if node.endswith(locales.AS_LONG)]
+    pages = {node: PAGES / node / f"{language}.md" for node in long}
+    found = [node for node in long if pages[node].is_file()]
     assert len(found) >= 10
     for node in found:
-        told = (PAGES / node / f"{language}.md").read_text(encoding="utf-8")
+        told = pages[node].read_text(encoding="utf-8")
         english = (PAGES / f"{node}.md").read_text(encoding="utf-8")
         assert "web/docs" not in told
         remedies = english.split("## If something goes wrong")[1]
