@@ -71,10 +71,10 @@ def strength(found: str, *, optional: bool = False) -> io.Input:
     )
 
 
-def invent(tooltip: str, *, optional: bool = False) -> io.Input:
-    """How much a node invents, from 0 to 1."""
+def _share(name: str, tooltip: str, optional: bool) -> io.Input:
+    """A number from 0 to 1, in the middle unless it is given."""
     return io.Float.Input(
-        "invent",
+        name,
         default=0.5,
         min=0.0,
         max=1.0,
@@ -83,20 +83,16 @@ def invent(tooltip: str, *, optional: bool = False) -> io.Input:
         tooltip=tooltip,
         **(ADVANCED if optional else {}),
     )
+
+
+def invent(tooltip: str, *, optional: bool = False) -> io.Input:
+    """How much a node invents, from 0 to 1."""
+    return _share("invent", tooltip, optional)
 
 
 def sensitivity(tooltip: str, *, optional: bool = False) -> io.Input:
     """Of the search for scratches."""
-    return io.Float.Input(
-        "sensitivity",
-        default=0.5,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        optional=optional,
-        tooltip=tooltip,
-        **(ADVANCED if optional else {}),
-    )
+    return _share("sensitivity", tooltip, optional)
 
 
 def boundary() -> io.Input:

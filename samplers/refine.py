@@ -230,8 +230,7 @@ def _share(
 
     It is that with the least of Stein's unbiased estimate of the risk to what is measured,
     ‖A x̂(y) − y‖² + 2 σₙ² div A x̂(y), the divergence by one random direction (Ramani, Blu and
-    Unser 2008, Monte-Carlo SURE). The shares are tried in their order, as long as the risk of any
-    sample falls.
+    Unser 2008, Monte-Carlo SURE). The shares are tried in their order, as long as the risk falls.
     """
     operator, y, level = measurement.operator, measurement.y, measurement.misfit_level
     generator = torch.Generator().manual_seed(0)
@@ -240,7 +239,7 @@ def _share(
         signs = signs * seen
     step = 0.3 * level
     moved = dataclasses.replace(measurement, y=y + step * signs)
-    risks = []
+    risks, falling = [], torch.ones(measurement.count, dtype=torch.bool, device=y.device)
     for share in SOFTER:
         a, b = (
             operator.A(regularised(m, share * strength, begin, weight, iterations, typical))
@@ -250,11 +249,16 @@ def _share(
         divergence = (signs * (b - a)).flatten(1).sum(1) / step
         risk = missed.square().flatten(1).sum(1) + 2 * level**2 * divergence
         # One share for all frames of a film, which would flicker.
-        risks.append(risk if operator.cycle is None else risk.sum().expand(measurement.count))
-        if len(risks) > 1 and not (risks[-1] < risks[-2]).any():
-            break
+        risk = risk if operator.cycle is None else risk.sum().expand(measurement.count)
+        if risks:
+            # A sample whose risk has risen is done, whatever others of its batch still try.
+            falling &= risk < risks[-1]
+            risk = torch.where(falling, risk, torch.inf)
+            if not falling.any():
+                break
+        risks.append(risk)
     least = torch.stack(risks).argmin(0)
-    return torch.tensor(SOFTER).to(y)[least].view(-1, 1, 1, 1)
+    return y.new_tensor(SOFTER)[least].view(-1, 1, 1, 1)
 
 
 @torch.no_grad()

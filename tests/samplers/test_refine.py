@@ -1,6 +1,7 @@
 """Refinement: its update written out, the laws of a run, and its range of strengths."""
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -34,6 +35,8 @@ from comfyui_flowdps.samplers.variation import regularised
 
 from .test_samplers import SPREAD, CurvedPrior, GaussianPrior, generators, posterior_mean, problem
 
+refining = sys.modules["comfyui_flowdps.samplers.refine"]
+"""The module: the package has the function under its name."""
 SMALL = with_values(preset("refine"), iterations=20)
 
 
@@ -237,6 +240,27 @@ class NoGradients(CurvedPrior):
     def moments(self, x):
         assert not torch.is_grad_enabled()
         return super().moments(x)
+
+
+def test_the_strength_of_a_sample_does_not_depend_on_its_batch(monkeypatch):
+    """Each takes the first share after which its risk rises, whatever others go on to try."""
+    off = torch.tensor([[0.1, 0.2, 0.0], [0.2, 0.1, 0.05]], dtype=torch.float64)
+
+    def regularised(measurement, strength, *rest):
+        rows = measurement.y.mean((1, 2, 3)).round().long()
+        tried = refining.SOFTER.index(round(float(strength.flatten()[0]), 2))
+        return measurement.y + off[rows, tried].view(-1, 1, 1, 1)
+
+    monkeypatch.setattr(refining, "regularised", regularised)
+
+    def chosen(*rows):
+        y = torch.tensor(rows).double().view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+        operator = Identity().bind((3, 8, 8), dtype=torch.float64)
+        given = Measurement(y=y, operator=operator, noise_level=0.1)
+        one = torch.ones(len(rows), 1, 1, 1, dtype=torch.float64)
+        return refining._share(given, one, one, y, 0.0, 1).flatten().tolist()
+
+    assert chosen(0, 1) == chosen(0) + chosen(1) == [0.45, 1.0]
 
 
 @pytest.mark.parametrize("recipe", KINDS, ids=lambda r: r.name)
